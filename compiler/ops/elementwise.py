@@ -1,0 +1,100 @@
+"""Elementwise operators with one rule: broadcast the inputs, apply a scalar expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dtypes import DType
+from ..graph.nodes import TensorType
+from ..kernel import build
+from ..kernel.build import const
+from ..kernel.nest import pointwise
+from ..kernel.nodes import Dim, Expr, MathFn
+from .table import Nests, OpContext, OpDef, register
+
+
+def broadcast_shape(ctx: OpContext, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The common shape under ONNX's multidirectional broadcasting; E0203 if there is none.
+
+    A symbolic extent against a constant other than 1 takes the constant; two different symbols take the
+    larger one, which is right if one of them is 1 or both are equal.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Dim] = []
+    for axis in range(-rank, 0):
+        extent: Dim = 1
+        for shape in shapes:
+            d = shape[axis] if -axis <= len(shape) else 1
+            if d == 1 or d is extent or d == extent:
+                continue
+            if extent == 1 or (isinstance(d, int) and not isinstance(extent, int)):
+                extent = d
+            elif isinstance(d, int) and isinstance(extent, int):
+                ctx.fail("E0203", f"shapes {' and '.join(map(_show, shapes))} do not broadcast")
+            elif not isinstance(d, int) and not isinstance(extent, int):
+                extent = build.dim(build.maximum(d, extent))
+        result.append(extent)
+    return tuple(result)
+
+
+def _show(shape: tuple[Dim, ...]) -> str:
+    return "[" + ", ".join(str(d) if isinstance(d, int) else "?" for d in shape) + "]"
+
+
+def broadcast_read(ctx: OpContext, position: int, axes: tuple[Expr, ...]) -> Expr:
+    """Read an input at the indices of an output that it is broadcast to."""
+    shape = ctx.shape(position)
+    aligned = axes[len(axes) - len(shape) :]
+    return ctx.read(position, *(broadcast_index(i, d) for i, d in zip(aligned, shape, strict=True)))
+
+
+def broadcast_index(at: Expr, extent: Dim) -> Expr:
+    """The index into an extent that may be 1 while the output's is not (unknown until run time if symbolic)."""
+    if extent == 1:
+        return const(0)
+    if isinstance(extent, int):
+        return at
+    return build.select(build.eq(extent, 1), const(0), at)
+
+
+def elementwise(
+    name: str,
+    scalar: Callable[..., Expr],
+    *,
+    result: DType | None = None,
+    domain: str = "",
+    **options: object,
+) -> OpDef:
+    """A row for an operator that applies `scalar` to the elements of its broadcast inputs.
+
+    Args:
+        name: the operator.
+        scalar: (element of each given input) -> element; called with `ctx` as first argument if its
+            first parameter has that name.
+        result: element type of the output; that of input 0 if None.
+        domain: the operator's domain.
+        options: further fields of `OpDef`.
+    """
+    takes_ctx = scalar.__code__.co_varnames[:1] == ("ctx",)
+
+    def infer(ctx: OpContext) -> list[TensorType]:
+        shapes = (ctx.shape(i) for i in range(len(ctx.node.inputs)) if ctx.has(i))
+        return [TensorType(result or ctx.dtype(0), broadcast_shape(ctx, *shapes))]
+
+    def nests(ctx: OpContext) -> list:
+        def element(*axes: Expr) -> Expr:
+            reads = [broadcast_read(ctx, i, axes) for i in range(len(ctx.node.inputs)) if ctx.has(i)]
+            return scalar(ctx, *reads) if takes_ctx else scalar(*reads)
+
+        return [pointwise(infer(ctx)[0].shape, element)]
+
+    return OpDef(name, infer, Nests(nests), domain, **options)  # type: ignore[arg-type]
+
+
+register(
+    elementwise("Relu", lambda x: build.maximum(x, 0)),
+    elementwise("Add", build.add),
+    elementwise("Sub", build.sub),
+    elementwise("Mul", build.mul),
+    elementwise("Exp", lambda x: build.math_fn(MathFn.EXP, x)),
+)

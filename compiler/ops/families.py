@@ -1,0 +1,15 @@
+"""The list of operator families: every file of this folder that adds rows to the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+FAMILIES = (
+    "elementwise",
+)
+
+
+def load() -> None:
+    """Import all families, which registers their rows."""
+    for family in FAMILIES:
+        import_module(f".{family}", __package__)
