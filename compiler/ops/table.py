@@ -127,30 +127,30 @@ class OpContext:
             self.fail("E0203", f"attribute {name} has the wrong type")
         return found
 
-    def int(self, name: str, default: int = 0) -> int:
+    def int_attr(self, name: str, default: int = 0) -> int:
         """An integer attribute."""
         found = self.attr(name, int)
         return default if found is None else found
 
-    def float(self, name: str, default: float = 0.0) -> float:
+    def float_attr(self, name: str, default: float = 0.0) -> float:
         """A float attribute."""
         found = self.attr(name, float)
         return default if found is None else found
 
-    def str(self, name: str, default: str = "") -> str:
+    def str_attr(self, name: str, default: str = "") -> str:
         """A string attribute."""
         found = self.attr(name, str)
         return default if found is None else found
 
-    def int_list(self, name: str) -> tuple[int, ...] | None:  # type: ignore[valid-type]
+    def ints_attr(self, name: str) -> tuple[int, ...] | None:
         """A list of integers, None if absent."""
         return self.attr(name, tuple)
 
-    def axis(self, name: str = "axis", default: int = 0, rank: int | None = None) -> int:  # type: ignore[valid-type]
+    def axis_attr(self, name: str = "axis", default: int = 0, rank: int | None = None) -> int:
         """An axis attribute as a non-negative number; E0203 if it is out of range."""
-        return self.normal_axis(self.int(name, default), self.rank(0) if rank is None else rank)
+        return self.normal_axis(self.int_attr(name, default), self.rank(0) if rank is None else rank)
 
-    def normal_axis(self, axis: int, rank: int) -> int:  # type: ignore[valid-type]
+    def normal_axis(self, axis: int, rank: int) -> int:
         """An axis counted from the front; E0203 if it is out of range."""
         if not -rank <= axis < max(rank, 1):
             self.fail("E0203", f"axis {axis} is out of range for rank {rank}")
@@ -158,11 +158,11 @@ class OpContext:
 
     # Problems
 
-    def fail(self, code: str, message: str, hint: str = "") -> NoReturn:  # type: ignore[valid-type]
+    def fail(self, code: str, message: str, hint: str = "") -> NoReturn:
         """Raise a `CompileError` at this node."""
         raise CompileError(code, message, self.node.loc, hint)
 
-    def fresh(self, hint: str) -> Var:  # type: ignore[valid-type]
+    def fresh(self, hint: str) -> Var:
         """A symbol for a data-dependent extent of an output, written by the definition's `sizes` kernel."""
         return self.facts.fresh(self.node, hint)
 
@@ -244,7 +244,7 @@ class OpDef:
     """Empty for the default domain."""
     defaults: Mapping[str, Attribute] = field(default_factory=dict)
     """Attributes with default values."""
-    adapt: Mapping[int, Adapt] = field(default_factory=dict)  # type: ignore[valid-type]
+    adapt: Mapping[int, Adapt] = field(default_factory=dict)
     """By opset version: what turns a node of the version before into one of this version."""
     is_view: bool = False
     """True if output 0 has the elements of input 0 in the same row-major order (Reshape and its kin)."""
