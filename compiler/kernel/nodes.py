@@ -15,10 +15,12 @@ import enum
 import struct
 import weakref
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
+
+T = TypeVar("T")
 
 # --- 1. Expressions ---------------------------------------------------------------------------
 
@@ -64,7 +66,8 @@ COMMUTATIVE = frozenset(
 
 class MathFn(enum.Enum):
     """Functions of floats. The first group is an instruction on most targets, the second is expanded
-    into polynomials by `passes/kernel/expand_math.py`."""
+    into polynomials by `passes/kernel/expand_math.py`.
+    """
 
     SQRT = "sqrt"
     FLOOR = "floor"
@@ -109,20 +112,24 @@ class CastMode(enum.Enum):
 class _Interned(type):
     """Makes equal nodes one object. Constants are keyed by their bits, so 0.0 and -0.0 differ."""
 
-    _nodes: weakref.WeakValueDictionary[tuple[object, ...], Expr] = weakref.WeakValueDictionary()
+    _nodes: ClassVar[weakref.WeakValueDictionary[tuple[object, ...], Expr]] = weakref.WeakValueDictionary()
 
-    def __call__(cls, *args: object) -> Expr:  # type: ignore[override]
-        key: tuple[object, ...] = (cls, *args)
-        if cls.__name__ == "Const" and isinstance(args[0], float):
-            key = (cls, struct.pack("<d", args[0]), *args[1:])
-        node = _Interned._nodes.get(key)
-        if node is None:
-            node = super().__call__(*args)
-            _Interned._nodes[key] = node
-        return node  # type: ignore[return-value]
+    if not TYPE_CHECKING:  # to a type checker the nodes are plain dataclasses
+
+        def __call__(cls, *args: object) -> Expr:
+            key: tuple[object, ...] = (cls, *args)
+            if cls.__name__ == "Const" and isinstance(args[0], float):
+                key = (cls, struct.pack("<d", args[0]), *args[1:])
+            node = _Interned._nodes.get(key)
+            if node is None:
+                node = super().__call__(*args)
+                _Interned._nodes[key] = node
+            return node
 
 
-_node = dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass_transform(frozen_default=True, eq_default=False)
+def _node(cls: type[T]) -> type[T]:
+    return dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)(cls)
 
 
 @_node

@@ -37,18 +37,23 @@ class Facts(Protocol):
 
     def array(self, value: Value) -> np.ndarray | None:
         """The content of a constant, else None."""
+        ...
 
     def contents(self, value: Value) -> tuple[Dim, ...] | None:
         """The elements of a small integer tensor as far as they are known or symbolic, else None."""
+        ...
 
     def run_time_contents(self, value: Value) -> tuple[Dim, ...]:
         """Symbols for the elements of an integer tensor of static length, read when the model runs."""
+        ...
 
     def fresh(self, node: Node, hint: str) -> Var:
         """A symbol for an extent that the node itself determines while running; same name each time."""
+        ...
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
         """The region's graph with types inferred for the given input types."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +177,15 @@ class RewriteBuilder(Protocol):
 
     def op(self, op: str, *inputs: Value | None, **attrs: Attribute) -> Value:
         """Append a node with one output and return it, with its type inferred."""
+        ...
 
     def ops(self, op: str, count: int, *inputs: Value | None, **attrs: Attribute) -> tuple[Value, ...]:
         """Append a node with several outputs."""
+        ...
 
     def const(self, data: np.ndarray | Sequence[int] | float | int, dtype: DType | None = None) -> Value:
         """A constant; Python numbers and lists take `dtype` (default int64 for ints, float32 for floats)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+# Every target makes the virtual environment it needs. `make help` lists the targets.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check bless toolchains bench docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## compile ResNet-50 and a BERT encoder, run them, compare with the reference
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+
+check: $(STAMP) ## lint, format, types, import contracts, generated pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/house
+
+bless: $(STAMP) ## rewrite expected outputs of the text cases and the ONNX suite; read the diff
+	$(BIN)/python -m pytest -q --bless $(ARGS)
+
+docs: $(STAMP) ## rewrite the generated pages
+	$(BIN)/python docs/generate.py
+
+bench: $(STAMP) ## measure against ONNX Runtime and OpenVINO (ARGS="--models DIR")
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+toolchains: ## install the C compilers and emulators that some tests use (needs root and apt)
+	.ci/toolchains
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
