@@ -1,0 +1,1 @@
+"""The targets. Each folder holds one; nothing outside imports them by name."""

@@ -108,7 +108,8 @@ class DType(enum.Enum):
             return np.dtype(_PLAIN[self])
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, _EXTENDED[self]))
+        found: np.dtype = np.dtype(getattr(ml_dtypes, _EXTENDED[self]))
+        return found
 
     @cached_property
     def limits(self) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Transformations of both IRs, one pass a file. Imports the compiler, never a backend."""

@@ -1,0 +1,1 @@
+"""LLVM IR for CPUs, in-process or as objects and libraries."""

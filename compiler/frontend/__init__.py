@@ -1,0 +1,1 @@
+"""ONNX model files to the typed graph IR: loading, limits, opset adaptors."""

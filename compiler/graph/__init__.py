@@ -1,0 +1,1 @@
+"""The graph IR: nodes, text form, verifier, builder and reference interpreter."""

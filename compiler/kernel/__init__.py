@@ -1,0 +1,1 @@
+"""The kernel IR: nodes, constructors, text form, verifier and reference interpreter."""

@@ -8,7 +8,7 @@ that reshapes introduce: `(x // 6) * 6 + x % 6` becomes `x`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..dtypes import DType, Kind
 from .nodes import (
@@ -26,6 +26,7 @@ from .nodes import (
     Math,
     MathFn,
     Ramp,
+    Read,
     Select,
     Unary,
     UnaryOp,
@@ -351,7 +352,7 @@ def _logic(a: Expr, b: Expr, op: BinaryOp) -> Expr:
     return _binary(op, *_pair(a, b))
 
 
-_CONSTRUCTORS = {
+_CONSTRUCTORS: dict[BinaryOp, Callable[[Expr, Expr], Expr]] = {
     BinaryOp.ADD: add,
     BinaryOp.SUB: sub,
     BinaryOp.MUL: mul,
@@ -559,7 +560,8 @@ def _merge_one(terms: _Terms, term: tuple[Expr, ...], factor: int) -> _Terms | N
 
 def _split_multiple(a: Expr, divisor: int) -> tuple[_Terms, _Terms]:
     """Split a sum into the part whose coefficients are multiples of `divisor` and the rest."""
-    multiple, rest = {}, {}
+    multiple: _Terms = {}
+    rest: _Terms = {}
     for term, factor in _terms(a).items():
         if term == ():
             if factor - factor % divisor:
@@ -580,10 +582,10 @@ def _floordiv_const(a: Expr, divisor: int) -> Expr:
         return whole
     if isinstance(a, Binary) and a.op is BinaryOp.FLOORDIV and isinstance(a.b, Const) and a.b.value > 0:
         return _floordiv_const(a.a, divisor * int(a.b.value))
-    remainder = Binary(BinaryOp.FLOORDIV, _from_terms(rest), const(divisor), INDEX, 1)
-    if isinstance(_from_terms(rest), Const):
-        return add(whole, int(_from_terms(rest).value) // divisor)  # type: ignore[union-attr]
-    return add(whole, remainder)
+    remainder = _from_terms(rest)
+    if isinstance(remainder, Const):
+        return add(whole, int(remainder.value) // divisor)
+    return add(whole, Binary(BinaryOp.FLOORDIV, remainder, const(divisor), INDEX, 1))
 
 
 def _floormod_const(a: Expr, divisor: int) -> Expr:

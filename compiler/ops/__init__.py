@@ -1,0 +1,1 @@
+"""The operator table, one family of operators a file."""

@@ -8,7 +8,7 @@ from ..dtypes import DType
 from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.build import const
-from ..kernel.nest import pointwise
+from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr, MathFn
 from .table import Nests, OpContext, OpDef, register
 
@@ -81,7 +81,7 @@ def elementwise(
         shapes = (ctx.shape(i) for i in range(len(ctx.node.inputs)) if ctx.has(i))
         return [TensorType(result or ctx.dtype(0), broadcast_shape(ctx, *shapes))]
 
-    def nests(ctx: OpContext) -> list:
+    def nests(ctx: OpContext) -> list[Nest | None]:
         def element(*axes: Expr) -> Expr:
             reads = [broadcast_read(ctx, i, axes) for i in range(len(ctx.node.inputs)) if ctx.has(i)]
             return scalar(ctx, *reads) if takes_ctx else scalar(*reads)

@@ -14,6 +14,7 @@ A row describes the operator's newest version; `adapt` turns nodes of older opse
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias, TypeVar
@@ -121,13 +122,13 @@ class OpContext:
 
     # Attributes
 
-    def attr(self, name: str, kind: type[T]) -> T | None:
+    def attr(self, name: str, kind: builtins.type[T]) -> T | None:
         """An attribute, or its default from the table, or None. Ints are accepted for float attributes."""
         found = self.node.attrs.get(name, self.defaults.get(name))
         if found is None:
             return None
         if kind is float and isinstance(found, int):
-            return float(found)  # type: ignore[return-value]
+            found = float(found)
         if not isinstance(found, kind):
             self.fail("E0203", f"attribute {name} has the wrong type")
         return found

@@ -1,0 +1,1 @@
+"""What runs: steps, buffers with arena offsets, constants and symbols."""

@@ -1,0 +1,1 @@
+"""The deployment record that is written beside every artifact."""

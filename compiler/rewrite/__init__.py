@@ -1,0 +1,1 @@
+"""Pattern rules over both IRs."""

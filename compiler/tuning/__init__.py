@@ -1,0 +1,1 @@
+"""Schedule records and their search."""

@@ -1,0 +1,1 @@
+"""Passes over the kernel IR and the lowering from graph to kernels."""
