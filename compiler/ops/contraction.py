@@ -1,0 +1,164 @@
+"""Matrix products: sums of products over shared axes, each one reduction nest.
+
+`contract` is the one place where the nests of the contraction family are made (convolution, einsum
+and the quantized products use it too). Terms are `mul(data, weight)` with affine indices, the form in
+which the schedules recognize a contraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..dtypes import DType
+from ..graph.nodes import TensorType
+from ..kernel import build
+from ..kernel.build import const
+from ..kernel.nest import Combine, Nest, make_axes, pointwise, reduction
+from ..kernel.nodes import Dim, Expr
+from .elementwise import broadcast_index, broadcast_shape
+from .table import Nests, OpContext, OpDef, register
+
+Term = Callable[[tuple[Expr, ...], tuple[Expr, ...]], Expr]
+Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
+
+
+def contract(shape: tuple[Dim, ...], reduce_shape: tuple[Dim, ...], term: Term, finish: Finish | None = None) -> Nest:
+    """A sum over `reduce_shape`; axes of extent 1 are no reduction axes and come to `term` as 0."""
+    kept = tuple(d for d in reduce_shape if d != 1)
+
+    def widened(axes: Sequence[Expr], taps: Sequence[Expr]) -> Expr:
+        left = iter(taps)
+        return term(tuple(axes), tuple(const(0) if d == 1 else next(left) for d in reduce_shape))
+
+    if not kept:
+        axes = make_axes(shape)
+        value = widened(axes, ())
+        return pointwise(shape, lambda *axes: value if finish is None else finish(value, axes))
+    return reduction(shape, kept, Combine.SUM, widened, finish)
+
+
+def accumulator(dtype: DType) -> DType:
+    """The type in which products of `dtype` are summed: float32 for narrower floats, else the type itself."""
+    return DType.FLOAT32 if dtype.is_narrow_float else dtype
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    """`a * b` in the type in which it is summed."""
+    wide = accumulator(a.dtype)
+    return build.mul(build.cast(a, wide), build.cast(b, wide))
+
+
+def narrowed(dtype: DType) -> Finish | None:
+    """What brings the sum back to `dtype`; None if it has that type already."""
+    return None if accumulator(dtype) is dtype else lambda acc, axes: build.cast(acc, dtype)
+
+
+def same_extent(ctx: OpContext, a: Dim, b: Dim, what: str) -> Dim:
+    """The common extent of two axes, a known one if there is one; E0203 if they differ."""
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        ctx.fail("E0203", f"{what} differ: {a} and {b}")
+    return a if isinstance(a, int) else b
+
+
+def scaled(value: Expr, factor: float) -> Expr:
+    """`value * factor` in the type of `value`; integers are scaled in float64."""
+    if factor == 1.0:
+        return value
+    if value.dtype.is_float:
+        return build.mul(value, factor)
+    return build.cast(build.mul(build.cast(value, DType.FLOAT64), factor), value.dtype)
+
+
+# --- MatMul -----------------------------------------------------------------------------------
+
+
+def matmul_shape(ctx: OpContext, a: int = 0, b: int = 1) -> tuple[Dim, ...]:
+    """Shape of a product by the rules of `numpy.matmul` for the inputs at two positions."""
+    left, right = ctx.shape(a), ctx.shape(b)
+    if not left or not right:
+        ctx.fail("E0203", "a matrix product needs inputs of rank 1 or more")
+    rows, columns = left[-2:-1], right[-1:] if len(right) > 1 else ()
+    return broadcast_shape(ctx, left[:-2], right[:-2]) + rows + columns
+
+
+def matmul_nest(ctx: OpContext, term: Callable[[Expr, Expr], Expr], finish: Finish | None, a: int = 0, b: int = 1) -> Nest:
+    """The nest of a product; `term` gets the two elements."""
+    left, right = ctx.shape(a), ctx.shape(b)
+    depth = same_extent(ctx, left[-1], right[-2] if len(right) > 1 else right[0], "the extents of the summed axes")
+
+    def at(axes: tuple[Expr, ...], taps: tuple[Expr, ...]) -> Expr:
+        rows = axes[len(axes) - (len(right) > 1) - 1 :][:1] if len(left) > 1 else ()
+        columns = axes[-1:] if len(right) > 1 else ()
+        batch = axes[: len(axes) - len(rows) - len(columns)]
+        return term(
+            ctx.read(a, *aligned(batch, left[:-2]), *rows, taps[0]),
+            ctx.read(b, *aligned(batch, right[:-2]), taps[0], *columns),
+        )
+
+    return contract(matmul_shape(ctx, a, b), (depth,), at, finish)
+
+
+def aligned(axes: tuple[Expr, ...], shape: tuple[Dim, ...]) -> tuple[Expr, ...]:
+    """Indices into `shape` when it is broadcast to the space of `axes`, aligned at the end."""
+    return tuple(broadcast_index(i, d) for i, d in zip(axes[len(axes) - len(shape) :], shape, strict=True))
+
+
+def _matmul_type(ctx: OpContext) -> list[TensorType]:
+    return [TensorType(ctx.dtype(0), matmul_shape(ctx))]
+
+
+def _matmul(ctx: OpContext) -> list[Nest]:
+    return [matmul_nest(ctx, product, narrowed(ctx.dtype(0)))]
+
+
+# --- Gemm -------------------------------------------------------------------------------------
+
+
+def gemm_extents(ctx: OpContext) -> tuple[Dim, Dim, Dim]:
+    """Rows, columns and depth of `A' * B'`."""
+    if ctx.rank(0) != 2 or ctx.rank(1) != 2:
+        ctx.fail("E0203", "Gemm multiplies matrices of rank 2")
+    m, k = reversed(ctx.shape(0)) if ctx.int_attr("transA") else ctx.shape(0)
+    depth, n = reversed(ctx.shape(1)) if ctx.int_attr("transB") else ctx.shape(1)
+    return m, n, same_extent(ctx, k, depth, "the extents of the summed axes")
+
+
+def gemm_nest(ctx: OpContext, finish: Finish | None, term: Callable[[Expr, Expr], Expr] = product) -> Nest:
+    """The nest of `A' * B'`."""
+    m, n, depth = gemm_extents(ctx)
+
+    def at(axes: tuple[Expr, ...], taps: tuple[Expr, ...]) -> Expr:
+        left = (taps[0], axes[0]) if ctx.int_attr("transA") else (axes[0], taps[0])
+        right = (axes[1], taps[0]) if ctx.int_attr("transB") else (taps[0], axes[1])
+        return term(ctx.read(0, *left), ctx.read(1, *right))
+
+    return contract((m, n), (depth,), at, finish)
+
+
+def gemm_finish(ctx: OpContext) -> Finish:
+    """`alpha * sum + beta * C`, in the type of the sum, then narrowed."""
+    alpha, beta = ctx.float_attr("alpha", 1.0), ctx.float_attr("beta", 1.0)
+
+    def finish(acc: Expr, axes: tuple[Expr, ...]) -> Expr:
+        value = scaled(acc, alpha)
+        if ctx.has(2) and beta != 0:
+            value = build.add(value, scaled(build.cast(ctx.read(2, *aligned(axes, ctx.shape(2))), value.dtype), beta))
+        return build.cast(value, ctx.dtype(0))
+
+    return finish
+
+
+def gemm_type(ctx: OpContext) -> list[TensorType]:
+    """Type of a Gemm; checks that C broadcasts to the product."""
+    m, n, _ = gemm_extents(ctx)
+    if ctx.has(2):
+        for extent, c in zip((n, m), reversed(ctx.shape(2)), strict=False):
+            if isinstance(extent, int) and isinstance(c, int) and c not in (1, extent):
+                ctx.fail("E0203", f"C has extent {c} where the product has {extent}")
+    return [TensorType(ctx.dtype(0), (m, n))]
+
+
+register(
+    OpDef("MatMul", _matmul_type, Nests(_matmul)),
+    OpDef("Gemm", gemm_type, Nests(lambda ctx: [gemm_nest(ctx, gemm_finish(ctx))]), doc="C is added while the sum is stored."),
+)
