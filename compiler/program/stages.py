@@ -1,0 +1,100 @@
+"""What is to be computed, between the graph IR and the kernel IR: stages, groups of them, and other units.
+
+A stage is a nest bound to the values it reads and the value it makes. A group is what becomes one kernel.
+`passes/graph/form_groups.py` makes units of a graph; the schedules in `passes/kernel` turn groups into kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from ..diagnostics import NOWHERE, Loc
+from ..graph.nodes import Node, Value
+from ..kernel.nest import Nest
+from ..kernel.nodes import Expr, Read
+from ..kernel.traverse import map_expr, walk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """A nest with its operands: `Read(k, ...)` in the nest is an element of `operands[k]`."""
+
+    value: Value
+    """What the stage computes."""
+    operands: tuple[Value, ...]
+    """Distinct values, all of them read."""
+    nest: Nest
+    loc: Loc = NOWHERE
+    covers: tuple[str, ...] = ()
+    """Names of the ONNX nodes whose work this is, fused ones included."""
+
+    @property
+    def is_map(self) -> bool:
+        """True if there is no reduction."""
+        return self.nest.combine is None
+
+    def reads(self, value: Value) -> tuple[Read, ...]:
+        """The distinct reads of an operand, anywhere in the nest."""
+        position = self.operands.index(value)
+        return tuple(r for r in self.all_reads() if r.operand == position)
+
+    def all_reads(self) -> tuple[Read, ...]:
+        """All distinct reads of the nest."""
+        exprs = (self.nest.body, self.nest.result)
+        return tuple(e for e in walk(*exprs) if isinstance(e, Read))
+
+
+def make_stage(value: Value, operands: tuple[Value | None, ...], nest: Nest, loc: Loc, covers: tuple[str, ...]) -> Stage:
+    """Make a stage, dropping operands that are not read and joining equal ones."""
+    exprs = (nest.body, nest.result)
+    used = sorted({e.operand for e in walk(*exprs) if isinstance(e, Read)})
+    kept: list[Value] = []
+    position: dict[int, int] = {}
+    for old in used:
+        operand = operands[old]
+        assert operand is not None
+        if operand not in kept:
+            kept.append(operand)
+        position[old] = kept.index(operand)
+    memo: dict[Expr, Expr] = {}
+
+    def renumber(e: Expr) -> Expr | None:
+        if not isinstance(e, Read):
+            return None
+        return Read(position[e.operand], tuple(map_expr(i, renumber, memo) for i in e.indices), e.dtype)
+
+    finish = None if nest.finish is None else map_expr(nest.finish, renumber, memo)
+    return Stage(value, tuple(kept), replace(nest, body=map_expr(nest.body, renumber, memo), finish=finish), loc, covers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Stages that become one kernel: for each row, all stages in order.
+
+    Invariants: all stages have the same extents on the first `rows` axes, and read each other there at
+    their own indices. A group of one stage has `rows` 0 and is scheduled freely.
+    """
+
+    stages: tuple[Stage, ...]
+    outputs: tuple[Value, ...]
+    """Values that are used outside; the others live only inside the kernel."""
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """`value` has the bytes of `source`: no code."""
+
+    value: Value
+    source: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeUnit:
+    """A node that is not made of nests: an imperative kernel or a control-flow region."""
+
+    node: Node
+
+
+Unit: TypeAlias = Group | View | NodeUnit

@@ -1,0 +1,87 @@
+"""Turn a typed graph into units: groups of fused stages, views, and nodes that are not nests.
+
+The last step on the graph side. The order of the fusions matters: maps that one stage reads go into it
+first, so that a chain of elementwise operators is one stage; then reductions take that stage as their
+epilogue; only then are cheap maps repeated in several users.
+"""
+
+from __future__ import annotations
+
+import networkx as nx
+
+from ...compiler.graph.nodes import Graph
+from ...compiler.ops.table import Facts
+from ...compiler.program.stages import Group, NodeUnit, Unit, View
+from .fuse_epilogues import fuse_epilogues
+from .group_rows import RowGroup, group_rows
+from .inline_maps import inline_cheap_maps, inline_single_use_maps
+from .stage_graph import StageGraph, used_names, make_stage_graph
+
+
+def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
+    """Fuse, and return the units in an order in which everything is computed before it is used."""
+    stages = make_stage_graph(graph, facts)
+    inline_single_use_maps(stages)
+    fuse_epilogues(stages)
+    inline_cheap_maps(stages)
+    fuse_epilogues(stages)
+    return _ordered(_units(stages))
+
+
+def _units(graph: StageGraph) -> list[Unit]:
+    depends: dict[str, set[str]] = {name: {view.source.name} for name, view in graph.views.items()}
+    for unit in graph.others:
+        used = used_names(unit.node)
+        depends.update({v.name: used for v in unit.node.outputs if v is not None})
+    rows = group_rows(graph, depends)
+    units: list[Unit] = [*graph.views.values(), *graph.others]
+    done: set[int] = set()
+    for name in graph.stages:
+        group = rows.get(name) or RowGroup(0, (), [name])
+        if id(group) not in done:
+            done.add(id(group))
+            units.append(_group(graph, group))
+    return units
+
+
+def _group(graph: StageGraph, rows: RowGroup) -> Group:
+    members = set(rows.names)
+    stages = tuple(stage for name, stage in graph.stages.items() if name in members)
+    outside = {
+        operand.name for name, stage in graph.stages.items() if name not in members for operand in stage.operands
+    } | graph.needed
+    outputs = tuple(stage.value for stage in stages if stage.value.name in outside)
+    return Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
+
+
+def _ordered(units: list[Unit]) -> list[Unit]:
+    order = nx.DiGraph()
+    maker: dict[str, int] = {}
+    for k, unit in enumerate(units):
+        order.add_node(k)
+        maker.update({name: k for name in made(unit)})
+    for k, unit in enumerate(units):
+        order.add_edges_from((maker[name], k) for name in used(unit) if name in maker and maker[name] != k)
+    return [units[k] for k in nx.lexicographical_topological_sort(order)]
+
+
+def made(unit: Unit) -> set[str]:
+    """Names of the values that a unit computes."""
+    match unit:
+        case Group(stages=stages):
+            return {stage.value.name for stage in stages}
+        case View(value=value):
+            return {value.name}
+        case NodeUnit(node=node):
+            return {v.name for v in node.outputs if v is not None}
+
+
+def used(unit: Unit) -> set[str]:
+    """Names of the values that a unit reads, made by itself or before."""
+    match unit:
+        case Group(stages=stages):
+            return {operand.name for stage in stages for operand in stage.operands}
+        case View(source=source):
+            return {source.name}
+        case NodeUnit(node=node):
+            return used_names(node)

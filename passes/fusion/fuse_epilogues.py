@@ -1,0 +1,89 @@
+"""Let a reduction or contraction store what its only user makes of it: bias, activation, residual, scale.
+
+The user must read the reduction at its own indices, possibly permuted, so that every element is used
+exactly once. The user's work then happens on the accumulator, while it is in registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...compiler.kernel.nest import Nest
+from ...compiler.kernel.nodes import Expr, Read, Var
+from ...compiler.kernel.traverse import map_expr, substitute
+from ...compiler.program.stages import Stage, make_stage
+from .stage_graph import StageGraph
+
+
+def fuse_epilogues(graph: StageGraph) -> None:
+    """Fuse users into reductions, later reductions first, until nothing fits."""
+    for name in reversed(list(graph.stages)):
+        stage = graph.stages.get(name)
+        if stage is None or not stage.is_map:
+            continue
+        for operand in reversed(stage.operands):
+            producer = graph.stages.get(operand.name)
+            if producer is None or operand.name in graph.needed or refuse(graph, producer, stage) is not None:
+                continue
+            fused = fuse(producer, stage)
+            # The fused stage takes the user's place in the order, where all operands are known.
+            graph.stages = {
+                key: fused if key == name else value for key, value in graph.stages.items() if key != operand.name
+            }
+            break
+
+
+def refuse(graph: StageGraph, producer: Stage, user: Stage) -> str | None:
+    """Why `user` may not become the epilogue of `producer`; None if it may."""
+    if producer.is_map:
+        return "the producer has no reduction"
+    readers = [s for s in graph.stages.values() if producer.value in s.operands]
+    if len(readers) != 1:
+        return "the producer has other users"
+    reads = user.reads(producer.value)
+    if len(reads) != 1:
+        return "the user reads several elements"
+    if axis_order(producer.nest, user.nest, reads[0].indices) is None:
+        return "the user reads at other indices than its own"
+    return None
+
+
+def axis_order(producer: Nest, user: Nest, indices: tuple[Expr, ...]) -> dict[Var, Expr] | None:
+    """The producer's axes in terms of the user's, None if that is not one to one."""
+    extents = dict(zip(user.axes, user.shape, strict=True))
+    found: set[Expr] = set()
+    for at, extent in zip(indices, producer.shape, strict=True):
+        if extent == 1 and not isinstance(at, Var):
+            continue
+        if not isinstance(at, Var) or at in found or extents.get(at) is not extent and extents.get(at) != extent:
+            return None
+        found.add(at)
+    if any(extent != 1 and axis not in found for axis, extent in extents.items()):
+        return None
+    return dict(zip(producer.axes, indices, strict=True))
+
+
+def fuse(producer: Stage, user: Stage) -> Stage:
+    """The producer's reduction with the user's element stored, over the user's axes."""
+    (read,) = user.reads(producer.value)
+    axes: dict[Var, Expr] = dict(zip(producer.nest.axes, read.indices, strict=True))
+    position = user.operands.index(producer.value)
+    shift = len(producer.operands)
+    result = substitute(producer.nest.result, axes)
+
+    def leaf(e: Expr) -> Expr | None:
+        if not isinstance(e, Read):
+            return None
+        if e.operand == position:
+            return result
+        return Read(e.operand + shift, tuple(map_expr(i, leaf) for i in e.indices), e.dtype)
+
+    nest = replace(
+        producer.nest,
+        axes=user.nest.axes,
+        shape=user.nest.shape,
+        body=substitute(producer.nest.body, axes),
+        finish=map_expr(user.nest.body, leaf),
+        dtype=user.nest.dtype,
+    )
+    return make_stage(user.value, producer.operands + user.operands, nest, user.loc, producer.covers + user.covers)

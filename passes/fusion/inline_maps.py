@@ -1,0 +1,106 @@
+"""Substitute a stage without reduction into the stages that read it, so that it needs no memory.
+
+Runs in two rounds: first maps with one user, then cheap maps with several. A contraction takes only
+movement (Transpose and its kin) into its operands, since anything computed there would be repeated for
+every output it meets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...compiler.kernel.nodes import Expr, Read
+from ...compiler.kernel.traverse import map_expr, substitute
+from ...compiler.program.stages import Stage, make_stage
+from .stage_graph import StageGraph, contraction_factors, element_cost, is_movement
+
+CHEAP = 3
+"""Element cost up to which a map is computed again by each of its users rather than stored."""
+LARGE_BODY = 400
+"""Bodies are not grown beyond this cost: code size and compile time."""
+
+
+def inline_single_use_maps(graph: StageGraph) -> None:
+    """Substitute every map that one stage reads in one place, and all movement."""
+    _inline(graph, lambda stage, users: len(users) == 1 or is_movement(stage))
+
+
+def inline_cheap_maps(graph: StageGraph) -> None:
+    """Substitute maps that cost less to compute again than to store and load."""
+    _inline(graph, lambda stage, users: len(users) == 1 or element_cost(stage.nest.body) <= CHEAP)
+
+
+def _inline(graph: StageGraph, wanted) -> None:  # type: ignore[no-untyped-def]
+    users = graph.users()
+    for name in list(graph.stages):
+        stage = graph.stages[name]
+        readers = users.get(name, [])
+        if not stage.is_map or name in graph.needed or not readers or not wanted(stage, readers):
+            continue
+        if any(refuse(stage, graph.stages[user]) for user in readers):
+            continue
+        for user in readers:
+            graph.stages[user] = inline(graph.stages[user], stage)
+            for operand in stage.operands:
+                known = users.setdefault(operand.name, [])
+                if user not in known:
+                    known.append(user)
+        for operand in stage.operands:
+            users[operand.name].remove(name)
+        del graph.stages[name]
+
+
+def refuse(producer: Stage, user: Stage) -> str | None:
+    """Why a map may not be substituted into a user; None if it may."""
+    if contraction_factors(user) is not None and any(r in _term_reads(user) for r in user.reads(producer.value)):
+        return None if is_movement(producer) else "computed in the operand of a contraction"
+    cost = element_cost(producer.nest.body)
+    reads = user.reads(producer.value)
+    if len(reads) > 1 and cost * len(reads) > 2 * CHEAP:
+        return "read at several places"
+    if not user.is_map and cost > CHEAP and _repeats(producer, user, reads):
+        return "evaluated several times by the reduction"
+    if element_cost(user.nest.result) + cost > LARGE_BODY:
+        return "the user is large already"
+    return None
+
+
+def _term_reads(user: Stage) -> set[Expr]:
+    from ...compiler.kernel.traverse import walk
+
+    return {e for e in walk(user.nest.body) if isinstance(e, Read)}
+
+
+def _repeats(producer: Stage, user: Stage, reads: tuple[Read, ...]) -> bool:
+    """True if the user reads an element of the producer more than once: not every axis takes part."""
+    from ...compiler.kernel.traverse import free_vars
+
+    axes = {a for a, d in zip(user.nest.axes + user.nest.reduce_axes, user.nest.shape + user.nest.reduce_shape, strict=True) if d != 1}
+    return any(axes - set(free_vars(*read.indices)) for read in reads)
+
+
+def inline(user: Stage, producer: Stage) -> Stage:
+    """Replace the reads of `producer` in `user` by what it computes."""
+    position = user.operands.index(producer.value)
+    shift = len(user.operands)
+
+    def shifted(e: Expr) -> Expr | None:
+        if not isinstance(e, Read):
+            return None
+        return Read(e.operand + shift, tuple(map_expr(i, shifted) for i in e.indices), e.dtype)
+
+    body = map_expr(producer.nest.body, shifted)
+    memo: dict[Expr, Expr] = {}
+
+    def leaf(e: Expr) -> Expr | None:
+        if not isinstance(e, Read):
+            return None
+        indices = tuple(map_expr(i, leaf, memo) for i in e.indices)
+        if e.operand == position:
+            return substitute(body, dict(zip(producer.nest.axes, indices, strict=True)))
+        return Read(e.operand, indices, e.dtype)
+
+    nest = user.nest
+    finish = None if nest.finish is None else map_expr(nest.finish, leaf, memo)
+    nest = replace(nest, body=map_expr(nest.body, leaf, memo), finish=finish)
+    return make_stage(user.value, user.operands + producer.operands, nest, user.loc, producer.covers + user.covers)

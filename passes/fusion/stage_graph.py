@@ -1,0 +1,133 @@
+"""The working state of fusion: the stages of a graph, who uses whom, and what must exist in memory.
+
+Made of a typed graph by `make_stage_graph`; changed by the passes of this folder; turned into units by
+`form_groups`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...compiler.graph.nodes import Graph, Node, Value
+from ...compiler.kernel.nest import Combine
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Expr, Math, MathFn, Read, Select
+from ...compiler.kernel.traverse import children, free_vars
+from ...compiler.ops.table import Facts, Nests, context, lookup
+from ...compiler.program.stages import NodeUnit, Stage, View, make_stage
+
+NATIVE_MATH = frozenset({MathFn.SQRT, MathFn.FLOOR, MathFn.CEIL, MathFn.TRUNC, MathFn.ROUND, MathFn.FMA, MathFn.ISNAN, MathFn.ISINF})
+
+
+@dataclass(slots=True)
+class StageGraph:
+    """Stages by the name of their value, in an order in which operands come first; and the rest."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    others: list[NodeUnit] = field(default_factory=list)
+    needed: set[str] = field(default_factory=set)
+    """Values that must lie in memory because an output, a view, another node or a region uses them."""
+
+    def users(self) -> dict[str, list[str]]:
+        """For each value the names of the stages that read it."""
+        found: dict[str, list[str]] = {}
+        for name, stage in self.stages.items():
+            for operand in stage.operands:
+                found.setdefault(operand.name, []).append(name)
+        return found
+
+
+def make_stage_graph(graph: Graph, facts: Facts) -> StageGraph:
+    """Define every node of a graph by its row of the operator table."""
+    result = StageGraph(needed={v.name for v in graph.outputs})
+    for node in graph.nodes:
+        row = lookup(node.op)
+        assert row is not None, node.op
+        if row.is_view and node.inputs[0] is not None and node.outputs[0] is not None and _same_layout(node):
+            result.views[node.outputs[0].name] = View(node.outputs[0], node.inputs[0])
+            result.needed.add(node.inputs[0].name)
+        elif isinstance(row.define, Nests):
+            _add_stages(result, node, facts, row.define)
+        else:
+            result.others.append(NodeUnit(node))
+            result.needed.update(used_names(node))
+    return result
+
+
+def _same_layout(node: Node) -> bool:
+    source, target = node.inputs[0], node.outputs[0]
+    return source is not None and target is not None and source.type.layout.is_plain and target.type.layout.is_plain
+
+
+def _add_stages(result: StageGraph, node: Node, facts: Facts, define: Nests) -> None:
+    nests = define.build(context(node, facts))
+    for value, nest in zip(node.outputs, nests, strict=False):
+        if value is not None and nest is not None:
+            result.stages[value.name] = make_stage(value, node.inputs, nest, node.loc, (node.loc.node,) if node.loc.node else ())
+
+
+def used_names(node: Node) -> set[str]:
+    """Values that a node or its regions use."""
+    names = {v.name for v in node.inputs if v is not None}
+    for region in node.regions:
+        names.update(v.name for v in region.outputs)
+        for inner in region.nodes:
+            names.update(used_names(inner))
+    return names
+
+
+# --- Questions about stages -------------------------------------------------------------------
+
+
+def element_cost(e: Expr) -> int:
+    """Rough number of instructions to compute an expression once; addresses of reads count one."""
+    seen: set[Expr] = set()
+
+    def visit(node: Expr) -> int:
+        if node in seen:
+            return 0
+        seen.add(node)
+        if isinstance(node, Read):
+            return 1 + sum(visit(c) for c in node.indices if any_read(c))
+        return _own_cost(node) + sum(visit(c) for c in children(node))
+
+    return visit(e)
+
+
+def _own_cost(node: Expr) -> int:
+    match node:
+        case Math(fn=fn):
+            return 2 if fn in NATIVE_MATH else 15
+        case Binary(op=BinaryOp.DIV):
+            return 5
+        case Binary(op=BinaryOp.FLOORDIV | BinaryOp.FLOORMOD | BinaryOp.MOD):
+            return 8
+        case Binary() | Cast() | Select():
+            return 1
+    return 0
+
+
+def any_read(e: Expr) -> bool:
+    """True if an expression depends on memory."""
+    return isinstance(e, Read) or any(any_read(c) for c in children(e))
+
+
+def is_movement(stage: Stage) -> bool:
+    """True if each element is one element of one operand: only indices change, and they are not read."""
+    body = stage.nest.body
+    return stage.is_map and isinstance(body, Read) and not any(any_read(i) for i in body.indices)
+
+
+def contraction_factors(stage: Stage) -> tuple[Expr, Expr] | None:
+    """The two factors if the stage is a sum of products in which an output axis is in one factor only."""
+    nest = stage.nest
+    if nest.combine is not Combine.SUM or not (nest.dtype.is_float or nest.dtype.is_int):
+        return None
+    body = nest.body
+    if isinstance(body, Cast):
+        body = body.value
+    if not (isinstance(body, Binary) and body.op is BinaryOp.MUL and any_read(body.a) and any_read(body.b)):
+        return None
+    left, right = (set(free_vars(f)) for f in (body.a, body.b))
+    outputs = {axis for axis, extent in zip(nest.axes, nest.shape, strict=True) if extent != 1}
+    return (body.a, body.b) if (left ^ right) & outputs else None
