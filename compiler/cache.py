@@ -1,0 +1,162 @@
+"""The compile cache: artifacts on disk, found by a hash of everything that they depend on.
+
+An entry is one file: a header of fixed length, the full key, the payload. On load the stored key is compared with the one
+asked for (so a hash collision or a renamed file cannot hand out foreign code) and the payload with its checksum; an entry
+that fails is removed and counts as absent, so damage means a recompile and never an error. Entries are written atomically
+(`files.write_file`), so any number of processes may share a folder. The payload is a mapping of names to bytes in a plain
+binary form; nothing in it is executed to be read.
+
+`ONNXC_CACHE_DIR` moves the folder, `ONNXC_CACHE=0` switches the cache off, `ONNXC_CACHE_MIB` bounds its size (2048).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .diagnostics import CompileError
+from .files import write_file
+
+FORMAT = b"onnxc-cache-1\n"
+_LENGTHS = struct.Struct("<QQ32s")  # bytes of the key, bytes of the payload, sha256 of both
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What an artifact depends on. Two compiles with equal keys give the same bytes."""
+
+    model: str
+    """sha256 of the model's bytes and its external data."""
+    options: Mapping[str, object]
+    """Options of the compile that change its result; values that JSON can hold."""
+    target: str
+    """The target string with the features of the CPU resolved."""
+    compiler: str
+    """`compiler_identity()`."""
+
+    def text(self) -> bytes:
+        """The key as canonical JSON."""
+        fields = {"model": self.model, "options": dict(self.options), "target": self.target, "compiler": self.compiler}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Cache:
+    """A folder of entries, the least recently used of which are removed when it grows too large."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def load(self, key: Key) -> dict[str, bytes] | None:
+        """Return the payload of an entry, or None if there is no sound one."""
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        payload = _unpack_entry(data, key.text())
+        if payload is None:
+            _remove(path)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return payload
+
+    def store(self, key: Key, payload: Mapping[str, bytes]) -> bool:
+        """Write an entry; False if the folder cannot be written or the entry is beyond the limit. Never raises for that."""
+        data = _pack_entry(key.text(), payload)
+        if len(data) > self.limit_bytes:
+            return False
+        try:
+            write_file(self._path(key), data)
+        except CompileError:
+            return False
+        self._shrink()
+        return True
+
+    def _path(self, key: Key) -> Path:
+        name = hashlib.sha256(key.text()).hexdigest()
+        return self.folder / name[:2] / f"{name}.onnxc"
+
+    def _shrink(self) -> None:
+        """Remove the least recently used entries until the limit is kept; others may be doing the same."""
+        found: list[tuple[float, int, Path]] = []
+        for path in self.folder.glob("??/*.onnxc"):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self.limit_bytes:
+                return
+            _remove(path)
+            total -= size
+
+
+def default_cache() -> Cache | None:
+    """Return the user's cache, or None if the environment switches it off."""
+    if os.environ.get("ONNXC_CACHE", "1") == "0":
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(os.environ.get("ONNXC_CACHE_DIR") or Path(home) / "onnxc")
+    try:
+        limit = int(os.environ.get("ONNXC_CACHE_MIB", "2048"))
+    except ValueError:
+        limit = 2048
+    return Cache(folder, limit << 20)
+
+
+def hash_bytes(parts: Iterable[bytes | memoryview]) -> str:
+    """Return the sha256 of several byte strings, each with its length, so that no two lists collide by concatenation."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def compiler_identity() -> str:
+    """Return the version with a hash of the sources' sizes and times, so that a changed pass never meets an old entry."""
+    root = Path(__file__).parent.parent
+    folders = ("compiler", "passes", "backends", "templates")
+    sources = sorted(p for f in folders for p in (root / f).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    stamps = (f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}".encode() for p in sources)
+    from .. import __version__
+
+    return f"{__version__}+{hash_bytes(stamps)[:16]}"
+
+
+def _pack_entry(key: bytes, payload: Mapping[str, bytes]) -> bytes:
+    body = b"".join(struct.pack("<QQ", len(name.encode()), len(data)) + name.encode() + data for name, data in sorted(payload.items()))
+    return FORMAT + _LENGTHS.pack(len(key), len(body), hashlib.sha256(key + body).digest()) + key + body
+
+
+def _unpack_entry(data: bytes, key: bytes) -> dict[str, bytes] | None:
+    start = len(FORMAT) + _LENGTHS.size
+    if len(data) < start or not data.startswith(FORMAT):
+        return None
+    key_bytes, body_bytes, checksum = _LENGTHS.unpack_from(data, len(FORMAT))
+    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(data[start:]).digest() != checksum:
+        return None
+    return _unpack_payload(data, start + key_bytes) if data[start : start + key_bytes] == key else None
+
+
+def _unpack_payload(data: bytes, at: int) -> dict[str, bytes]:
+    payload: dict[str, bytes] = {}
+    while at < len(data):
+        name_bytes, data_bytes = struct.unpack_from("<QQ", data, at)
+        middle = at + 16 + name_bytes
+        payload[data[at + 16 : middle].decode()] = data[middle : middle + data_bytes]
+        at = middle + data_bytes
+    return payload
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
