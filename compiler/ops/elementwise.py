@@ -1,16 +1,21 @@
-"""Elementwise operators with one rule: broadcast the inputs, apply a scalar expression."""
+"""The one rule of elementwise operators: broadcast the inputs, apply a scalar expression.
+
+The rows are in the family files (`arithmetic`, `functions`, `activation`, `comparison`); movement and
+contraction families use the broadcasting here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from ..dtypes import DType
-from ..graph.nodes import TensorType
+from ..graph.nodes import Attribute, TensorType
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
-from ..kernel.nodes import Dim, Expr, MathFn
-from .table import Nests, OpContext, OpDef, register
+from ..kernel.nodes import Dim, Expr
+from .table import Adapt, Nests, OpContext, OpDef
+from .types import NUMERIC, check_dtype, check_same
 
 
 def broadcast_shape(ctx: OpContext, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
@@ -61,9 +66,13 @@ def elementwise(
     name: str,
     scalar: Callable[..., Expr],
     *,
+    accepts: Collection[DType] = NUMERIC,
+    mixed: bool = False,
     result: DType | None = None,
     domain: str = "",
-    **options: object,
+    defaults: Mapping[str, Attribute] | None = None,
+    adapt: Mapping[int, Adapt] | None = None,
+    doc: str = "",
 ) -> OpDef:
     """A row for an operator that applies `scalar` to the elements of its broadcast inputs.
 
@@ -71,15 +80,22 @@ def elementwise(
         name: the operator.
         scalar: (element of each given input) -> element; called with `ctx` as first argument if its
             first parameter has that name.
+        accepts: element types of input 0.
+        mixed: True if the inputs may differ in type.
         result: element type of the output; that of input 0 if None.
         domain: the operator's domain.
-        options: further fields of `OpDef`.
+        defaults: default values of attributes.
+        adapt: opset differences.
+        doc: a line for the documentation.
     """
     takes_ctx = scalar.__code__.co_varnames[:1] == ("ctx",)
 
     def infer(ctx: OpContext) -> list[TensorType]:
-        shapes = (ctx.shape(i) for i in range(len(ctx.node.inputs)) if ctx.has(i))
-        return [TensorType(result or ctx.dtype(0), broadcast_shape(ctx, *shapes))]
+        given = [i for i in range(len(ctx.node.inputs)) if ctx.has(i)]
+        check_dtype(ctx, 0, accepts)
+        if not mixed:
+            check_same(ctx, *given)
+        return [TensorType(result or ctx.dtype(0), broadcast_shape(ctx, *map(ctx.shape, given)))]
 
     def nests(ctx: OpContext) -> list[Nest | None]:
         def element(*axes: Expr) -> Expr:
@@ -88,13 +104,4 @@ def elementwise(
 
         return [pointwise(infer(ctx)[0].shape, element)]
 
-    return OpDef(name, infer, Nests(nests), domain, **options)  # type: ignore[arg-type]
-
-
-register(
-    elementwise("Relu", lambda x: build.maximum(x, 0)),
-    elementwise("Add", build.add),
-    elementwise("Sub", build.sub),
-    elementwise("Mul", build.mul),
-    elementwise("Exp", lambda x: build.math_fn(MathFn.EXP, x)),
-)
+    return OpDef(name, infer, Nests(nests), domain, defaults or {}, adapt or {}, doc=doc)

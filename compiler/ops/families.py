@@ -5,9 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 
 FAMILIES = (
+    "activation",
+    "arithmetic",
+    "cast",
+    "comparison",
     "contraction",
     "convolution",
-    "elementwise",
+    "functions",
 )
 
 
