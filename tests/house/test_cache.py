@@ -5,6 +5,7 @@ import os
 import random
 
 import pytest
+
 from onnxc.compiler.cache import Cache, Key, compiler_identity, default_cache, hash_bytes
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from onnxc.compiler import files
 from onnxc.compiler.diagnostics import CompileError
 

@@ -1,0 +1,66 @@
+"""Fills the source and export sections of the deployment record from an ONNX model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from .nodes import Export, Source
+
+if TYPE_CHECKING:
+    import onnx
+
+_ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training")
+
+
+def describe_source(model: onnx.ModelProto, data: bytes, external: Mapping[str, bytes | memoryview]) -> Source:
+    """Describe what was compiled.
+
+    Args:
+        model: the model as read.
+        data: its bytes.
+        external: content of the external data files by location.
+    """
+    return Source(
+        model_sha256=hashlib.sha256(data).hexdigest(),
+        external_sha256={name: hashlib.sha256(content).hexdigest() for name, content in sorted(external.items())},
+        graph_name=model.graph.name,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        model_version=model.model_version,
+        domain=model.domain,
+        doc_string=model.doc_string,
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+    )
+
+
+def describe_export(model: onnx.ModelProto) -> Export:
+    """Describe what the exporter wrote."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    operators = Counter(operator_key(node) for node in _all_nodes(nodes))
+    local = {(function.domain, function.name) for function in model.functions}
+    custom = {operator_key(n) for n in _all_nodes(nodes) if n.domain not in _ONNX_DOMAINS and (n.domain, n.op_type) not in local}
+    return Export(
+        ir_version=model.ir_version,
+        opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        operators=dict(sorted(operators.items())),
+        custom_operators=tuple(sorted(custom)),
+    )
+
+
+def operator_key(node: onnx.NodeProto) -> str:
+    """Name of a node's operator, with its domain unless that is the default one."""
+    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of subgraphs included; a stack, since models nest as deep as they like."""
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                stack.extend(graph.node)
