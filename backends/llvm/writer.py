@@ -1,0 +1,156 @@
+"""Collects the text of one LLVM function and knows which expressions already have a value.
+
+Values are cached by expression (expressions are interned) in scopes that follow the dominance of
+blocks: what is computed inside a loop or branch is forgotten when it ends. An expression that reads
+memory is reused only while no store to one of its buffers can have happened since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import get_args
+
+from ...compiler.kernel.nodes import Buffer, Expr, Load, Scope, Var
+from ...compiler.kernel.traverse import children, map_expr
+from .features import CpuFeatures
+
+_NOTHING: frozenset[Buffer] = frozenset()
+
+
+class Writer:
+    """Text of one function in the making."""
+
+    def __init__(self, features: CpuFeatures) -> None:
+        self.features = features
+        self.lines: list[str] = []
+        self.allocas: list[str] = []
+        self.pointers: dict[Buffer, str] = {}
+        self.block = "entry"
+        self._count = 0
+        self._scopes: list[dict[Hashable, tuple[str, int]]] = [{}]
+        self._clock = 0
+        self._stored: dict[Buffer, int] = {}
+        self._reads: dict[Expr, frozenset[Buffer]] = {}
+        self._index: dict[Expr, bool] = {}
+        self._bound: set[Var] = set()
+        self._env: dict[Var, Expr] = {}
+        self._memo: dict[Expr, Expr] = {}
+        self.index_vars: set[Var] = set()
+
+    # --- Text ---------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Append an instruction without a result."""
+        self.lines.append(f"  {text}")
+
+    def let(self, text: str) -> str:
+        """Append an instruction and return the name of its result."""
+        self._count += 1
+        name = f"%t{self._count}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def label(self, hint: str) -> str:
+        """Return a new name for a block."""
+        self._count += 1
+        return f"{hint}{self._count}"
+
+    def start(self, block: str) -> None:
+        """Begin a basic block."""
+        self.lines.append(f"{block}:")
+        self.block = block
+
+    def jump(self, block: str) -> None:
+        """End the basic block with a jump, and begin the target."""
+        self.line(f"br label %{block}")
+        self.start(block)
+
+    # --- Values of expressions ----------------------------------------------------------------
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Values found inside are forgotten at the end."""
+        self._scopes.append({})
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    def find(self, key: Hashable) -> str | None:
+        """The value of an expression (or other key) if it has one that still holds."""
+        for scope in reversed(self._scopes):
+            found = scope.get(key)
+            if found is not None and (not isinstance(key, _EXPRESSIONS) or self._holds(key, found[1])):
+                return found[0]
+        return None
+
+    def _holds(self, e: Expr, stamp: int) -> bool:
+        return all(self._stored.get(buffer, 0) <= stamp for buffer in self.reads(e))
+
+    def keep(self, key: Hashable, value: str) -> str:
+        """Remember a value, and return it."""
+        self._scopes[-1][key] = value, self._clock
+        return value
+
+    def touch(self, buffers: Iterable[Buffer]) -> None:
+        """Values read from these buffers no longer hold."""
+        self._clock += 1
+        for buffer in buffers:
+            self._stored[buffer] = self._clock
+
+    def reads(self, e: Expr) -> frozenset[Buffer]:
+        """The writable buffers that an expression reads."""
+        found = self._reads.get(e)
+        if found is None:
+            found = _NOTHING.union(*(self.reads(c) for c in children(e)))
+            if isinstance(e, Load) and e.buffer.scope is not Scope.CONST:
+                found |= {e.buffer}
+            self._reads[e] = found
+        return found
+
+    def is_index(self, e: Expr) -> bool:
+        """True if an expression is made of loop variables, symbols and constants only: it cannot overflow."""
+        found = self._index.get(e)
+        if found is None:
+            found = not isinstance(e, Load) and (not isinstance(e, Var) or e in self.index_vars) and all(map(self.is_index, children(e)))
+            self._index[e] = found
+        return found
+
+    # --- Variables ----------------------------------------------------------------------------
+
+    def resolve(self, e: Expr) -> Expr:
+        """The expression with the variables of unrolled loops replaced."""
+        return map_expr(e, self._leaf, self._memo) if self._env else e
+
+    def _leaf(self, e: Expr) -> Expr | None:
+        return self._env.get(e) if isinstance(e, Var) else None
+
+    @contextmanager
+    def replacing(self, var: Var, value: Expr) -> Iterator[None]:
+        """`var` stands for `value` inside."""
+        saved = self._env, self._memo
+        self._env, self._memo = {**self._env, var: value}, {}
+        try:
+            yield
+        finally:
+            self._env, self._memo = saved
+
+    @contextmanager
+    def binding(self, var: Var, is_index: bool = False) -> Iterator[Var]:
+        """Give a variable a value inside; yields it under a name of its own if the name was taken before."""
+        fresh = var
+        while fresh in self._bound:
+            self._count += 1
+            fresh = Var(f"{var.name}'{self._count}", var.dtype, var.lanes, var.bound)
+        self._bound.add(fresh)
+        if is_index:
+            self.index_vars.add(fresh)
+        if fresh is var and var not in self._env:
+            yield var
+            return
+        with self.replacing(var, fresh):
+            yield fresh
+
+
+_EXPRESSIONS = get_args(Expr)
