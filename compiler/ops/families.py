@@ -11,7 +11,15 @@ FAMILIES = (
     "comparison",
     "contraction",
     "convolution",
+    "einsum",
     "functions",
+    "indexing",
+    "movement",
+    "padding",
+    "quantized",
+    "scatter",
+    "shape",
+    "slicing",
 )
 
 
