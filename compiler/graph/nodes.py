@@ -147,6 +147,10 @@ class Graph:
     symbols: tuple[str, ...] = ()
     """Names of the symbolic dimensions of the inputs, in order of appearance."""
     loc: Loc = NOWHERE
+    data_symbols: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """Symbols that are read from integer tensors while running: (name of the value, element)."""
+    size_symbols: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """Symbols that a node determines while running: (its first output, position in the order of `fresh`)."""
 
     def with_nodes(self, nodes: tuple[Node, ...], outputs: tuple[Value, ...] | None = None) -> Graph:
         """Return the graph with other nodes, and other outputs if given."""
