@@ -12,14 +12,21 @@ FAMILIES = (
     "contraction",
     "convolution",
     "einsum",
+    "extreme",
     "functions",
     "indexing",
+    "layer_norm",
+    "loss",
     "movement",
+    "normalization",
     "padding",
+    "quantize",
     "quantized",
+    "reduction",
     "scatter",
     "shape",
     "slicing",
+    "softmax",
 )
 
 
