@@ -122,7 +122,7 @@ def _prelu_infer(ctx: OpContext) -> list[TensorType]:
 def _prelu(ctx: OpContext) -> list[Nest | None]:
     def element(*axes: Expr) -> Expr:
         x = ctx.read(0, *axes)
-        return build.select(build.lt(x, 0), build.mul(x, broadcast_read(ctx, 1, axes)), x)
+        return build.select(build.lt(x, 0), build.mul(x, broadcast_read(ctx, 1, axes, ctx.shape(0))), x)
 
     return [pointwise(ctx.shape(0), element)]
 

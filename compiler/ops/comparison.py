@@ -41,10 +41,12 @@ def _where_infer(ctx: OpContext) -> list[TensorType]:
 
 
 def _where(ctx: OpContext) -> list[Nest | None]:
-    def element(*axes: Expr) -> Expr:
-        return build.select(*(broadcast_read(ctx, i, axes) for i in range(3)))
+    shape = _where_infer(ctx)[0].shape
 
-    return [pointwise(_where_infer(ctx)[0].shape, element)]
+    def element(*axes: Expr) -> Expr:
+        return build.select(*(broadcast_read(ctx, i, axes, shape) for i in range(3)))
+
+    return [pointwise(shape, element)]
 
 
 register(

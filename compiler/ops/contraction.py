@@ -8,6 +8,7 @@ which the schedules recognize a contraction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..dtypes import DType
 from ..graph.nodes import TensorType
@@ -15,7 +16,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Combine, Nest, make_axes, pointwise, reduction
 from ..kernel.nodes import Dim, Expr
-from .elementwise import broadcast_index, broadcast_shape
+from .elementwise import broadcast_indices, broadcast_shape
 from .table import Nests, OpContext, OpDef, register
 
 Term = Callable[[tuple[Expr, ...], tuple[Expr, ...]], Expr]
@@ -81,26 +82,48 @@ def matmul_shape(ctx: OpContext, a: int = 0, b: int = 1) -> tuple[Dim, ...]:
     return broadcast_shape(ctx, left[:-2], right[:-2]) + rows + columns
 
 
-def matmul_nest(ctx: OpContext, term: Callable[[Expr, Expr], Expr], finish: Finish | None, a: int = 0, b: int = 1) -> Nest:
-    """The nest of a product; `term` gets the two elements."""
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Index maps of a product by the rules of `numpy.matmul`."""
+
+    shape: tuple[Dim, ...]
+    depth: Dim
+    left: tuple[Dim, ...]
+    """Shape of the left operand."""
+    right: tuple[Dim, ...]
+    """Shape of the right operand."""
+
+    def row(self, axes: tuple[Expr, ...]) -> Expr:
+        """The row of the left operand, 0 if it is a vector."""
+        return axes[len(axes) - self._columns - 1] if len(self.left) > 1 else const(0)
+
+    def column(self, axes: tuple[Expr, ...]) -> Expr:
+        """The column of the right operand, 0 if it is a vector."""
+        return axes[-1] if self._columns else const(0)
+
+    def left_at(self, axes: tuple[Expr, ...], k: Expr) -> tuple[Expr, ...]:
+        """Indices of the left operand for an output element and a term."""
+        return (k,) if len(self.left) == 1 else (*self._batch(axes, self.left), self.row(axes), k)
+
+    def right_at(self, axes: tuple[Expr, ...], k: Expr) -> tuple[Expr, ...]:
+        """Indices of the right operand."""
+        return (k,) if len(self.right) == 1 else (*self._batch(axes, self.right), k, self.column(axes))
+
+    @property
+    def _columns(self) -> bool:
+        return len(self.right) > 1
+
+    def _batch(self, axes: tuple[Expr, ...], shape: tuple[Dim, ...]) -> tuple[Expr, ...]:
+        count = len(axes) - (len(self.left) > 1) - self._columns
+        return broadcast_indices(axes[:count], shape[:-2], self.shape[:count])
+
+
+def matmul_product(ctx: OpContext, a: int = 0, b: int = 1) -> Product:
+    """The product of the inputs at two positions; E0203 if they do not fit."""
     left, right = ctx.shape(a), ctx.shape(b)
+    shape = matmul_shape(ctx, a, b)
     depth = same_extent(ctx, left[-1], right[-2] if len(right) > 1 else right[0], "the extents of the summed axes")
-
-    def at(axes: tuple[Expr, ...], taps: tuple[Expr, ...]) -> Expr:
-        rows = axes[len(axes) - (len(right) > 1) - 1 :][:1] if len(left) > 1 else ()
-        columns = axes[-1:] if len(right) > 1 else ()
-        batch = axes[: len(axes) - len(rows) - len(columns)]
-        return term(
-            ctx.read(a, *aligned(batch, left[:-2]), *rows, taps[0]),
-            ctx.read(b, *aligned(batch, right[:-2]), taps[0], *columns),
-        )
-
-    return contract(matmul_shape(ctx, a, b), (depth,), at, finish)
-
-
-def aligned(axes: tuple[Expr, ...], shape: tuple[Dim, ...]) -> tuple[Expr, ...]:
-    """Indices into `shape` when it is broadcast to the space of `axes`, aligned at the end."""
-    return tuple(broadcast_index(i, d) for i, d in zip(axes[len(axes) - len(shape) :], shape, strict=True))
+    return Product(shape, depth, left, right)
 
 
 def _matmul_type(ctx: OpContext) -> list[TensorType]:
@@ -108,7 +131,12 @@ def _matmul_type(ctx: OpContext) -> list[TensorType]:
 
 
 def _matmul(ctx: OpContext) -> list[Nest]:
-    return [matmul_nest(ctx, product, narrowed(ctx.dtype(0)))]
+    maps = matmul_product(ctx)
+
+    def term(axes: tuple[Expr, ...], taps: tuple[Expr, ...]) -> Expr:
+        return product(ctx.read(0, *maps.left_at(axes, taps[0])), ctx.read(1, *maps.right_at(axes, taps[0])))
+
+    return [contract(maps.shape, (maps.depth,), term, narrowed(ctx.dtype(0)))]
 
 
 # --- Gemm -------------------------------------------------------------------------------------
@@ -138,11 +166,13 @@ def gemm_nest(ctx: OpContext, finish: Finish | None, term: Callable[[Expr, Expr]
 def gemm_finish(ctx: OpContext) -> Finish:
     """`alpha * sum + beta * C`, in the type of the sum, then narrowed."""
     alpha, beta = ctx.float_attr("alpha", 1.0), ctx.float_attr("beta", 1.0)
+    m, n, _ = gemm_extents(ctx)
 
     def finish(acc: Expr, axes: tuple[Expr, ...]) -> Expr:
         value = scaled(acc, alpha)
         if ctx.has(2) and beta != 0:
-            value = build.add(value, scaled(build.cast(ctx.read(2, *aligned(axes, ctx.shape(2))), value.dtype), beta))
+            c = ctx.read(2, *broadcast_indices(axes, ctx.shape(2), (m, n)))
+            value = build.add(value, scaled(build.cast(c, value.dtype), beta))
         return build.cast(value, ctx.dtype(0))
 
     return finish

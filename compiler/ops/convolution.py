@@ -49,10 +49,11 @@ def conv_extents(ctx: OpContext, x: int = 0, w: int = 1) -> Convolution:
     """Extents of a convolution of the inputs at two positions; E0203 if they do not fit together."""
     data, weight = ctx.shape(x), ctx.shape(w)
     group = _checked_group(ctx, data, weight)
-    taps = tuple(same_extent(ctx, given, d, "kernel_shape and weight") for given, d in zip(kernel_shape(ctx, weight), weight[2:], strict=True))
+    given = zip(kernel_shape(ctx, weight), weight[2:], strict=True)
+    taps = tuple(same_extent(ctx, wanted, found, "kernel_shape and the weight's shape") for wanted, found in given)
     found = Convolution(data[0], data[1], weight[0], group, window(ctx, data[2:], taps))
     same_extent(ctx, build.dim(found.per_group(data[1])), weight[1], "input channels in a group and in the weight")
-    if isinstance(data[1], int) and data[1] % group or isinstance(weight[0], int) and weight[0] % group:
+    if any(isinstance(channels, int) and channels % group for channels in (data[1], weight[0])):
         ctx.fail("E0203", f"group {group} does not divide {data[1]} input and {weight[0]} output channels")
     return found
 

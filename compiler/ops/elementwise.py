@@ -46,18 +46,22 @@ def _show(shape: tuple[Dim, ...]) -> str:
     return "[" + ", ".join(str(d) if isinstance(d, int) else "?" for d in shape) + "]"
 
 
-def broadcast_read(ctx: OpContext, position: int, axes: tuple[Expr, ...]) -> Expr:
-    """Read an input at the indices of an output that it is broadcast to."""
-    shape = ctx.shape(position)
-    aligned = axes[len(axes) - len(shape) :]
-    return ctx.read(position, *(broadcast_index(i, d) for i, d in zip(aligned, shape, strict=True)))
+def broadcast_read(ctx: OpContext, position: int, axes: tuple[Expr, ...], output: tuple[Dim, ...]) -> Expr:
+    """Read an input at the indices of an output of the shape `output` that it is broadcast to."""
+    return ctx.read(position, *broadcast_indices(axes, ctx.shape(position), output))
 
 
-def broadcast_index(at: Expr, extent: Dim) -> Expr:
+def broadcast_indices(axes: tuple[Expr, ...], shape: tuple[Dim, ...], output: tuple[Dim, ...]) -> tuple[Expr, ...]:
+    """Indices into `shape`, aligned at the end, at the indices of the output that it is broadcast to."""
+    first = len(axes) - len(shape)
+    return tuple(broadcast_index(i, d, whole) for i, d, whole in zip(axes[first:], shape, output[first:], strict=True))
+
+
+def broadcast_index(at: Expr, extent: Dim, output: Dim) -> Expr:
     """The index into an extent that may be 1 while the output's is not (unknown until run time if symbolic)."""
     if extent == 1:
         return const(0)
-    if isinstance(extent, int):
+    if isinstance(extent, int) or extent is output:
         return at
     return build.select(build.eq(extent, 1), const(0), at)
 
@@ -98,10 +102,12 @@ def elementwise(
         return [TensorType(result or ctx.dtype(0), broadcast_shape(ctx, *map(ctx.shape, given)))]
 
     def nests(ctx: OpContext) -> list[Nest | None]:
+        shape = infer(ctx)[0].shape
+
         def element(*axes: Expr) -> Expr:
-            reads = [broadcast_read(ctx, i, axes) for i in range(len(ctx.node.inputs)) if ctx.has(i)]
+            reads = [broadcast_read(ctx, i, axes, shape) for i in range(len(ctx.node.inputs)) if ctx.has(i)]
             return scalar(ctx, *reads) if takes_ctx else scalar(*reads)
 
-        return [pointwise(infer(ctx)[0].shape, element)]
+        return [pointwise(shape, element)]
 
     return OpDef(name, infer, Nests(nests), domain, defaults or {}, adapt or {}, doc=doc)
