@@ -84,7 +84,7 @@ def add(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """`a + b`; float addition folds only constants (no reassociation)."""
     a, b = _pair(a, b)
     if a.dtype is INDEX and a.lanes == 1:
-        return _from_terms(_sum_terms(_terms(a), _terms(b), 1))
+        return _from_terms(_sum_terms(index_terms(a), index_terms(b), 1))
     return _binary(BinaryOp.ADD, a, b)
 
 
@@ -92,7 +92,7 @@ def sub(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """`a - b`."""
     a, b = _pair(a, b)
     if a.dtype is INDEX and a.lanes == 1:
-        return _from_terms(_sum_terms(_terms(a), _terms(b), -1))
+        return _from_terms(_sum_terms(index_terms(a), index_terms(b), -1))
     return _binary(BinaryOp.SUB, a, b)
 
 
@@ -103,8 +103,8 @@ def mul(a: Expr | int | float, b: Expr | int | float) -> Expr:
         if isinstance(a, Const):
             a, b = b, a
         if isinstance(b, Const):
-            return _from_terms({t: c * int(b.value) for t, c in _terms(a).items()})
-        return _from_terms(_product_terms(_terms(a), _terms(b)))
+            return _from_terms({t: c * int(b.value) for t, c in index_terms(a).items()})
+        return _from_terms(_product_terms(index_terms(a), index_terms(b)))
     return _binary(BinaryOp.MUL, a, b)
 
 
@@ -452,14 +452,14 @@ def _fold_float(op: BinaryOp, x: float, y: float, dtype: DType) -> Const | None:
 _Terms = dict[tuple[Expr, ...], int]
 
 
-def _terms(e: Expr) -> _Terms:
+def index_terms(e: Expr) -> _Terms:
     if isinstance(e, Const):
         return {(): int(e.value)} if e.value else {}
     if isinstance(e, Binary) and e.dtype is INDEX:
         if e.op is BinaryOp.ADD:
-            return _sum_terms(_terms(e.a), _terms(e.b), 1)
+            return _sum_terms(index_terms(e.a), index_terms(e.b), 1)
         if e.op is BinaryOp.MUL:
-            return _product_terms(_terms(e.a), _terms(e.b))
+            return _product_terms(index_terms(e.a), index_terms(e.b))
     return {(e,): 1}
 
 
@@ -550,10 +550,10 @@ def _merge_one(terms: _Terms, term: tuple[Expr, ...], factor: int) -> _Terms | N
         if not (isinstance(quotient, Binary) and quotient.op is BinaryOp.FLOORDIV):
             continue
         rest = term[:position] + term[position + 1 :]
-        for divided, whole in _product_terms(_terms(e.b), {tuple(sorted((*rest, quotient), key=_order)): factor}).items():
+        for divided, whole in _product_terms(index_terms(e.b), {tuple(sorted((*rest, quotient), key=_order)): factor}).items():
             if terms.get(divided) == whole:
                 without = {t: c for t, c in terms.items() if t not in (term, divided)}
-                joined = _product_terms({tuple(sorted(rest, key=_order)): factor}, _terms(e.a))
+                joined = _product_terms({tuple(sorted(rest, key=_order)): factor}, index_terms(e.a))
                 return {t: c for t, c in _sum_terms(without, joined, 1).items() if c}
     return None
 
@@ -562,7 +562,7 @@ def _split_multiple(a: Expr, divisor: int) -> tuple[_Terms, _Terms]:
     """Split a sum into the part whose coefficients are multiples of `divisor` and the rest."""
     multiple: _Terms = {}
     rest: _Terms = {}
-    for term, factor in _terms(a).items():
+    for term, factor in index_terms(a).items():
         if term == ():
             if factor - factor % divisor:
                 multiple[term] = factor - factor % divisor
@@ -631,7 +631,7 @@ def range_of(e: Expr) -> tuple[int, int] | None:
         case Var():
             return (0, e.bound - 1) if e.bound else None
         case Binary(op=BinaryOp.ADD | BinaryOp.MUL):
-            low, high = _range_of_terms(_terms(e))
+            low, high = _range_of_terms(index_terms(e))
             return None if low is None or high is None else (low, high)
         case Binary(op=BinaryOp.FLOORMOD, b=Const(value=value)) if value > 0:
             return 0, int(value) - 1

@@ -106,7 +106,12 @@ class KernelBuilder:
     @contextmanager
     def local(self, dtype: DType, size: int, name: str = "local", scope: Scope = Scope.STACK, align: int = 0) -> Iterator[Buffer]:
         """A stack (or register) array of the block; its content is undefined at first."""
-        buffer = Buffer(self.name(name), dtype, size, scope, align)
+        with self.around(Buffer(self.name(name), dtype, size, scope, align)) as buffer:
+            yield buffer
+
+    @contextmanager
+    def around(self, buffer: Buffer) -> Iterator[Buffer]:
+        """A stack or register array that is already made lives for the block."""
         with self._nested() as body:
             yield buffer
         self.emit(Alloc(buffer, block(body)))

@@ -1,0 +1,209 @@
+"""Write a loop form as statements: vector loops with a tail, reductions across or along the vector.
+
+Used by the schedule of rows. A target without vectors has `lanes` 1 and gets plain loops. Loop kinds only
+mark what `vectorize` and the printers do later; the meaning is that of plain loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...compiler.kernel import build
+from ...compiler.kernel.build import add, mul
+from ...compiler.kernel.builder import KernelBuilder
+from ...compiler.kernel.build import load
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope, Var
+from ...compiler.kernel.traverse import substitute
+from .loop_form import Loop, LoopForm, stride
+
+MAX_ACCUMULATORS = 4
+"""Vectors in flight in a reduction, to hide the latency of the combining instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorShape:
+    """What the loops are made for."""
+
+    bits: int
+    """Width of a vector register; 0 for targets whose compiler makes vectors itself."""
+
+    def lanes(self, form: LoopForm) -> int:
+        """Lanes for the widest element type that the form computes with; 1 without vectors."""
+        widths = [form.term.dtype.bytes, form.target.dtype.bytes, *(at.dtype.bytes for at in form.loads())]
+        return max(1, self.bits // 8 // max(4, *widths))
+
+
+def vector_loop(k: KernelBuilder, extent: Dim, lanes: int, body: Callable[[Expr], None], unroll: int = 1) -> None:
+    """Emit `for i in range(extent): body(i)` in steps of `lanes`, with a scalar tail.
+
+    A known extent below `lanes` takes the largest power of two that fits.
+    """
+    while isinstance(extent, int) and lanes > max(extent, 1):
+        lanes //= 2
+    if lanes > 1:
+        count = build.floordiv(build.index(extent), lanes)
+        with k.loop("v", build.dim(count)) as step, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            body(add(mul(step, lanes), lane))
+        done = mul(count, lanes)
+    else:
+        done = build.const(0)
+    rest = build.dim(build.sub(build.index(extent), done))
+    if rest != 0:
+        with k.loop("t", rest) as at:
+            body(add(done, at))
+
+
+def emit_map(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int) -> None:
+    """Emit a form without reduction over the loops given, the last of them in vectors."""
+
+    def store(form: LoopForm) -> None:
+        k.store(form.target, form.at, form.result)
+
+    over(k, form, loops[:-1], lambda inner: _innermost(k, inner, loops[-1:], lanes, store))
+
+
+def _innermost(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int, body: Callable[[LoopForm], None]) -> None:
+    if not loops:
+        body(form)
+        return
+    ((var, extent),) = loops
+    vector_loop(k, extent, lanes, lambda at: body(form.substitute({var: at})))
+
+
+def over(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], body: Callable[[LoopForm], None]) -> None:
+    """Emit serial loops around a body, which gets the form with fresh variables."""
+    if not loops:
+        body(form)
+        return
+    (var, extent), *rest = loops
+    with k.loop(var.name, extent) as fresh:
+        over(k, form.substitute({var: fresh}), tuple(rest), body)
+
+
+# --- Reductions -------------------------------------------------------------------------------
+
+
+def emit_reduction(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int) -> None:
+    """Emit a reduction over the output loops given; across the vector or along it, as the loads lie."""
+    if loops and lanes > 1 and not prefers_along(form, loops[-1]):
+        over(k, form, loops[:-1], lambda inner: _reduce_across(k, inner, loops[-1], lanes))
+    else:
+        over(k, form, loops, lambda inner: _reduce_along(k, inner, lanes))
+
+
+def prefers_along(form: LoopForm, output: Loop) -> bool:
+    """True if vectors should run along the last reduction axis rather than across the last output axis."""
+    if not form.reduce:
+        return False
+    var, extent = output
+    last, depth = form.reduce[-1]
+    if extent == 1 or (isinstance(extent, int) and extent < 4 and isinstance(depth, int) and depth > extent):
+        return True
+    across = sum(1 for at in form.loads() if stride(at.index, var) in (0, 1))
+    along = sum(1 for at in form.loads() if stride(at.index, last) in (0, 1))
+    return along > across
+
+
+def _reduce_across(k: KernelBuilder, form: LoopForm, loop: Loop, lanes: int) -> None:
+    """One output element a lane; several vectors of them at once."""
+    var, extent = loop
+    width = lanes * MAX_ACCUMULATORS
+
+    def tile(base: Expr, lanes: int, vectors: int) -> None:
+        with k.local(form.term.dtype, lanes * vectors, "acc", Scope.REGISTER) as acc:
+            def each(body: Callable[[Expr, LoopForm], None], inner: LoopForm = form) -> None:
+                with k.loop("u", vectors, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+                    at = add(mul(u, lanes), lane)
+                    body(at, inner.substitute({var: add(base, at)}))
+
+            def combine(inner: LoopForm) -> None:
+                assert form.combine is not None
+                apply = form.combine.apply
+                each(lambda at, f: k.store(acc, at, apply(load(acc, at), f.term)), inner)
+
+            assert form.combine is not None
+            identity = form.combine.identity(form.term.dtype)
+            each(lambda at, f: k.store(acc, at, identity))
+            over(k, form, form.reduce, combine)
+            each(lambda at, f: k.store(f.target, f.at, substitute(f.result, {form.acc: load(acc, at)})))
+
+    while isinstance(extent, int) and lanes > max(extent, 1):
+        lanes //= 2
+    done: Expr = build.const(0)
+    for size in dict.fromkeys((width, lanes, 1)):
+        if isinstance(extent, int) and size > extent:
+            continue
+        left = build.sub(build.index(extent), done)
+        count = build.dim(build.floordiv(left, size))
+        if count == 0:
+            continue
+        with k.loop("o", count) as step:
+            tile(add(done, mul(step, size)), min(size, lanes), max(1, size // lanes) if size > 1 else 1)
+        done = add(done, mul(build.index(count), size))
+
+
+def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
+    """One output element; the last reduction axis in vectors that are combined at the end."""
+    combine, dtype = form.combine, form.term.dtype
+    assert combine is not None
+    identity = combine.identity(dtype)
+    *outer, (var, extent) = form.reduce if form.reduce else ((Var("k"), 1),)
+    lanes = lanes if all(stride(at.index, var) in (0, 1) for at in form.loads() if _uses(at.index, var)) else 1
+    vectors = MAX_ACCUMULATORS
+    while lanes > 1 and isinstance(extent, int) and lanes * vectors > extent:
+        vectors, lanes = (vectors // 2, lanes) if vectors > 1 else (1, lanes // 2)
+    with k.local(dtype, 1, "sum", Scope.REGISTER) as total:
+        k.store(total, 0, identity)
+        if lanes > 1:
+            with k.local(dtype, lanes * vectors, "acc", Scope.REGISTER) as acc:
+                _reduce_vectors(k, form, tuple(outer), (var, extent), acc, total, lanes, vectors)
+        else:
+            over(k, form, form.reduce, lambda f: k.store(total, 0, combine.apply(load(total, 0), f.term)))
+        k.store(form.target, form.at, substitute(form.result, {form.acc: load(total, 0)}))
+
+
+def _uses(e: Expr, var: Var) -> bool:
+    from ...compiler.kernel.traverse import free_vars
+
+    return var in free_vars(e)
+
+
+def _reduce_vectors(k, form, outer, last, acc, total, lanes, vectors) -> None:  # type: ignore[no-untyped-def]
+    combine = form.combine
+    var, extent = last
+    width = lanes * vectors
+
+    def each(count: int, body: Callable[[Expr], None]) -> None:
+        with k.loop("u", count, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            body(add(mul(u, lanes), lane))
+
+    def step(inner: LoopForm, base: Expr, count: int) -> None:
+        each(count, lambda at: k.store(acc, at, combine.apply(load(acc, at), inner.substitute({var: add(base, at)}).term)))
+
+    def row(inner: LoopForm) -> None:
+        done: Expr = build.const(0)
+        for size in dict.fromkeys((width, lanes)):
+            count = build.dim(build.floordiv(build.sub(build.index(extent), done), size))
+            if count != 0:
+                with k.loop("o", count) as o:
+                    step(inner, add(done, mul(o, size)), size // lanes)
+            done = add(done, mul(build.index(count), size))
+        rest = build.dim(build.sub(build.index(extent), done))
+        if rest != 0:
+            with k.loop("t", rest) as t:
+                k.store(total, 0, combine.apply(load(total, 0), inner.substitute({var: add(done, t)}).term))
+
+    each(vectors, lambda at: k.store(acc, at, combine.identity(form.term.dtype)))
+    over(k, form, outer, row)
+    half = width // 2
+    while half >= lanes:  # vectors first, then the lanes of the last one: an order that is fixed
+        with k.loop("u", half // lanes, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            at = add(mul(u, lanes), lane)
+            k.store(acc, at, combine.apply(load(acc, at), load(acc, add(at, half))))
+        half //= 2
+    parts = [load(total, 0), *(load(acc, i) for i in range(lanes))]
+    value = parts[1:]
+    while len(value) > 1:
+        value = [combine.apply(value[i], value[i + len(value) // 2]) for i in range(len(value) // 2)]
+    k.store(total, 0, combine.apply(parts[0], value[0]))

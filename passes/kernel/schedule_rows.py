@@ -1,0 +1,187 @@
+"""The schedule of everything that is not a contraction: maps, reductions, and groups that share rows.
+
+Outer loops are parallel, the innermost one runs in vectors. In a group of several stages each row is
+carried through all stages before the next, with the values in between on the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
+from ...compiler.kernel.builder import KernelBuilder
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Kernel, Load, LoopKind, Scope
+from ...compiler.kernel.traverse import substitute
+from ...compiler.program.stages import Group, Stage
+from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
+from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape
+
+CHUNK = 4096
+"""Elements of one parallel iteration of a one-dimensional loop."""
+ENOUGH_PARALLEL = 64
+"""Parallel iterations beyond which further loops stay serial."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduledKernel:
+    """A kernel with what the program must pass to it."""
+
+    kernel: Kernel
+    operands: tuple[Value, ...]
+    """One value for each buffer argument: those read, then those written."""
+    iterations: Dim
+    """Extent of the parallel loop; 1 without one."""
+    work: Dim
+    """Estimated scalar operations of the whole kernel."""
+
+
+class Binder:
+    """Buffers of a group's values: arguments for what lives outside, stack arrays for the rest."""
+
+    def __init__(self, group: Group, is_constant: Callable[[Value], bool]) -> None:
+        self.group = group
+        made = {stage.value.name for stage in group.stages}
+        read = dict.fromkeys(v for stage in group.stages for v in stage.operands if v.name not in made)
+        self.arguments: dict[str, Buffer] = {}
+        self.values: list[Value] = []
+        for value in read:
+            self._argument(value, Scope.CONST if is_constant(value) else Scope.GLOBAL)
+        for value in group.outputs:
+            self._argument(value, Scope.GLOBAL)
+        self.locals: dict[str, Buffer] = {}
+        for stage in group.stages:
+            if stage.value.name not in self.arguments:
+                size = build.product(stage.value.type.shape[group.rows :])
+                assert isinstance(size, int), "values of unknown size are outputs of their group"
+                name = f"row{len(self.locals)}"
+                self.locals[stage.value.name] = Buffer(name, stage.value.type.dtype, size, Scope.STACK, 64)
+
+    def _argument(self, value: Value, scope: Scope) -> None:
+        size = build.product(physical_shape(value.type))
+        self.arguments[value.name] = Buffer(f"b{len(self.values)}", value.type.dtype, size, scope)
+        self.values.append(value)
+
+    def offset(self, value: Value, indices: tuple[Expr, ...]) -> Expr:
+        """Where an element of a value lies in its buffer."""
+        if value.name in self.locals:
+            rows = self.group.rows
+            return build.linearize(indices[rows:], value.type.shape[rows:])
+        return physical_offset(value.type, indices)
+
+    def buffer(self, value: Value) -> Buffer:
+        """The buffer of a value."""
+        return self.locals.get(value.name) or self.arguments[value.name]
+
+    def load(self, value: Value, indices: tuple[Expr, ...]) -> Load:
+        """An element of a value."""
+        return build.load(self.buffer(value), self.offset(value, indices))
+
+    def form(self, stage: Stage) -> LoopForm:
+        """A stage bound to these buffers."""
+        return loop_form(stage, self.load, self.buffer(stage.value), lambda at: self.offset(stage.value, at))
+
+
+def schedule_rows(group: Group, vector: VectorShape, is_constant: Callable[[Value], bool]) -> ScheduledKernel:
+    """Schedule a group as parallel rows with vector loops inside."""
+    binder = Binder(group, is_constant)
+    forms = tuple(binder.form(stage) for stage in group.stages)
+    k = KernelBuilder()
+    if len(forms) == 1:
+        iterations = _emit_single(k, collapse(forms)[0][0], vector)
+    else:
+        iterations = _emit_rows(k, forms, group.rows, vector, tuple(binder.locals.values()))
+    work = build.dim(_total_work(group))
+    kernel = k.kernel("rows", tuple(binder.arguments.values()), group.stages[-1].loc, f"rows(lanes={vector.bits // 32})")
+    return ScheduledKernel(kernel, tuple(binder.values), iterations, work)
+
+
+def _total_work(group: Group) -> Expr:
+    from ..fusion.stage_graph import element_cost
+
+    total: Expr = build.const(0)
+    for stage in group.stages:
+        elements = build.product((*stage.nest.shape, *stage.nest.reduce_shape))
+        total = build.add(total, build.mul(build.index(elements), element_cost(stage.nest.body) + 1))
+    return total
+
+
+# --- One stage --------------------------------------------------------------------------------
+
+
+def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
+    lanes = vector.lanes(form)
+    if len(form.axes) == 1:
+        form = _split(form, CHUNK if form.combine is None else max(16, lanes * 4))
+    inner = 0 if not form.axes or (form.combine is not None and prefers_along(form, form.axes[-1])) else 1
+    parallel = _parallel_loops(form.axes, inner)
+    with _parallel(k, parallel) as values:
+        rest = form.substitute(dict(zip((var for var, _ in parallel), values, strict=True)))
+        loops = tuple((var, _replace_dim(d, parallel, values)) for var, d in form.axes[len(parallel) :])
+        if form.combine is None:
+            emit_map(k, rest, loops, lanes)
+        else:
+            emit_reduction(k, rest, loops, lanes)
+    return build.product(extent for _, extent in parallel)
+
+
+def _replace_dim(extent: Dim, parallel: tuple[Loop, ...], values: tuple[Expr, ...]) -> Dim:
+    if isinstance(extent, int):
+        return extent
+    return build.dim(substitute(extent, dict(zip((var for var, _ in parallel), values, strict=True))))
+
+
+def _split(form: LoopForm, chunk: int) -> LoopForm:
+    """Split the only loop into chunks, so that there is something to run in parallel."""
+    ((var, extent),) = form.axes
+    if isinstance(extent, int) and extent <= chunk:
+        return form
+    count = build.dim(build.ceildiv(extent, chunk))
+    outer = build.loop_var(f"{var.name}c", count)
+    start = build.mul(outer, chunk)
+    even = isinstance(extent, int) and extent % chunk == 0
+    size: Dim = chunk if even else build.dim(build.minimum(build.sub(build.index(extent), start), chunk))
+    inner = build.loop_var(f"{var.name}w", chunk)
+    form = form.substitute({var: build.add(start, inner)})
+    return replace(form, axes=((outer, count), (inner, size)))
+
+
+def _parallel_loops(axes: tuple[Loop, ...], inner: int) -> tuple[Loop, ...]:
+    """The leading loops that run in parallel: enough of them, and never the last `inner` ones."""
+    taken: list[Loop] = []
+    iterations = 1
+    for loop in axes[: len(axes) - inner]:
+        if iterations >= ENOUGH_PARALLEL:
+            break
+        taken.append(loop)
+        iterations *= loop[1] if isinstance(loop[1], int) else 1
+    return tuple(taken)
+
+
+@contextmanager
+def _parallel(k: KernelBuilder, loops: tuple[Loop, ...]) -> Iterator[tuple[Expr, ...]]:
+    """One parallel loop over the product of some extents; yields their indices."""
+    if not loops:
+        yield ()
+        return
+    extents = tuple(extent for _, extent in loops)
+    with k.loop("p", build.product(extents), LoopKind.PARALLEL) as at:
+        yield build.delinearize(at, extents)
+
+
+# --- Rows -------------------------------------------------------------------------------------
+
+
+def _emit_rows(k: KernelBuilder, forms: tuple[LoopForm, ...], rows: int, vector: VectorShape, local: tuple[Buffer, ...]) -> Dim:
+    forms, rows = collapse(forms, rows)
+    shared = forms[0].axes[:rows]
+    with _parallel(k, shared) as values, ExitStack() as blocks:
+        for buffer in local:
+            blocks.enter_context(k.around(buffer))
+        for form in forms:
+            row = form.substitute(dict(zip((var for var, _ in form.axes[:rows]), values, strict=True)))
+            emit = emit_map if form.combine is None else emit_reduction
+            emit(k, row, form.axes[rows:], vector.lanes(form))
+    return build.product(extent for _, extent in shared)
