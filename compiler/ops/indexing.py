@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.build import INDEX, const
+from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Nest, pointwise
-from ..kernel.nodes import Const, Dim, Expr
+from ..kernel.nodes import Buffer, CastMode, Const, Dim, Expr
 from .table import Nests, OpContext, OpDef, register
 
 
@@ -92,13 +93,27 @@ def _one_hot_axis(ctx: OpContext) -> int:
     return ctx.axis_attr("axis", -1, ctx.rank(0) + 1)
 
 
+def _depth(ctx: OpContext) -> Dim:
+    """The number of classes; ONNX allows a float, which only a kernel can turn into an extent while running."""
+    if ctx.dtype(1).is_int:
+        return ctx.ints(1)[0]
+    known = ctx.array(1)
+    return ctx.fresh("depth") if known is None else int(known.reshape(-1)[0])
+
+
+def _depth_size(ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], sizes: Buffer) -> None:
+    depth = inputs[1]
+    assert depth is not None
+    k.store(sizes, 0, build.maximum(build.cast(build.load(depth, 0), INDEX, CastMode.SATURATE), 0))
+
+
 def _one_hot_type(ctx: OpContext) -> list[TensorType]:
     axis, shape = _one_hot_axis(ctx), ctx.shape(0)
-    return [TensorType(ctx.dtype(2), (*shape[:axis], ctx.ints(1)[0], *shape[axis:]))]
+    return [TensorType(ctx.dtype(2), (*shape[:axis], _depth(ctx), *shape[axis:]))]
 
 
 def _one_hot_nest(ctx: OpContext) -> list[Nest]:
-    axis, depth = _one_hot_axis(ctx), ctx.ints(1)[0]
+    axis, depth = _one_hot_axis(ctx), _depth(ctx)
 
     def element(*axes: Expr) -> Expr:
         hot = wrapped(ctx.read(0, *axes[:axis], *axes[axis + 1 :]), depth)
@@ -126,7 +141,7 @@ register(
     OpDef("Gather", _gather_type, Nests(_gather_nest), defaults={"axis": 0}),
     OpDef("GatherElements", lambda ctx: [TensorType(ctx.dtype(0), ctx.shape(1))], Nests(_elements_nest), defaults={"axis": 0}),
     OpDef("GatherND", _gather_nd_type, Nests(_gather_nd_nest), defaults={"batch_dims": 0}),
-    OpDef("OneHot", _one_hot_type, Nests(_one_hot_nest), defaults={"axis": -1}),
+    OpDef("OneHot", _one_hot_type, Nests(_one_hot_nest, _depth_size), defaults={"axis": -1}),
     OpDef("Trilu", _same_type, Nests(_trilu_nest), defaults={"upper": 1}),
     OpDef("Trilu", _same_type, Nests(_trilu_nest), "com.microsoft", defaults={"upper": 1}),
 )

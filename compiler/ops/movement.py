@@ -200,8 +200,11 @@ def _depth_source(ctx: OpContext, axes: tuple[Expr, ...]) -> tuple[Expr, ...]:
     block, (n, c, h, w) = _block(ctx), axes
     channels = build.index(ctx.shape(0)[1])
     tile = build.floordiv(c, channels)
+    channel = build.floormod(c, channels)
+    if ctx.str_attr("mode", "DCR") == "CRD":
+        channel, tile = build.floordiv(c, block * block), build.floormod(c, block * block)
     row, column = build.floordiv(tile, block), build.floormod(tile, block)
-    return n, build.floormod(c, channels), build.add(build.mul(h, block), row), build.add(build.mul(w, block), column)
+    return n, channel, build.add(build.mul(h, block), row), build.add(build.mul(w, block), column)
 
 
 def _reversed_source(ctx: OpContext, axes: tuple[Expr, ...]) -> list[Expr]:
@@ -226,6 +229,6 @@ register(
         adapt={13: _split_attribute_to_input, 18: _split_count_to_attribute},
     ),
     movement("DepthToSpace", _space_shape, _space_source, defaults={"mode": "DCR"}),
-    movement("SpaceToDepth", _depth_shape, _depth_source),
+    movement("SpaceToDepth", _depth_shape, _depth_source, defaults={"mode": "DCR"}),
     movement("ReverseSequence", lambda ctx: ctx.shape(0), _reversed_source, defaults={"time_axis": 0, "batch_axis": 1}),
 )

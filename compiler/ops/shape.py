@@ -12,6 +12,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
+from ..kernel.traverse import free_vars
 from .extents import exact_quotient, matching_groups
 from .table import Nests, OpContext, OpDef, RawNode, register
 
@@ -52,7 +53,7 @@ def reshaped(ctx: OpContext) -> tuple[Dim, ...]:
     wanted, source = ctx.ints(1), ctx.shape(0)
     copies = not ctx.int_attr("allowzero")
     if ctx.facts.contents(ctx.value(1)) is None:
-        return _reshaped_at_run_time(wanted, source, copies)
+        return _reshaped_at_run_time(ctx, wanted, source, copies)
     result: list[Dim] = []
     for axis, extent in enumerate(wanted):
         if extent == 0 and copies:
@@ -72,16 +73,21 @@ def reshaped(ctx: OpContext) -> tuple[Dim, ...]:
     return tuple(result)
 
 
-def _reshaped_at_run_time(wanted: Sequence[Dim], source: Sequence[Dim], copies: bool) -> tuple[Dim, ...]:
-    copied = [
-        build.select(build.eq(build.index(e), 0), build.index(source[axis]), build.index(e)) if copies and axis < len(source) else e
-        for axis, e in enumerate(wanted)
-    ]
+def _reshaped_at_run_time(ctx: OpContext, wanted: Sequence[Dim], source: Sequence[Dim], copies: bool) -> tuple[Dim, ...]:
+    """As `reshaped`, where elements of the shape are read from data: any of those may be 0 or -1."""
+
+    def is_sure(e: Dim) -> bool:
+        return all(ctx.facts.is_extent(symbol) for symbol in free_vars(build.index(e))) and e != -1
+
+    copied: list[Dim] = list(wanted)
+    for axis, e in enumerate(wanted):
+        if copies and axis < len(source) and (e == 0 or not is_sure(e)):
+            copied[axis] = build.dim(build.select(build.eq(build.index(e), 0), build.index(source[axis]), build.index(e)))
     known: Expr = const(1)
     for e in copied:
-        known = build.mul(known, build.select(build.eq(build.index(e), -1), const(1), build.index(e)))
+        known = build.mul(known, build.index(e) if is_sure(e) else build.select(build.eq(build.index(e), -1), const(1), build.index(e)))
     inferred = build.floordiv(build.index(build.product(source)), known)
-    return tuple(build.dim(build.select(build.eq(build.index(e), -1), inferred, build.index(e))) for e in copied)
+    return tuple(e if is_sure(e) else build.dim(build.select(build.eq(build.index(e), -1), inferred, build.index(e))) for e in copied)
 
 
 def _check_divides(ctx: OpContext, source: Sequence[Dim], rest: Sequence[Dim]) -> None:

@@ -48,6 +48,9 @@ class Facts(Protocol):
         """Symbols for the elements of an integer tensor of static length, read when the model runs."""
         ...
 
+    def is_extent(self, symbol: Var) -> bool:
+        """True for a symbol that is an extent and so not negative, false for one that is read from data."""
+
     def fresh(self, node: Node, hint: str) -> Var:
         """A symbol for an extent that the node itself determines while running; same name each time."""
         ...
@@ -191,9 +194,13 @@ class RewriteBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Nests:
-    """Definition by nests, one for each wanted output, in order (None for an output that is not wanted)."""
+    """Definition by nests, one for each wanted output, in order (None for an output that is not wanted).
+
+    Extents made with `ctx.fresh` are computed before by `sizes`, as those of `Imperative`.
+    """
 
     build: Callable[[OpContext], Sequence[Nest | None]]
+    sizes: Callable[[OpContext, KernelBuilder, Sequence[Buffer | None], Buffer], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
