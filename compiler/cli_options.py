@@ -1,0 +1,111 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .driver import CompiledModel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Extents(click.ParamType[dict[str, int]]):
+    """`name=16,other=4`: extents of symbolic dimensions."""
+
+    name = "NAME=N,.."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+        """Parse one occurrence of the option."""
+        if isinstance(value, dict):
+            return value
+        found: dict[str, int] = {}
+        for part in filter(None, str(value).split(",")):
+            name, equals, number = part.rpartition("=")
+            if not equals or not name or not number.isdecimal() or int(number) < 1:
+                self.fail(f"{part!r} is not NAME=N with a positive N", param, ctx)
+            found[name] = int(number)
+        return found
+
+
+def _merge(ctx: click.Context, param: click.Parameter, values: tuple[dict[str, int], ...]) -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for value in values:
+        merged.update(value)
+    return merged
+
+
+def extents_option(flag: str, text: str) -> Callable[[F], F]:
+    """An option of type `Extents` that may be repeated."""
+    return click.option(flag, type=Extents(), multiple=True, callback=_merge, metavar="NAME=N[,..]", help=text)
+
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+
+
+def compile_options(command: F) -> F:
+    """The options that say how to compile; the command takes them as keywords of `compiled`."""
+    for option in (
+        click.option("--no-cache", is_flag=True, help="Neither read nor write the compile cache."),
+        extents_option("--max", "Upper bound of a symbolic dimension."),
+        extents_option("--bind", "Value of a symbolic dimension, fixed in the code."),
+        click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the compiled model. [default: all cores]"),
+        click.option("-t", "--target", default="cpu", show_default=True, help="What to compile for; see `onnxc targets`."),
+    ):
+        command = option(command)
+    return command
+
+
+def compiled(
+    model: Path, *, target: str, threads: int | None, bind: Mapping[str, int], max: Mapping[str, int], no_cache: bool
+) -> CompiledModel:
+    """Compile a model file, or load an artifact if a folder is named."""
+    from . import driver
+
+    if model.is_dir():
+        return driver.load(model)
+    with working(f"compiling {model.name} for {target}"):
+        return driver.compile(model, target, threads=threads, bind=dict(bind) or None, max=dict(max) or None, cache=not no_cache)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show that something takes its time, on a terminal only."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(text)):
+        yield
+
+
+def show_json(data: Mapping[str, object]) -> None:
+    """Print the one JSON object of a command."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table. Cells may hold names from a model: they are escaped."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from .diagnostics import printable
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    Console().print(table)
