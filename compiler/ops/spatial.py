@@ -44,7 +44,7 @@ class Window:
         for axis, position in enumerate(positions):
             if self._can_start_early(axis):
                 checks.append(build.ge(position, 0))
-            if self._can_end_late(axis):
+            if self.can_end_late(axis):
                 checks.append(build.lt(position, build.index(self.data[axis])))
         return build.logical_and(*checks)
 
@@ -52,12 +52,21 @@ class Window:
         before = self.before[axis]
         return not isinstance(before, int) or before > 0
 
-    def _can_end_late(self, axis: int) -> bool:
+    def can_end_late(self, axis: int) -> bool:
+        """False if no window reaches past the end of the input along an axis."""
         last = build.sub(self.last_reached(axis), build.index(self.data[axis]))
         if isinstance(limit := build.dim(last), int):
             return limit >= 0
         floor = build.dim(self.output_unrounded(axis, self.after[axis]))
         return self.after[axis] != 0 or floor != self.output[axis]
+
+    def can_overrun_padding(self, axis: int) -> bool:
+        """False if no window reaches past the padding at the end of an axis; `ceil_mode` lets one do so."""
+        limit = build.add(build.index(self.data[axis]), build.index(self.after[axis]))
+        over = build.dim(build.sub(self.last_reached(axis), limit))
+        if isinstance(over, int):
+            return over >= 0
+        return build.dim(self.output_unrounded(axis, self.after[axis])) != self.output[axis]
 
     def last_reached(self, axis: int) -> Expr:
         """The largest input position that a window touches along an axis."""
