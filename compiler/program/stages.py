@@ -7,12 +7,14 @@ A stage is a nest bound to the values it reads and the value it makes. A group i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from ..diagnostics import NOWHERE, Loc
 from ..graph.nodes import Node, Value
 from ..kernel.nest import Nest
-from ..kernel.nodes import Expr, Read
+from ..kernel.nodes import Dim, Expr, Kernel, Read
 from ..kernel.traverse import map_expr, walk
 
 
@@ -98,3 +100,30 @@ class NodeUnit:
 
 
 Unit: TypeAlias = Group | View | NodeUnit
+
+
+# --- What schedules give back -----------------------------------------------------------------
+
+
+class Pack(Protocol):
+    """How a constant operand is rearranged when compiling; hashable, so that equal kernels are shared."""
+
+    def apply(self, data: np.ndarray) -> np.ndarray:
+        """The constant as the kernel wants it, flat."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduledKernel:
+    """A kernel with what the program must pass to it."""
+
+    kernel: Kernel
+    operands: tuple[Value, ...]
+    """One value for each buffer argument: those read, then those written. A value that the group does not
+    know is scratch memory, shared by the kernels of one schedule."""
+    iterations: Dim
+    """Extent of the parallel loop; 1 without one."""
+    work: Dim
+    """Estimated scalar operations of the whole kernel."""
+    packs: tuple[Pack | None, ...] = ()
+    """For each operand how to rearrange it if it is constant; empty for none at all."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, Kernel, Load, LoopKind, Scope
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import substitute
-from ...compiler.program.stages import Group, Stage
+from ...compiler.program.stages import Group, ScheduledKernel, Stage
 from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape
 
@@ -23,19 +23,6 @@ CHUNK = 4096
 """Elements of one parallel iteration of a one-dimensional loop."""
 ENOUGH_PARALLEL = 64
 """Parallel iterations beyond which further loops stay serial."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScheduledKernel:
-    """A kernel with what the program must pass to it."""
-
-    kernel: Kernel
-    operands: tuple[Value, ...]
-    """One value for each buffer argument: those read, then those written."""
-    iterations: Dim
-    """Extent of the parallel loop; 1 without one."""
-    work: Dim
-    """Estimated scalar operations of the whole kernel."""
 
 
 class Binder:

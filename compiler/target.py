@@ -1,0 +1,99 @@
+"""Targets: what a backend is to the rest of the compiler, and how one is found by its name.
+
+A target string is `backend` or `backend:details`, such as `cpu`, `c:cortex-m4`, `cuda:sm_90a`. Backends
+are imported when they are asked for. Other packages add backends through the entry-point group
+`onnxc.backends`: name = module with a function `make_target(text) -> Target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .diagnostics import CompileError
+from .graph.nodes import Graph, Value
+from .pass_runner import Pass
+from .program.nodes import Program
+
+BACKENDS: Mapping[str, str] = {"cpu": "llvm", "c": "c", "cuda": "cuda"}
+"""First part of a target string -> folder of the backend."""
+
+
+class Session(Protocol):
+    """A compiled model that runs in this process."""
+
+    def run(self, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        """Run once on checked, contiguous inputs of the right types and shapes."""
+        ...
+
+
+class Artifact(Protocol):
+    """What a backend made of a program: it can be written, and run where the target is this machine."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """All products by file name."""
+        ...
+
+    def session(self, threads: int) -> Session:
+        """Load it here; E0302 if this machine cannot run the target."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target, as its backend describes it."""
+
+    name: str
+    """The whole target string, normalized."""
+    graph_passes: tuple[Pass, ...]
+    """What happens to the graph, in order."""
+    kernel_passes: tuple[str, ...]
+    """Names of the passes over each kernel, in order; for people."""
+    build: Callable[[Graph], Program]
+    """Turns the final graph into a program of this target's kernels."""
+    emit: Callable[[Program], Artifact]
+    """Prints a program and packs it."""
+    fingerprint: str
+    """Everything about the target that decides the code: part of the cache key."""
+    load: Callable[[Mapping[str, bytes], tuple[Value, ...], tuple[Value, ...]], Artifact] | None = None
+    """Makes an artifact of its files again; None if the backend cannot."""
+    features: Mapping[str, str] = field(default_factory=dict)
+    """What the target can do, for `onnxc targets` and the deployment record."""
+
+
+def load_target(text: str) -> Target:
+    """Return the target of a target string.
+
+    Raises:
+        CompileError: E0301 if there is no such backend or it does not understand the details.
+    """
+    name = text.partition(":")[0]
+    if name in BACKENDS:
+        module = import_module(f"...backends.{BACKENDS[name]}.target", __name__)
+    else:
+        module = _from_entry_point(name, text)
+    target: Target = module.make_target(text)
+    return target
+
+
+def _from_entry_point(name: str, text: str):  # type: ignore[no-untyped-def]
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="onnxc.backends"):
+        if entry.name == name:
+            return entry.load()
+    raise CompileError("E0301", f"target '{text}' is not known", hint=f"known backends: {', '.join(BACKENDS)}")
+
+
+def save_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write all files of an artifact, each atomically."""
+    from .files import write_bytes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_bytes(folder / name, data)

@@ -1,0 +1,152 @@
+"""Give every temporary tensor a place in the arena, so that tensors that are live together do not overlap.
+
+Known sizes: largest first, each at the lowest offset that is free during its life. Sizes that depend on
+symbols: tensors whose lives do not meet share a slot as large as the largest of them, and the slots lie one
+after the other; offsets are then expressions that the program evaluates. The largest sum of live bytes is
+reported beside the plan: no plan can need less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+from ...compiler.kernel import build
+from ...compiler.kernel.nodes import Dim, Expr
+from ...compiler.program.nodes import Branch, Place, Program, Repeat, Step, Storage
+
+ALIGN = 64
+"""Bytes to which every tensor is aligned: a cache line, and the widest vector."""
+
+
+@dataclass(slots=True)
+class Life:
+    """First and last step that touches a temporary, and its size."""
+
+    number: int
+    first: int
+    last: int
+    bytes: Dim
+
+
+def assign_memory(program: Program, temporaries: Sequence[Dim]) -> Program:
+    """Return the program with offsets for its temporaries, whose sizes in bytes are given."""
+    lives = find_lives(program.steps, temporaries)
+    known = [life for life in lives if isinstance(life.bytes, int)]
+    offsets: dict[int, Dim] = {}
+    end = place_known(known, offsets)
+    arena = place_symbolic([life for life in lives if not isinstance(life.bytes, int)], offsets, end)
+    steps = tuple(_with_offsets(step, offsets) for step in program.steps)
+    return replace(program, steps=steps, arena_bytes=arena, lower_bound_bytes=lower_bound(known))
+
+
+def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim]) -> list[Life]:
+    """When each temporary is in use. What a loop uses from outside stays alive until the loop ends."""
+    lives: dict[int, Life] = {}
+    position = 0
+
+    def visit(steps: Sequence[Step], start: int) -> None:
+        nonlocal position
+        for step in steps:
+            position += 1
+            for storage in storages(step):
+                if storage.place is Place.ARENA:
+                    life = lives.setdefault(storage.index, Life(storage.index, position, position, align_up(temporaries[storage.index])))
+                    life.last = position
+            if isinstance(step, Branch):
+                visit(step.then, start)
+                visit(step.other, start)
+            elif isinstance(step, Repeat):
+                begin = position
+                visit(step.body, begin)
+                for life in lives.values():
+                    if life.last > begin:  # the next round may need it again
+                        life.first, life.last = min(life.first, begin), position
+
+    visit(steps, 0)
+    return sorted(lives.values(), key=lambda life: life.number)
+
+
+def storages(step: Step) -> Iterator[Storage]:
+    """The storages that a step itself names."""
+    for f in fields(step):
+        found = getattr(step, f.name)
+        if isinstance(found, Storage):
+            yield found
+        elif f.name == "buffers":
+            yield from found
+
+
+def align_up(size: Dim) -> Dim:
+    """The size rounded up to the alignment; at least one unit."""
+    if isinstance(size, int):
+        return max(ALIGN, -(-size // ALIGN) * ALIGN)
+    return build.dim(build.mul(build.ceildiv(build.add(build.index(size), 1), ALIGN), ALIGN))
+
+
+def place_known(lives: Sequence[Life], offsets: dict[int, Dim]) -> int:
+    """Place temporaries of known size; returns the end of the highest one."""
+    placed: list[tuple[int, int, Life]] = []
+    for life in sorted(lives, key=lambda life: (-int(life.bytes), life.first, life.number)):  # type: ignore[arg-type]
+        size, at = int(life.bytes), 0  # type: ignore[arg-type]
+        for begin, end, other in sorted(placed, key=lambda p: p[0]):
+            if other.first <= life.last and life.first <= other.last:
+                if begin - at >= size:
+                    break
+                at = max(at, end)
+        placed.append((at, at + size, life))
+        offsets[life.number] = at
+    return max((end for _, end, _ in placed), default=0)
+
+
+def place_symbolic(lives: Sequence[Life], offsets: dict[int, Dim], start: int) -> Dim:
+    """Place temporaries of symbolic size in slots; returns the end of the last slot."""
+    slots: list[list[Life]] = []
+    for life in sorted(lives, key=lambda life: (life.first, life.number)):
+        free = [slot for slot in slots if all(o.last < life.first or life.last < o.first for o in slot)]
+        same = [slot for slot in free if any(o.bytes is life.bytes for o in slot)]
+        if same:
+            same[0].append(life)
+        elif free:
+            free[0].append(life)
+        else:
+            slots.append([life])
+    at: Expr = build.index(start)
+    for slot in slots:
+        size: Expr = build.index(slot[0].bytes)
+        for life in slot:
+            offsets[life.number] = build.dim(at)
+            size = build.maximum(size, build.index(life.bytes))
+        at = build.add(at, size)
+    return build.dim(at)
+
+
+def lower_bound(lives: Sequence[Life]) -> int:
+    """Largest sum of the known bytes that are live at one step."""
+    change: dict[int, int] = {}
+    for life in lives:
+        change[life.first] = change.get(life.first, 0) + int(life.bytes)  # type: ignore[arg-type]
+        change[life.last + 1] = change.get(life.last + 1, 0) - int(life.bytes)  # type: ignore[arg-type]
+    live = peak = 0
+    for position in sorted(change):
+        live += change[position]
+        peak = max(peak, live)
+    return peak
+
+
+def _with_offsets(step: Step, offsets: dict[int, Dim]) -> Step:
+    def moved(storage: Storage) -> Storage:
+        return replace(storage, offset=offsets[storage.index]) if storage.place is Place.ARENA else storage
+
+    if isinstance(step, Branch):
+        return replace(step, then=tuple(_with_offsets(s, offsets) for s in step.then), other=tuple(_with_offsets(s, offsets) for s in step.other))
+    if isinstance(step, Repeat):
+        return replace(step, body=tuple(_with_offsets(s, offsets) for s in step.body))
+    changes: dict[str, object] = {}
+    for f in fields(step):
+        found = getattr(step, f.name)
+        if isinstance(found, Storage):
+            changes[f.name] = moved(found)
+        elif f.name == "buffers":
+            changes[f.name] = tuple(moved(s) for s in found)
+    return replace(step, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""The kernels of a program, each distinct one once.
+
+Groups of equal structure are recognized before they are scheduled: their nests are made of interned
+expressions over equally named axes, so equality is a comparison of a few objects. Kernels that come from
+other sources are compared by their text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel.nodes import Kernel
+from ...compiler.kernel.text import print_kernel
+from ...compiler.program.stages import Group, ScheduledKernel
+
+Scheduled = tuple[tuple[str, ScheduledKernel], ...]
+
+
+class KernelPool:
+    """Names and finished kernels."""
+
+    def __init__(self, passes: tuple[Callable[[Kernel], Kernel], ...]) -> None:
+        self.passes = passes
+        self.kernels: dict[str, Kernel] = {}
+        self._names: dict[str, str] = {}
+        self._groups: dict[object, tuple[Scheduled, tuple[Value, ...]]] = {}
+
+    def schedule(
+        self, group: Group, schedule: Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]], is_constant: Callable[[Value], bool]
+    ) -> tuple[Scheduled, dict[str, Value]]:
+        """Schedule a group, or find the schedule of an equal one.
+
+        Returns:
+            The named kernels, and what stands for the values of the group that they were made for.
+        """
+        values = tuple(dict.fromkeys(v for stage in group.stages for v in (*stage.operands, stage.value)))
+        key = _group_key(group, values, is_constant)
+        if key not in self._groups:
+            kernels = tuple((self.add(s.kernel), s) for s in schedule(group, is_constant))
+            self._groups[key] = kernels, values
+        kernels, known = self._groups[key]
+        return kernels, {old.name: new for old, new in zip(known, values, strict=True)}
+
+    def add(self, kernel: Kernel) -> str:
+        """Finish a kernel by the target's passes; returns its name in the program."""
+        text = print_kernel(replace(kernel, name="kernel", schedule=""))
+        if text not in self._names:
+            name = self._names[text] = f"{kernel.name}{len(self.kernels)}"
+            kernel = replace(kernel, name=name)
+            for kernel_pass in self.passes:
+                kernel = kernel_pass(kernel)
+            self.kernels[name] = kernel
+        return self._names[text]
+
+
+def _group_key(group: Group, values: tuple[Value, ...], is_constant: Callable[[Value], bool]) -> object:
+    number = {value: k for k, value in enumerate(values)}
+    stages = tuple((stage.nest, tuple(number[v] for v in stage.operands), number[stage.value]) for stage in group.stages)
+    types = tuple((value.type, is_constant(value)) for value in values)
+    return stages, types, tuple(number[v] for v in group.outputs), group.rows

@@ -1,0 +1,328 @@
+"""Turn a graph into a program: form groups, schedule them, and write the steps that run the kernels.
+
+The last pass that sees the graph IR. Memory is left abstract here (`Place.ARENA` storages are numbered);
+`assign_memory` gives them offsets. Symbols that a unit needs are read or set just before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...compiler.diagnostics import CompileError
+from ...compiler.graph.facts import GraphFacts
+from ...compiler.graph.nodes import Graph, Node, Value
+from ...compiler.kernel import build
+from ...compiler.kernel.builder import KernelBuilder
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Kernel, Scope, Var
+from ...compiler.kernel.traverse import free_vars
+from ...compiler.ops.table import Imperative, Region, context, lookup
+from ...compiler.program.nodes import (
+    Allocate,
+    Call,
+    Copy,
+    InputSymbol,
+    Place,
+    Program,
+    ReadSymbol,
+    Step,
+    Storage,
+)
+from ...compiler.program.stages import Group, NodeUnit, Pack, ScheduledKernel, Stage, View
+from ..fusion.form_groups import form_groups
+from ..kernel.loop_form import physical_shape
+from .assign_memory import assign_memory
+from .kernel_pool import KernelPool
+
+Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
+"""(group, is this value a constant) -> kernels in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringOptions:
+    """What a target decides about its programs."""
+
+    schedule: Schedule
+    kernel_passes: tuple[Callable[[Kernel], Kernel], ...]
+    """What happens to each kernel, in order."""
+    heap: bool = True
+    """Whether programs may allocate memory of sizes that are known only while running."""
+
+
+def lower_graph(graph: Graph, options: LoweringOptions) -> Program:
+    """Return the program of a graph.
+
+    Raises:
+        CompileError: E0302 for nodes that the target cannot run, all of them at once.
+    """
+    lowering = Lowering(graph.name, options)
+    lowering.graph(graph)
+    return assign_memory(lowering.program(graph), lowering.temporaries)
+
+
+@dataclass(slots=True)
+class Lowering:
+    """State of the lowering of one model; regions are lowered by the same object."""
+
+    name: str
+    options: LoweringOptions
+    storages: dict[str, Storage] = field(default_factory=dict)
+    """Where each value lies."""
+    steps: list[Step] = field(default_factory=list)
+    """Steps of the graph or region that is being lowered."""
+    temporaries: list[Dim] = field(default_factory=list)
+    """Bytes of each numbered ARENA storage."""
+    constants: list[np.ndarray] = field(default_factory=list)
+    heaps: int = 0
+    symbols: list[InputSymbol] = field(default_factory=list)
+    locals: dict[Var, None] = field(default_factory=dict)
+    known: set[Var] = field(default_factory=set)
+    """Symbols that have a value at this point."""
+    entry: set[Var] = field(default_factory=set)
+    """Symbols that are known before the first step."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Constants of the graphs around this point, by value name."""
+    facts: list[GraphFacts] = field(default_factory=list)
+    sources: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Data symbols and where they are read."""
+    values: dict[str, Value] = field(default_factory=dict)
+    outputs: dict[int, Storage] = field(default_factory=dict)
+    """Heap variables of outputs of unknown size."""
+    pool: KernelPool = field(init=False)
+    packed: dict[tuple[str, Pack | None], Storage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pool = KernelPool(self.options.kernel_passes)
+
+    # --- Graphs -------------------------------------------------------------------------------
+
+    def graph(self, graph: Graph) -> None:
+        """Lower the model's graph: bind inputs and outputs, then the body."""
+        for position, value in enumerate(graph.inputs):
+            self.storages[value.name] = Storage(Place.INPUT, position)
+            self.values[value.name] = value
+            for axis, extent in enumerate(value.type.shape):
+                if isinstance(extent, Var) and extent not in self.entry:
+                    self.symbols.append(InputSymbol(extent, position, axis))
+                    self.entry.add(extent)
+        self.known |= self.entry
+        wanted = self._outputs(graph)
+        self.body(graph, wanted)
+        for position, value in enumerate(graph.outputs):
+            if self.storages[value.name] != wanted.get(value.name) or graph.outputs.index(value) != position:
+                self._copy_output(position, value)
+
+    def _outputs(self, graph: Graph) -> dict[str, Storage]:
+        """Storages of the outputs that a kernel can write directly."""
+        made = {v.name: lookup(n.op) for n in graph.nodes for v in n.outputs if v is not None}
+        wanted: dict[str, Storage] = {}
+        for position, value in enumerate(graph.outputs):
+            row = made.get(value.name)
+            if row is None or row.is_view or isinstance(row.define, Region) or value.name in wanted:
+                continue
+            if self._at_entry(value):
+                wanted[value.name] = Storage(Place.OUTPUT, position)
+        return wanted
+
+    def _copy_output(self, position: int, value: Value) -> None:
+        source, size = self.storages[value.name], self.bytes_of(value)
+        if self._at_entry(value):
+            self.steps.append(Copy(Storage(Place.OUTPUT, position), source, size))
+            return
+        self.require(free_vars(build.index(size)))
+        heap = self.heap()
+        self.steps.append(Allocate(heap, size))
+        self.steps.append(Copy(heap, source, size))
+        self.outputs[position] = heap
+
+    def body(self, graph: Graph, wanted: dict[str, Storage]) -> None:
+        """Lower the nodes of a graph or region whose inputs have storages; append to `steps`.
+
+        Args:
+            graph: the graph; regions may use all values lowered before.
+            wanted: where some of its values should be put.
+        """
+        self.arrays.update(graph.constants)
+        self.sources.update(graph.data_symbols)
+        self.facts.append(GraphFacts.of(graph, self.facts[-1] if self.facts else None))
+        for node in graph.nodes:
+            self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
+        self.values.update({v.name: v for v in graph.outputs})
+        for unit in form_groups(graph, self.facts[-1]):
+            match unit:
+                case View(value=value, source=source):
+                    self.storages[value.name] = self.storage(source)
+                case Group():
+                    self._group(unit, wanted)
+                case NodeUnit(node=node):
+                    self._node(node, wanted)
+        for value in graph.outputs:
+            self.storage(value)
+        self.facts.pop()
+
+    def program(self, graph: Graph) -> Program:
+        """The program of everything that was lowered."""
+        return Program(
+            self.name, graph.inputs, graph.outputs, tuple(self.symbols), tuple(self.locals), tuple(self.steps),
+            self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
+        )  # fmt: skip
+
+    # --- Units --------------------------------------------------------------------------------
+
+    def _group(self, group: Group, wanted: dict[str, Storage]) -> None:
+        kernels, values = self.pool.schedule(group, self.options.schedule, self.is_constant)
+        scratch: dict[str, Storage] = {}
+        for value in group.outputs:
+            self.place(value, wanted.get(value.name))
+        covers = tuple(dict.fromkeys(name for stage in group.stages for name in stage.covers))
+        for name, scheduled in kernels:
+            operands = [values.get(v.name, v) for v in scheduled.operands]
+            packs = scheduled.packs or (None,) * len(operands)
+            storages = []
+            for operand, pack in zip(operands, packs, strict=True):
+                if operand.name not in self.storages and operand.name not in self.arrays:
+                    if operand.name not in scratch:
+                        scratch[operand.name] = self.temporary(self.bytes_of(operand))
+                    storages.append(scratch[operand.name])
+                else:
+                    storages.append(self.storage(operand, pack))
+            self.require(scheduled.kernel.symbols)
+            loc = group.stages[-1].loc
+            self.steps.append(
+                Call(name, tuple(storages), tuple(scheduled.kernel.symbols), scheduled.iterations, scheduled.work, loc, covers)
+            )
+
+    def _node(self, node: Node, wanted: dict[str, Storage]) -> None:
+        row = lookup(node.op)
+        assert row is not None
+        if isinstance(row.define, Imperative):
+            self._imperative(node, row.define, wanted)
+        elif isinstance(row.define, Region):
+            from .control_flow import lower_region
+
+            lower_region(self, node)
+        else:
+            raise CompileError("E0302", f"{node.op} was not decomposed", node.loc)
+
+    def _imperative(self, node: Node, define: Imperative, wanted: dict[str, Storage]) -> None:
+        ctx = context(node, self.facts[-1])
+        if define.sizes is not None:
+            self._sizes(node, define)
+        inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
+        outputs = [self._buffer(v, f"b{k + len(inputs)}") for k, v in enumerate(node.outputs)]
+        k = KernelBuilder()
+        define.build(ctx, k, inputs, outputs)
+        for value in node.outputs:
+            if value is not None:
+                self.place(value, wanted.get(value.name))
+        self._call(node, k, [*node.inputs, *node.outputs], [*inputs, *outputs])
+
+    def _sizes(self, node: Node, define: Imperative) -> None:
+        """Run the kernel that finds out extents, and read them."""
+        assert define.sizes is not None
+        first = next(v.name for v in node.outputs if v is not None)
+        owned = {name: at for name, (value, at) in self.facts[-1].size_symbols.items() if value == first}
+        inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
+        sizes = Buffer(f"b{len(inputs)}", build.INDEX, len(owned))
+        k = KernelBuilder()
+        define.sizes(context(node, self.facts[-1]), k, inputs, sizes)
+        storage = self.temporary(8 * len(owned))
+        self._call(node, k, [*node.inputs, None], [*inputs, sizes], storage)
+        for name, at in sorted(owned.items(), key=lambda item: item[1]):
+            self.set(ReadSymbol(Var(name), storage, at, build.INDEX))
+
+    def _buffer(self, value: Value | None, name: str) -> Buffer | None:
+        if value is None:
+            return None
+        scope = Scope.CONST if self.is_constant(value) else Scope.GLOBAL
+        return Buffer(name, value.type.dtype, build.product(physical_shape(value.type)), scope)
+
+    def _call(
+        self, node: Node, k: KernelBuilder, values: Sequence[Value | None], buffers: Sequence[Buffer | None], extra: Storage | None = None
+    ) -> None:
+        given = [(v, b) for v, b in zip(values, buffers, strict=True) if b is not None]
+        kernel = k.kernel("node", tuple(b for _, b in given), node.loc)
+        name = self.pool.add(kernel)
+        storages = tuple(self.storage(v) if v is not None else extra for v, _ in given)
+        self.require(kernel.symbols)
+        iterations = parallel_extent(kernel)
+        covers = (node.loc.node,) if node.loc.node else ()
+        work = build.product((1000, iterations))
+        self.steps.append(Call(name, tuple(s for s in storages if s is not None), kernel.symbols, iterations, work, node.loc, covers))
+
+    # --- Values -------------------------------------------------------------------------------
+
+    def is_constant(self, value: Value) -> bool:
+        """True if the content of a value is known."""
+        return value.name in self.arrays
+
+    def storage(self, value: Value, pack: Pack | None = None) -> Storage:
+        """Where a value lies; a constant becomes part of the weights when it is asked for."""
+        if value.name in self.storages:
+            return self.storages[value.name]
+        key = (value.name, pack)
+        if key not in self.packed:
+            array = self.arrays[value.name]
+            data = np.ascontiguousarray(array).reshape(-1) if pack is None else pack.apply(array)
+            self.constants.append(data)
+            self.packed[key] = Storage(Place.WEIGHTS, len(self.constants) - 1)
+        return self.packed[key]
+
+    def place(self, value: Value, wanted: Storage | None = None) -> Storage:
+        """Find room for a value that is about to be computed."""
+        if wanted is None:
+            wanted = self.temporary(self.bytes_of(value))
+        self.storages[value.name] = wanted
+        return wanted
+
+    def temporary(self, size: Dim) -> Storage:
+        """Fresh working memory: in the arena if its size is known at entry, else on the heap."""
+        if set(free_vars(build.index(size))) <= self.entry:
+            self.temporaries.append(size)
+            return Storage(Place.ARENA, len(self.temporaries) - 1)
+        self.require(free_vars(build.index(size)))
+        heap = self.heap()
+        self.steps.append(Allocate(heap, size))
+        return heap
+
+    def heap(self) -> Storage:
+        """A new heap variable."""
+        if not self.options.heap:
+            raise CompileError("E0304", "a tensor's size is known only while running", hint="bind or bound the dimension")
+        self.heaps += 1
+        return Storage(Place.HEAP, self.heaps - 1)
+
+    def bytes_of(self, value: Value) -> Dim:
+        """Size of a value in memory."""
+        return build.product((*physical_shape(value.type), value.type.dtype.bytes))
+
+    def _at_entry(self, value: Value) -> bool:
+        return set(free_vars(*(build.index(d) for d in value.type.shape))) <= self.entry
+
+    # --- Symbols ------------------------------------------------------------------------------
+
+    def require(self, symbols: Iterable[Expr]) -> None:
+        """Make sure that symbols have their values: read those that stand in tensors."""
+        for symbol in symbols:
+            if isinstance(symbol, Var) and symbol not in self.known:
+                source = self.sources.get(symbol.name)
+                assert source is not None, f"symbol {symbol.name} has no value here"
+                value = self.values[source[0]]
+                self.set(ReadSymbol(symbol, self.storage(value), source[1], value.type.dtype))
+
+    def set(self, step: ReadSymbol) -> None:
+        """Append a step that gives a symbol its value."""
+        self.steps.append(step)
+        self.known.add(step.symbol)
+        self.locals[step.symbol] = None
+
+
+def parallel_extent(kernel: Kernel) -> Dim:
+    """Extent of a kernel's parallel loop, 1 if it has none."""
+    from ...compiler.kernel.nodes import For, LoopKind
+
+    body = kernel.body
+    return build.dim(body.extent) if isinstance(body, For) and body.kind is LoopKind.PARALLEL else 1
