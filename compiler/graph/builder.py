@@ -118,12 +118,18 @@ class GraphBuilder:
         self._values.update({output.name: output for output in node.outputs if output is not None})
         return node.outputs
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes so far."""
+        return tuple(self._nodes)
+
     def replay(self, node: Node, inputs: Sequence[Value | None]) -> tuple[Value | None, ...]:
         """Append the same node on other inputs; names and layouts of its outputs are kept."""
         names = [None if output is None else output.name for output in node.outputs]
         self.add(node.op, inputs, node.attrs, outputs=names, regions=node.regions, loc=node.loc)
         made = self._nodes.pop()
-        outputs = tuple(new if new is None or old is None else _keep_layout(new, old) for new, old in zip(made.outputs, node.outputs, strict=True))
+        pairs = zip(made.outputs, node.outputs, strict=True)
+        outputs = tuple(new if new is None or old is None else _keep_layout(new, old) for new, old in pairs)
         return self._append(replace(made, outputs=outputs))
 
     def finish(self, outputs: Sequence[Value]) -> Graph:

@@ -1,0 +1,109 @@
+"""The frame of graph passes: walk a graph in order and build the new one, node by node.
+
+A pass gives a `Visit` function. It sees each node with its inputs already replaced, in the graph and in
+all regions, and either returns the values that stand for the node's outputs or None to keep the node.
+The names of the graph's outputs survive whatever happens to the nodes that make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from .builder import GraphBuilder
+from .nodes import Graph, Node, Value
+from .rename import rename_values
+
+
+class Rebuilder:
+    """The graph, or region, that is being built anew, and what has become of the old values."""
+
+    def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit) -> None:
+        self.builder = builder
+        self.values = values
+        """New values by the names of old ones; shared with the regions, names being unique."""
+        self.visit = visit
+
+    def value(self, old: Value) -> Value:
+        """What stands for an old value."""
+        return self.values.get(old.name, old)
+
+    def nodes(self, graph: Graph) -> list[Value]:
+        """Build a graph's constants and nodes here; its inputs must be among `values`. Returns its outputs."""
+        for name, array in graph.constants.items():
+            self.values[name] = self.builder.constant(name, array)
+        for node in graph.nodes:
+            self.node(node)
+        return [self.value(output) for output in graph.outputs]
+
+    def inline(self, region: Graph, inputs: Sequence[Value] = ()) -> list[Value]:
+        """Build a region's nodes in place of the node that holds it; returns what its outputs become."""
+        self.values.update({old.name: new for old, new in zip(region.inputs, inputs, strict=True)})
+        return self.nodes(region)
+
+    def node(self, node: Node) -> None:
+        """Build one node, or what the visitor puts in its place."""
+        mapped = node.with_inputs(*(None if v is None else self.value(v) for v in node.inputs))
+        first = next((v.name for v in node.outputs if v is not None), "")
+        with self.builder.at(node.loc, first):
+            made = self.visit(self, mapped)
+            if made is None:
+                kept = replace(mapped, regions=tuple(self.region(region) for region in node.regions))
+                made = self.builder.replay(kept, kept.inputs)
+        for old, new in zip(node.outputs, made, strict=False):
+            if old is not None and new is not None:
+                self.values[old.name] = new
+
+    def region(self, region: Graph) -> Graph:
+        """Build a region anew."""
+        inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit)
+        for value in region.inputs:
+            self.values[value.name] = inner.builder.input(value.name, value.type)
+        return inner.builder.finish(inner.nodes(region))
+
+
+Visit: TypeAlias = Callable[[Rebuilder, Node], Sequence[Value | None] | None]
+
+
+def rebuild(graph: Graph, visit: Visit) -> Graph:
+    """Build a graph anew with a visitor; types are inferred again all the way."""
+    builder = GraphBuilder(graph.name, loc=graph.loc)
+    builder.reserve(sorted(all_names(graph)))
+    rebuilder = Rebuilder(builder, {}, visit)
+    for value in graph.inputs:
+        rebuilder.values[value.name] = builder.input(value.name, value.type)
+    return _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
+
+
+def all_names(graph: Graph) -> set[str]:
+    """The names of all values of a graph and its regions."""
+    names = {value.name for value in graph.inputs} | set(graph.constants)
+    for node in graph.nodes:
+        names.update(value.name for value in node.outputs if value is not None)
+        for region in node.regions:
+            names |= all_names(region)
+    return names
+
+
+def _with_output_names(builder: GraphBuilder, outputs: list[Value], names: list[str]) -> Graph:
+    """Finish with outputs that are distinct, made by nodes, and named as before.
+
+    A value that a node makes is renamed; an input, a constant or the same value again is copied.
+    """
+    renamed: dict[str, str] = {}
+    final: list[Value] = []
+    kept = {value.name for value, name in zip(outputs, names, strict=True) if value.name == name}
+    for value, name in zip(outputs, names, strict=True):
+        if value.name == name:
+            final.append(value)
+        elif value.name in builder.facts.producers and value.name not in kept and value.name not in renamed:
+            renamed[value.name] = name
+            final.append(value)
+        else:
+            (copy,) = builder.add("Identity", [value], outputs=[name])
+            assert copy is not None
+            if copy.name != name:
+                renamed[copy.name] = name
+            final.append(copy)
+    return rename_values(builder.finish(final), renamed)
