@@ -48,6 +48,8 @@ class Loc:
     """Operator of the ONNX node, with its domain unless that is the default one."""
     origin: str = ""
     """Pass that made the node, empty if it stands in the model itself."""
+    opset: int = 0
+    """Version of the operator set that the model was written for, 0 if that is not known."""
 
     def __str__(self) -> str:
         place = f"{self.op_type} '{printable(self.node)}'" if self.op_type else printable(self.node)
@@ -55,7 +57,7 @@ class Loc:
 
     def through(self, origin: str) -> Loc:
         """Return the same place, marked as rewritten by the pass `origin`."""
-        return Loc(self.model, self.node, self.op_type, origin)
+        return Loc(self.model, self.node, self.op_type, origin, self.opset)
 
 
 NOWHERE = Loc()

@@ -151,6 +151,8 @@ class Graph:
     """Symbols that are read from integer tensors while running: (name of the value, element)."""
     size_symbols: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     """Symbols that a node determines while running: (its first output, position in the order of `fresh`)."""
+    bounds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Upper bounds of symbols of the inputs, as far as the user gave any."""
 
     def with_nodes(self, nodes: tuple[Node, ...], outputs: tuple[Value, ...] | None = None) -> Graph:
         """Return the graph with other nodes, and other outputs if given."""

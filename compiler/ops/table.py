@@ -17,6 +17,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -304,8 +305,9 @@ def context(node: Node, facts: Facts) -> OpContext:
     return OpContext(node, facts, row.defaults)
 
 
+@cache
 def _load_families() -> None:
-    if not _TABLE:
-        from . import families
+    """Import all families, once; some may be there already because a pass imported them."""
+    from . import families
 
-        families.load()
+    families.load()

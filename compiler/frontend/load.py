@@ -1,0 +1,73 @@
+"""Loading a model: the order of the gates that a file passes on its way to a typed graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..diagnostics import CompileError, Loc
+from ..graph.nodes import Graph
+from .bodies import BodyReader
+from .coverage import check_operators
+from .external import ExternalData
+from .functions import check_size, read_functions
+from .importer import Importer
+from .limits import Budget, Limits
+from .opsets import read_opsets
+from .source import Source, read_source
+from .symbols import Symbols
+from .tensors import TensorReader
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def load_graph(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    *,
+    limits: Limits = Limits(),
+    bind: Mapping[str, int] = {},
+    max: Mapping[str, int] = {},
+    overridable: Collection[str] = (),
+) -> Graph:
+    """Read a model into a typed graph of newest operators.
+
+    Args:
+        source: path of a model, its bytes, or the model itself. External data is read from the folder of the path.
+        limits: bounds on what the model may ask for.
+        bind: extents of symbolic dimensions, by symbol or as `input:axis`.
+        max: upper bounds of symbolic dimensions; recorded in `Graph.bounds`.
+        overridable: inputs with an initializer that stay inputs; the others are constants.
+
+    Returns:
+        The graph; its constants may be mapped from files.
+
+    Raises:
+        CompileError: for whatever is wrong with the model, E01xx or E02xx.
+    """
+    found = read_source(source, limits)
+    try:
+        return _load(found, limits, bind, max, frozenset(overridable))
+    except UnicodeDecodeError as error:
+        raise CompileError("E0102", "a name in the model is not valid UTF-8", Loc(found.name)) from error
+
+
+def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping[str, int], overridable: frozenset[str]) -> Graph:
+    model, name = source.model, source.name
+    opsets = read_opsets(model, name)
+    reader = BodyReader(name, limits)
+    main, library = reader.graph(model.graph), read_functions(model, reader, opsets)
+    reader.finish()
+    check_size(main, library, limits, name)
+    check_operators(main, opsets, library, name)
+
+    fixed = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
+    fixed -= overridable
+    symbols = Symbols(name, limits, bind, most)
+    types = symbols.read([value for value in model.graph.input if value.name not in fixed])
+    budget = Budget(limits)
+    tensors = TensorReader(ExternalData(source.folder, name), budget, name)
+    graph = Importer(name, library, tensors, budget).main(main, opsets, types)
+    return replace(graph, bounds=symbols.bounds)

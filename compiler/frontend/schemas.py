@@ -1,0 +1,179 @@
+"""What the ONNX specification says of an operator at a version: arity, attributes, types, function body.
+
+The onnx package carries the specification as data; here it becomes the gate that every node passes before
+the operator table sees it. `onnx.checker` is not used: it checks whole files and refuses valid ones.
+Operators of other domains have no schema and are checked by the table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ..diagnostics import CompileError, Loc
+from ..dtypes import DType
+from ..graph.nodes import TensorType
+from .attributes import FIELDS, kind_of
+from .bodies import Body, BodyReader, Call
+from .functions import Function
+from .limits import Limits
+from .opsets import Opsets
+
+if TYPE_CHECKING:
+    import onnx
+    from onnx.defs import OpSchema
+
+_SPELLED = {DType.FLOAT32: "float", DType.FLOAT64: "double"}
+
+
+@cache
+def find_schema(domain: str, op_type: str, version: int) -> OpSchema | None:
+    """The schema that holds at a version; None if there is none, or if the operator was withdrawn."""
+    import onnx.defs
+
+    try:
+        schema = onnx.defs.get_schema(op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return None
+    return None if schema.deprecated else schema
+
+
+def check_call(schema: OpSchema, call: Call, attributes: Mapping[str, onnx.AttributeProto], loc: Loc) -> None:
+    """Check the number of operands and the attributes of a node.
+
+    Raises:
+        CompileError: E0205 or E0203.
+    """
+    inputs, outputs = _count(call.proto.input), _count(call.proto.output)
+    for what, count, low, high in (
+        ("inputs", inputs, schema.min_input, schema.max_input),
+        ("outputs", outputs, schema.min_output, schema.max_output),
+    ):
+        if not low <= count <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise CompileError("E0205", f"{count} {what}, but {schema.name} has {wanted}", loc)
+    for position, formal in enumerate(_facts(schema)[0]):
+        if formal == "required" and position < schema.min_input and not call.proto.input[position]:
+            raise CompileError("E0205", f"input {position} is missing", loc)
+    _check_attributes(schema, attributes, loc)
+
+
+def _count(names: Sequence[str]) -> int:
+    count = len(names)
+    while count and not names[count - 1]:
+        count -= 1
+    return count
+
+
+def _check_attributes(schema: OpSchema, attributes: Mapping[str, onnx.AttributeProto], loc: Loc) -> None:
+    known = _facts(schema)[1]
+    for name, attribute in attributes.items():
+        if name.startswith("__"):
+            continue
+        if name not in known:
+            raise CompileError("E0203", f"the attribute '{name}' is not known to {schema.name}-{schema.since_version}", loc)
+        expected, found = known[name][0], kind_of(attribute, loc)
+        if expected != found:
+            raise CompileError("E0203", f"the attribute '{name}' holds {FIELDS[found]}, but {FIELDS[expected]} is needed", loc)
+    for name, (_, required) in known.items():
+        if required and name not in attributes:
+            raise CompileError("E0203", f"the attribute '{name}' is missing", loc)
+
+
+def check_types(schema: OpSchema, types: Sequence[TensorType | None], loc: Loc) -> None:
+    """Check the element types of a node's inputs; E0202 if one is not allowed, or two differ that must not."""
+    constraints = _facts(schema)[2]
+    bound: dict[str, DType] = {}
+    last = len(constraints) - 1
+    for position, found in enumerate(types):
+        if found is None or last < 0:
+            continue
+        variable, allowed, homogeneous = constraints[min(position, last)]
+        if spelled(found.dtype) not in allowed:
+            raise CompileError("E0202", f"input {position} is {found.dtype.label}, which {schema.name} does not take", loc)
+        if homogeneous and bound.setdefault(variable, found.dtype) is not found.dtype:
+            raise CompileError("E0202", f"input {position} is {found.dtype.label}, but others are {bound[variable].label}", loc)
+
+
+def spelled(dtype: DType) -> str:
+    """An element type as schemas spell it."""
+    return f"tensor({_SPELLED.get(dtype, dtype.label)})"
+
+
+_Facts = tuple[tuple[str, ...], Mapping[str, tuple[int, bool]], tuple[tuple[str, frozenset[str], bool], ...]]
+
+
+@cache
+def _facts(schema: OpSchema) -> _Facts:
+    """What the checks need of a schema, as Python objects: reading them from the schema each time is slow."""
+    from onnx.defs import OpSchema
+
+    required = OpSchema.FormalParameterOption.Single
+    inputs = tuple("required" if i.option == required else "" for i in schema.inputs)
+    attributes = {name: (int(a.type.value), bool(a.required)) for name, a in schema.attributes.items()}
+    allowed = {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
+    types = tuple((i.type_str, allowed.get(i.type_str, frozenset({i.type_str})), i.is_homogeneous) for i in schema.inputs)
+    return inputs, attributes, types
+
+
+def has_body(schema: OpSchema) -> bool:
+    """True if the specification defines the operator by simpler ones."""
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def fixed_body(schema: OpSchema, version: int) -> Function | None:
+    """The operator's body, if it does not depend on types and attributes."""
+    if not schema.has_function:
+        return None
+    return _function(schema, _fixed(schema, _choose(schema.function_opset_versions, version)))
+
+
+def body_for(schema: OpSchema, version: int, node: onnx.NodeProto, types: Sequence[TensorType | None], loc: Loc) -> Function:
+    """The operator's body for a node with input types; E0106 if the specification has none for it."""
+    if (fixed := fixed_body(schema, version)) is not None:
+        return fixed
+    import onnx
+
+    chosen = _choose(schema.context_dependent_function_opset_versions, version)
+    protos = [_type_proto(t).SerializeToString() for t in types]
+    text = schema.get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
+    proto = onnx.FunctionProto.FromString(text)
+    if not proto.node:
+        raise CompileError("E0106", "the specification defines the operator for other types or attributes only", loc)
+    return _function(schema, proto)
+
+
+@cache
+def _fixed(schema: OpSchema, version: int) -> onnx.FunctionProto:
+    import onnx
+
+    return onnx.FunctionProto.FromString(schema.get_function_with_opset_version(version))
+
+
+def _choose(versions: Sequence[int], version: int) -> int:
+    """The newest body that is not newer than the model. Bodies name their own opset, so any one is right."""
+    return max((v for v in versions if v <= version), default=min(versions))
+
+
+def _function(schema: OpSchema, proto: onnx.FunctionProto) -> Function:
+    reader = BodyReader(f"specification of {schema.name}", Limits())
+    body: Body = reader.function(proto)
+    reader.finish()
+    defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.type}
+    opsets = Opsets({"": schema.since_version}).extended(proto.opset_import, Loc(schema.name))
+    return Function(body, opsets, tuple(schema.attributes), defaults)
+
+
+def _type_proto(found: TensorType | None) -> onnx.TypeProto:
+    import onnx
+
+    proto = onnx.TypeProto()
+    if found is not None:
+        proto.tensor_type.elem_type = found.dtype.onnx
+        proto.tensor_type.shape.SetInParent()
+        for extent in found.shape:
+            dim = proto.tensor_type.shape.dim.add()
+            if isinstance(extent, int):
+                dim.dim_value = extent
+    return proto
