@@ -85,18 +85,28 @@ def _simple_power(x: Expr, exponent: float) -> Expr | None:
 
 
 def _int_power(x: Expr, y: Expr) -> Expr:
-    """Exact integer power modulo the width, by squaring; a negative exponent gives the truncated quotient."""
-    result: Expr = const(1, x.dtype)
-    square, bits = x, y.dtype.bits - (1 if y.dtype.is_signed else 0)
-    for bit in range(bits):
+    """Exact integer power modulo the width, by squaring; a negative exponent gives the truncated quotient.
+
+    Computed without sign, as products of int64 are taken for index arithmetic and expanded.
+    """
+    unsigned = _UNSIGNED[x.dtype]
+    square, result = build.cast(x, unsigned), build.cast(const(1, x.dtype), unsigned)
+    for bit in range(y.dtype.bits - (1 if y.dtype.is_signed else 0)):
         odd = build.ne(build.bitwise(BinaryOp.AND, y, 1 << bit), 0)
         result = build.select(odd, build.mul(result, square), result)
         square = build.mul(square, square)
-    if not y.dtype.is_signed:
-        return result
-    is_unit = build.eq(x, 1) if not x.dtype.is_signed else build.eq(build.absolute(x), 1)
-    parity = build.select(build.eq(build.bitwise(BinaryOp.AND, y, 1), 0), 1, x)
-    return build.select(build.ge(y, 0), result, build.select(is_unit, parity, const(0, x.dtype)))
+    power = build.cast(result, x.dtype)
+    return build.select(build.ge(y, 0), power, _int_quotient(x, y)) if y.dtype.is_signed else power
+
+
+def _int_quotient(x: Expr, y: Expr) -> Expr:
+    """`x ** y` truncated for a negative `y`: zero but for 1 and -1."""
+    is_unit = build.eq(build.absolute(x) if x.dtype.is_signed else x, 1)
+    sign = build.select(build.eq(build.bitwise(BinaryOp.AND, y, 1), 0), const(1, x.dtype), x)
+    return build.select(is_unit, sign, const(0, x.dtype))
+
+
+_UNSIGNED = {dtype: DType[f"UINT{dtype.bits}"] for dtype in INTS}
 
 
 def _rounded_power(x: Expr, y: Expr) -> Expr:

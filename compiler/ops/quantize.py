@@ -14,7 +14,7 @@ from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
-from ..kernel.nodes import CastMode, Expr, MathFn
+from ..kernel.nodes import CastMode, Dim, Expr, MathFn
 from .cast import convert
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import FLOATS, TINY_FLOATS, TINY_INTS, attr_dtype, check_dtype
@@ -24,10 +24,15 @@ _CODES = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, *TINY_IN
 _SCALES = FLOATS | {DType.FLOAT8E8M0, DType.INT32}
 
 
+def _is_single(shape: tuple[Dim, ...]) -> bool:
+    """True for the scale of a whole tensor: a number, with or without an axis around it."""
+    return all(extent == 1 for extent in shape) and len(shape) < 2
+
+
 def read_scale(ctx: OpContext, position: int, axes: tuple[Expr, ...]) -> Expr:
     """The scale or zero point that belongs to an element of input 0."""
     shape = ctx.shape(position)
-    if not shape or (len(shape) == 1 and shape[0] == 1):
+    if _is_single(shape):
         return ctx.read(position, *[const(0)] * len(shape))
     axis = ctx.axis_attr("axis", 1) if ctx.rank() > 1 else 0
     if len(shape) == 1:
@@ -39,9 +44,10 @@ def read_scale(ctx: OpContext, position: int, axes: tuple[Expr, ...]) -> Expr:
 def _check_scale(ctx: OpContext) -> None:
     """E0203 unless the scale is a number, a vector for the axis, or blocked along it."""
     shape, data = ctx.shape(1), ctx.shape(0)
-    if ctx.has(2) and len(ctx.shape(2)) != len(shape):
+    whole = _is_single(shape)
+    if ctx.has(2) and (_is_single(ctx.shape(2)) != whole or (not whole and ctx.rank(2) != ctx.rank(1))):
         ctx.fail("E0203", "scale and zero point differ in shape")
-    if not shape or (len(shape) == 1 and shape[0] == 1):
+    if whole:
         return
     axis = ctx.axis_attr("axis", 1) if ctx.rank() > 1 else 0
     if len(shape) == 1:
