@@ -113,8 +113,6 @@ class BodyReader:
         self.limits.check("nodes", self.nodes, "the number of nodes", Loc(self.model, name))
         calls = [Call(node, self._regions(node, depth)) for node in nodes]
         producers = self._producers(name, defined, calls)
-        for output in _repeated(outputs):
-            self._fault(f"the output '{output}' is given twice", name)
         order = self._order(calls, producers)
         used = [n for call in order for n in (*call.proto.input, *call.outer_names) if n]
         free = tuple(dict.fromkeys(n for n in (*used, *outputs) if n not in producers))

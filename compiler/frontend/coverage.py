@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from ..diagnostics import CompileError, Diagnostic, Loc
 from ..ops.table import lookup
+from .adapt import RENAMED
 from .bodies import Body, Call
 from .functions import Library, callee, calls_within
 from .opsets import Opsets
-from .schemas import find_schema, fixed_body, has_body
+from .schemas import find_schema, fixed_body, has_body, was_withdrawn
 from .special import SPECIAL
 
 
@@ -66,8 +67,8 @@ def unknown_operator(call: Call, version: int, loc: Loc, within: str = "") -> Di
 
 
 def _hints(call: Call, version: int) -> Iterator[str]:
-    if call.domain == "" and find_schema("", call.proto.op_type, version) is None:
-        yield f"ONNX opset {version} has no such operator"
+    if find_schema(call.domain, call.proto.op_type, version) is None and was_withdrawn(call.domain, call.proto.op_type):
+        yield f"opset {version} has it no longer, name its successor"
     elif call.domain not in ("", "ai.onnx.ml", "com.microsoft"):
         yield f"give the model a function {call.proto.op_type} of the domain '{call.domain}'"
     else:
@@ -75,11 +76,8 @@ def _hints(call: Call, version: int) -> Iterator[str]:
 
 
 def _has_row(call: Call, version: int) -> bool:
-    """True if the table has the operator, and the specification has it at this version."""
-    if lookup(call.op) is None:
+    """True if the table has the operator, and the specification does not forbid it at this version."""
+    if lookup(call.op) is None and (call.op, version) not in RENAMED:
         return False
-    return _exists(call.domain, call.proto.op_type, version)
-
-
-def _exists(domain: str, op_type: str, version: int) -> bool:
-    return domain not in ("", "ai.onnx.ml") or find_schema(domain, op_type, version) is not None
+    op_type = call.proto.op_type
+    return find_schema(call.domain, op_type, version) is not None or not was_withdrawn(call.domain, op_type)

@@ -18,14 +18,14 @@ from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, TensorType, Value
 from ..ops.control import region_inputs
 from ..ops.table import RawNode, lookup
-from .adapt import adapt_node
+from .adapt import RENAMED, adapt_node
 from .attributes import Bindings, convert, resolve
 from .bodies import Body, Call
 from .coverage import unknown_operator
 from .functions import Function, Library, callee
 from .limits import Budget
 from .opsets import Opsets
-from .schemas import body_for, check_call, check_types, find_schema, has_body
+from .schemas import body_for, check_call, check_types, find_schema, has_body, was_withdrawn
 from .special import constant_value
 from .tensors import TensorReader
 
@@ -99,7 +99,8 @@ class Importer:
             scope.values[name] = builder.input(name, type_)
         self._constants(body, scope, builder, set(types))
         self._run(Frame(body, iter(body.calls), scope, builder, opsets, {}, 0))
-        return builder.finish([self._output(name, scope, builder) for name in body.outputs])
+        # Outputs are told apart by name; one that is listed twice is one.
+        return builder.finish([self._output(name, scope, builder) for name in dict.fromkeys(body.outputs)])
 
     def _output(self, name: str, scope: Scope, builder: GraphBuilder) -> Value:
         """An output of the model under its own name; a value that only passes through needs a copy for that."""
@@ -170,11 +171,12 @@ class Importer:
             return None
         if call.op == "If" and (branch := self._known_branch(call, frame, loc)) is not None:
             return branch
-        if lookup(call.op) is None or (schema is None and call.domain in ("", "ai.onnx.ml")):
+        if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.proto.op_type)):
             if schema is None or not has_body(schema):
                 raise CompileError.collect([self._unknown(call, frame)])
             return self._inline(call, body_for(schema, version, self._plain(call, attributes), types, loc), attributes, frame, loc)
-        self._add(call, attributes, version, frame, loc)
+        # A node may be ahead of the model's opset, as ONNX Runtime's own LayerNormalization is.
+        self._add(call, attributes, version if schema is None else max(version, schema.since_version), frame, loc)
         return None
 
     def _unknown(self, call: Call, frame: Frame) -> Diagnostic:

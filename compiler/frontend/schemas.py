@@ -29,14 +29,31 @@ _SPELLED = {DType.FLOAT32: "float", DType.FLOAT64: "double"}
 
 @cache
 def find_schema(domain: str, op_type: str, version: int) -> OpSchema | None:
-    """The schema that holds at a version; None if there is none, or if the operator was withdrawn."""
+    """The schema that holds at a version, or the first one if the operator came later.
+
+    Returns:
+        The schema; None if there is none, or if the operator was withdrawn before.
+    """
     import onnx.defs
 
     try:
         schema = onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
-        return None
+        return _first_schemas().get((domain, op_type))
     return None if schema.deprecated else schema
+
+
+@cache
+def _first_schemas() -> dict[tuple[str, str], OpSchema]:
+    import onnx.defs
+
+    schemas = sorted(onnx.defs.get_all_schemas_with_history(), key=lambda schema: -schema.since_version)
+    return {(schema.domain, schema.name): schema for schema in schemas if not schema.deprecated}
+
+
+def was_withdrawn(domain: str, op_type: str) -> bool:
+    """True if the specification knows the operator; if `find_schema` finds none, it holds no longer."""
+    return (domain, op_type) in _first_schemas()
 
 
 def check_call(schema: OpSchema, call: Call, attributes: Mapping[str, onnx.AttributeProto], loc: Loc) -> None:

@@ -65,6 +65,8 @@ class Symbols:
 
     def _extent(self, name: str, axis: int, dim: onnx.TensorShapeProto.Dimension, loc: Loc) -> int | str:
         if dim.HasField("dim_value"):
+            if dim.dim_value == -1:  # what some exporters write for an extent that is not known
+                return f"{name}_{axis}"
             if dim.dim_value < 0:
                 message = f"extent {dim.dim_value} of axis {axis} of the input '{name}' is negative"
                 raise CompileError("E0102", message, loc, "an extent that is not known has a name, or none")
