@@ -1,0 +1,13 @@
+"""Options of the whole test run."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--bless", action="store_true", help="rewrite expected outputs instead of comparing; inspect the diff")
+
+
+@pytest.fixture
+def bless(request: pytest.FixtureRequest) -> bool:
+    """True if expected outputs are to be rewritten."""
+    return bool(request.config.getoption("--bless"))
