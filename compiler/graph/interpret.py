@@ -113,6 +113,10 @@ class Frame:
         ctx = context(node, self.facts)
         arrays = [None if v is None else self.array(v) for v in node.inputs]
         if isinstance(row.define, Nests):
+            if row.define.sizes is not None:
+                inputs = [None if v is None else _buffer(f"in{k}", v.type) for k, v in enumerate(node.inputs)]
+                contents = {b: _flat(a) for b, a in zip(inputs, arrays, strict=True) if b is not None and a is not None}
+                self._run_sizes(row.define, ctx, inputs, contents)
             nests = row.define.build(ctx)
             return [None if nest is None else evaluate_nest(nest, arrays, self.symbols()) for nest in nests]
         if isinstance(row.define, Rewrite):
@@ -152,12 +156,14 @@ class Frame:
         return [None if b is None else contents[b].reshape(s) for b, s in zip(outputs, shapes, strict=True)]
 
     def _run_sizes(
-        self, define: Imperative, ctx: OpContext, inputs: Sequence[Buffer | None], contents: Mapping[Buffer, np.ndarray]
+        self, define: Imperative | Nests, ctx: OpContext, inputs: Sequence[Buffer | None], contents: Mapping[Buffer, np.ndarray]
     ) -> None:
         assert define.sizes is not None
         first = next(v.name for v in ctx.node.outputs if v is not None)
         owner = self.facts.owner(first) or self.facts
         names = [symbol for symbol, (output, _) in owner.size_symbols.items() if output == first]
+        if not names:
+            return
         sizes = Buffer("sizes", DType.INT64, len(names))
         result = np.zeros(len(names), np.int64)
         kernel = KernelBuilder()

@@ -28,6 +28,7 @@ FAMILIES = (
     "recurrent",
     "recurrent_steps",
     "reduction",
+    "resize",
     "scatter",
     "shape",
     "slicing",

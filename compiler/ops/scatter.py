@@ -92,6 +92,5 @@ def _elements_type(ctx: OpContext) -> list[TensorType]:
 
 register(
     OpDef("ScatterElements", _elements_type, Imperative(_elements), defaults={"axis": 0, "reduction": "none"}),
-    OpDef("Scatter", _elements_type, Imperative(_elements), defaults={"axis": 0}),
     OpDef("ScatterND", _same_type, Imperative(_nd), defaults={"reduction": "none"}),
 )
