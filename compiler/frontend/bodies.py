@@ -86,11 +86,11 @@ class BodyReader:
             self._fault(f"the initializer '{name}' is given twice", graph.name)
         return self._body(graph.name, defined, inputs, [v.name for v in graph.output], graph.node, graph, depth)
 
-    def function(self, function: onnx.FunctionProto) -> Body:
-        """Check the body of a function."""
+    def function(self, function: onnx.FunctionProto, partial: bool = False) -> Body:
+        """Check the body of a function; a `partial` one need not define outputs that a call does not want."""
         inputs = tuple(function.input)
         body = self._body(function.name, inputs, inputs, function.output, function.node, None, 0)
-        for name in body.free:
+        for name in set(body.free) - (set(body.outputs) if partial else set()):
             self._fault(f"the name '{name}' has no definition in the function '{function.name}'", function.name)
         return body
 

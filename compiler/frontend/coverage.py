@@ -44,13 +44,14 @@ class _Search:
             if key is not None:
                 self._visit(key, self.library[key].body, self.library[key].opsets, call.op)
             elif call.op not in SPECIAL and not _has_row(call, version):
-                self._expand(call, version, within)
+                self._expand(call, opsets, within)
 
-    def _expand(self, call: Call, version: int, within: str) -> None:
+    def _expand(self, call: Call, opsets: Opsets, within: str) -> None:
+        version = opsets.version(call.domain)
         schema = find_schema(call.domain, call.proto.op_type, version)
         if schema is None or not has_body(schema):
             self.unknown.append(unknown_operator(call, version, Loc(self.model, call.name, call.op), within))
-        elif (function := fixed_body(schema, version)) is not None:
+        elif (function := fixed_body(schema, opsets)) is not None:
             self._visit((call.op, version), function.body, function.opsets, call.op)
 
     def _visit(self, key: object, body: Body, opsets: Opsets, within: str) -> None:

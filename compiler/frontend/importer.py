@@ -31,6 +31,7 @@ from .tensors import TensorReader
 
 if TYPE_CHECKING:
     import onnx
+    from onnx.defs import OpSchema
 
 
 @dataclass(slots=True)
@@ -174,10 +175,15 @@ class Importer:
         if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.proto.op_type)):
             if schema is None or not has_body(schema):
                 raise CompileError.collect([self._unknown(call, frame)])
-            return self._inline(call, body_for(schema, version, self._plain(call, attributes), types, loc), attributes, frame, loc)
+            return self._inline(call, self._specified(call, schema, attributes, types, frame, loc), attributes, frame, loc)
         # A node may be ahead of the model's opset, as ONNX Runtime's own LayerNormalization is.
         self._add(call, attributes, version if schema is None else max(version, schema.since_version), frame, loc)
         return None
+
+    def _specified(
+        self, call: Call, schema: OpSchema, attributes: Bindings, types: Sequence[TensorType | None], frame: Frame, loc: Loc
+    ) -> Function:
+        return body_for(schema, frame.opsets, self._plain(call, attributes), types, loc)
 
     def _unknown(self, call: Call, frame: Frame) -> Diagnostic:
         loc = self._loc(call, frame)
@@ -217,9 +223,10 @@ class Importer:
         def leave() -> None:
             for inner, outer in zip(body.outputs, call.proto.output, strict=False):
                 value = scope.find(inner)
-                if value is None:
+                if value is None and outer:
                     raise CompileError("E0106", f"the output '{inner}' of the function is not defined by this call", loc)
-                frame.scope.values[outer] = value
+                if value is not None:
+                    frame.scope.values[outer] = value
 
         return leave
 

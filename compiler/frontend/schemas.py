@@ -139,26 +139,26 @@ def has_body(schema: OpSchema) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def fixed_body(schema: OpSchema, version: int) -> Function | None:
+def fixed_body(schema: OpSchema, opsets: Opsets) -> Function | None:
     """The operator's body, if it does not depend on types and attributes."""
     if not schema.has_function:
         return None
-    return _function(schema, _fixed(schema, _choose(schema.function_opset_versions, version)))
+    return _function(schema, _fixed(schema, _choose(schema.function_opset_versions, opsets.version(schema.domain))), opsets)
 
 
-def body_for(schema: OpSchema, version: int, node: onnx.NodeProto, types: Sequence[TensorType | None], loc: Loc) -> Function:
+def body_for(schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequence[TensorType | None], loc: Loc) -> Function:
     """The operator's body for a node with input types; E0106 if the specification has none for it."""
-    if (fixed := fixed_body(schema, version)) is not None:
+    if (fixed := fixed_body(schema, opsets)) is not None:
         return fixed
     import onnx
 
-    chosen = _choose(schema.context_dependent_function_opset_versions, version)
+    chosen = _choose(schema.context_dependent_function_opset_versions, opsets.version(schema.domain))
     protos = [_type_proto(t).SerializeToString() for t in types]
     text = schema.get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
     proto = onnx.FunctionProto.FromString(text)
     if not proto.node:
         raise CompileError("E0106", "the specification defines the operator for other types or attributes only", loc)
-    return _function(schema, proto)
+    return _function(schema, proto, opsets)
 
 
 @cache
@@ -173,13 +173,12 @@ def _choose(versions: Sequence[int], version: int) -> int:
     return max((v for v in versions if v <= version), default=min(versions))
 
 
-def _function(schema: OpSchema, proto: onnx.FunctionProto) -> Function:
+def _function(schema: OpSchema, proto: onnx.FunctionProto, outer: Opsets) -> Function:
     reader = BodyReader(f"specification of {schema.name}", Limits())
-    body: Body = reader.function(proto)
+    body: Body = reader.function(proto, partial=True)
     reader.finish()
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.type}
-    opsets = Opsets({"": schema.since_version}).extended(proto.opset_import, Loc(schema.name))
-    return Function(body, opsets, tuple(schema.attributes), defaults)
+    return Function(body, outer.extended(proto.opset_import, Loc(schema.name)), tuple(schema.attributes), defaults)
 
 
 def _type_proto(found: TensorType | None) -> onnx.TypeProto:
