@@ -1,0 +1,118 @@
+"""What the `llvm` backend makes of a program: objects, weights and the interface, to keep or to run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...compiler.diagnostics import CompileError
+from ...compiler.program.interface import Interface, from_json, interface_of, to_json
+from ...compiler.program.nodes import Program
+from ...compiler.program.runner import ALIGN, Runner
+from .features import CpuFeatures
+from .jit import Library, compile_objects
+from .pool import pool_module
+from .print import print_module
+from .print_program import print_program, weight_offsets
+
+ENTRY = "onnxc_run"
+KERNELS_PER_MODULE = 8
+
+
+class LlvmArtifact:
+    """Machine code of one model."""
+
+    def __init__(self, interface: Interface, objects: list[bytes], weights: bytes | np.ndarray, features: CpuFeatures) -> None:
+        self.interface = interface
+        self.objects = objects
+        self.weights = weights
+        self.features = features
+
+    def files(self) -> Mapping[str, bytes]:
+        """The products by file name: all that `load_files` needs."""
+        named = {f"code{k}.o": data for k, data in enumerate(self.objects)}
+        return {"interface.json": to_json(self.interface).encode(), "weights.bin": bytes(self.weights), **named}
+
+    def runner(self, threads: int | None) -> Runner:
+        """Load the code into this process."""
+        if not self.features.is_host:
+            raise CompileError("E0302", f"code for {self.features.triple} does not run on this machine")
+        return Runner(self.interface, _Entry(self, threads))
+
+
+class _Entry:
+    """The compiled function with its weights and its threads."""
+
+    def __init__(self, artifact: LlvmArtifact, threads: int | None) -> None:
+        self.library = Library(artifact.objects, artifact.features)
+        found = self.library.load([ENTRY, "onnxc_pool_create", "onnxc_pool_destroy"])
+        self.function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 6)(found[ENTRY])
+        self.weights = _aligned(artifact.weights)
+        self.threads = thread_count(threads)
+        create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(found["onnxc_pool_create"])
+        self.destroy = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(found["onnxc_pool_destroy"])
+        self.pool: int | None = create(self.threads) if self.threads > 1 else None
+        self._weights = self.weights.ctypes.data
+
+    def __call__(self, inputs: int, outputs: int, symbols: int, arena: int) -> int:
+        return int(self.function(inputs, outputs, symbols, self._weights, arena, self.pool))
+
+    def __del__(self) -> None:
+        if getattr(self, "pool", None):
+            self.destroy(self.pool)
+            self.pool = None
+
+
+def thread_count(threads: int | None) -> int:
+    """Threads to use: what the caller says, else `ONNXC_NUM_THREADS`, else all that the process may use."""
+    if threads is None:
+        given = os.environ.get("ONNXC_NUM_THREADS", "")
+        threads = int(given) if given.isdigit() and int(given) > 0 else len(os.sched_getaffinity(0))
+    return max(1, threads)
+
+
+def _aligned(data: bytes | np.ndarray) -> np.ndarray:
+    """The weights at an aligned address; copied only if they are not there already."""
+    array = np.frombuffer(data, np.uint8)
+    if array.ctypes.data % ALIGN == 0 and array.size:
+        return array
+    raw = np.empty(array.size + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    raw[start : start + array.size] = array
+    return raw[start : start + max(array.size, 1)]
+
+
+def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
+    """Print and compile a program; modules are compiled in parallel."""
+    kernels = list(program.kernels.items())
+    modules = [print_module(kernels[k : k + KERNELS_PER_MODULE], features) for k in range(0, len(kernels), KERNELS_PER_MODULE)]
+    modules.append(print_program(program, features, symbol_name=ENTRY))
+    modules.append(pool_module(features))
+    return LlvmArtifact(interface_of(program), compile_objects(modules, features), pack_weights(program), features)
+
+
+def pack_weights(program: Program) -> np.ndarray:
+    """All constants in one block, as `print_program` addresses them."""
+    offsets, size = weight_offsets(program)
+    raw = np.zeros(size + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    block = raw[start : start + size]
+    for offset, array in zip(offsets, program.constants, strict=True):
+        block[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return block
+
+
+def load_files(files: Mapping[str, bytes], features: CpuFeatures) -> LlvmArtifact:
+    """An artifact of its files again.
+
+    Raises:
+        CompileError: E0501 if one is missing or damaged.
+    """
+    try:
+        objects = [files[f"code{k}.o"] for k in range(sum(name.endswith(".o") for name in files))]
+        return LlvmArtifact(from_json(files["interface.json"]), objects, files["weights.bin"], features)
+    except KeyError as error:
+        raise CompileError("E0501", f"the artifact lacks {error}") from None

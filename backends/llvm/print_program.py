@@ -1,0 +1,284 @@
+"""A program as one LLVM function, `<name>_run`, that calls the kernels' tasks.
+
+    i32 run(ptr inputs, ptr outputs, ptr symbols, ptr weights, ptr arena, ptr pool)
+
+`inputs` and `outputs` are arrays of pointers. `symbols` is an array of int64: the caller sets those of
+`Program.symbols`; the function writes those of `Program.locals` behind them before it returns. `weights` is
+one block in which constant k starts at `weight_offsets(program)[k]`. Outputs of unknown size are allocated
+here and their pointers stored to `outputs`; the caller frees them. `pool` may be null: one thread.
+The result is 0, or the code of the check that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...compiler.dtypes import DType
+from ...compiler.kernel import build
+from ...compiler.kernel.nodes import Dim, Expr, Var
+from ...compiler.kernel.traverse import free_vars
+from ...compiler.program.nodes import (
+    Allocate,
+    Branch,
+    Call,
+    Check,
+    Copy,
+    Free,
+    Move,
+    Place,
+    Program,
+    ReadSymbol,
+    Repeat,
+    SetSymbol,
+    Step,
+    Storage,
+)
+from .expressions import value
+from .features import CpuFeatures
+from .llvmtypes import memory_type
+from .print import quoted
+from .writer import Writer
+
+ALIGN = 64
+PARALLEL_WORK = 40_000
+"""Estimated scalar operations from which a call is spread over threads: some ten microseconds."""
+_DECLARATIONS = """
+declare ptr @aligned_alloc(i64, i64)
+declare void @free(ptr)
+declare i32 @onnxc_parallel(ptr, ptr, ptr, i64)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+OUT_OF_MEMORY = 255
+
+
+def weight_offsets(program: Program) -> tuple[tuple[int, ...], int]:
+    """Offset in bytes of each constant in the block of weights, and the size of the block."""
+    offsets, at = [], 0
+    for array in program.constants:
+        offsets.append(at)
+        at += -(-array.nbytes // ALIGN) * ALIGN
+    return tuple(offsets), at
+
+
+def print_program(program: Program, features: CpuFeatures, *, symbol_name: str) -> str:
+    """The text of a module with the program's function; kernels are declared, not defined."""
+    kernels = dict.fromkeys(step.kernel for step in _walk(program.steps) if isinstance(step, Call))
+    printer = _ProgramPrinter(program, features)
+    body = printer.function(symbol_name)
+    declared = "\n".join(f"declare i32 @{quoted(name + '.task')}(ptr, i64, i64)" for name in kernels)
+    return f'target triple = "{features.triple}"\n{_DECLARATIONS}{declared}\n\n{body}\n'
+
+
+def _walk(steps: tuple[Step, ...]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        if isinstance(step, Branch):
+            yield from _walk(step.then)
+            yield from _walk(step.other)
+        elif isinstance(step, Repeat):
+            yield from _walk(step.body)
+
+
+class _ProgramPrinter:
+    """Steps of one program."""
+
+    def __init__(self, program: Program, features: CpuFeatures) -> None:
+        self.program = program
+        self.w = Writer(features)
+        self.variables = {s.symbol: f"%v{k}" for k, s in enumerate(program.symbols)}
+        self.variables |= {symbol: f"%v{k + len(program.symbols)}" for k, symbol in enumerate(program.locals)}
+        self.offsets, _ = weight_offsets(program)
+
+    def function(self, name: str) -> str:
+        """The whole definition."""
+        w = self.w
+        self._enter()
+        self.steps(self.program.steps)
+        for position, heap in sorted(self.program.output_heaps.items()):
+            pointer = w.let(f"load ptr, ptr %h{heap.index}")
+            w.line(f"store ptr {pointer}, ptr {w.let(f'getelementptr ptr, ptr %outputs, i64 {position}')}")
+            w.line(f"store ptr null, ptr %h{heap.index}")
+        w.line("store i32 0, ptr %status")
+        w.jump("leave")
+        self._leave()
+        slots = max((len(s.buffers) + len(s.symbols) for s in _walk(self.program.steps) if isinstance(s, Call)), default=1)
+        head = f"define i32 @{quoted(name)}(ptr %inputs, ptr %outputs, ptr %symbols, ptr %weights, ptr %arena, ptr %pool) nounwind {{"
+        return "\n".join([head, "entry:", f"  %args = alloca [{slots} x i64], align 16", *w.lines, "}"])
+
+    def _enter(self) -> None:
+        w = self.w
+        w.line("%status = alloca i32")
+        for k, variable in enumerate(self.variables.values()):
+            w.line(f"{variable} = alloca i64")
+            if k < len(self.program.symbols):
+                given = w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %symbols, i64 {k}')}")
+                w.line(f"store i64 {given}, ptr {variable}")
+            else:
+                w.line(f"store i64 0, ptr {variable}")
+        for k in range(self.program.heaps):
+            w.line(f"%h{k} = alloca ptr")
+            w.line(f"store ptr null, ptr %h{k}")
+
+    def _leave(self) -> None:
+        """Hand out the local symbols and free the heap, whether the run succeeded or not."""
+        w = self.w
+        for k, variable in enumerate(self.variables.values()):
+            if k >= len(self.program.symbols):
+                final = w.let(f"load i64, ptr {variable}")
+                w.line(f"store i64 {final}, ptr {w.let(f'getelementptr i64, ptr %symbols, i64 {k}')}")
+        for k in range(self.program.heaps):
+            w.line(f"call void @free(ptr {w.let(f'load ptr, ptr %h{k}')})")
+        w.line(f"ret i32 {w.let('load i32, ptr %status')}")
+
+    # --- Steps --------------------------------------------------------------------------------
+
+    def steps(self, steps: tuple[Step, ...]) -> None:
+        """Emit steps in order."""
+        for step in steps:
+            with self.w.scope():
+                self.step(step)
+
+    def step(self, step: Step) -> None:
+        """Emit one step."""
+        match step:
+            case Call():
+                self.call(step)
+            case Copy():
+                self.copy(step)
+            case SetSymbol(symbol=symbol, value=e):
+                self.w.line(f"store i64 {self.expr(e)}, ptr {self.variables[symbol]}")
+            case ReadSymbol():
+                self.read(step)
+            case Check(cond=cond, code=code):
+                self.stop_unless(self.expr(cond), code)
+            case Allocate(heap=heap, bytes=size):
+                self.allocate(heap, size)
+            case Free(heap=heap):
+                self.w.line(f"call void @free(ptr {self.w.let(f'load ptr, ptr %h{heap.index}')})")
+                self.w.line(f"store ptr null, ptr %h{heap.index}")
+            case Move(target=target, source=source):
+                self.w.line(f"call void @free(ptr {self.w.let(f'load ptr, ptr %h{target.index}')})")
+                self.w.line(f"store ptr {self.w.let(f'load ptr, ptr %h{source.index}')}, ptr %h{target.index}")
+                self.w.line(f"store ptr null, ptr %h{source.index}")
+            case Branch():
+                self.branch(step)
+            case Repeat():
+                self.repeat(step)
+
+    def call(self, step: Call) -> None:
+        """Fill the table of arguments and run the kernel's task, on the pool if it is worth it."""
+        w = self.w
+        arguments = [f"ptr {self.pointer(storage)}" for storage in step.buffers]
+        arguments += [f"i64 {self.expr(symbol)}" for symbol in step.symbols]
+        for k, argument in enumerate(arguments):
+            w.line(f"store {argument}, ptr {w.let(f'getelementptr i64, ptr %args, i64 {k}')}, align 8")
+        task, count = f"@{quoted(step.kernel + '.task')}", self.expr(step.iterations)
+        if step.iterations == 1 or (isinstance(step.work, int) and step.work < PARALLEL_WORK):
+            status = w.let(f"call i32 {task}(ptr %args, i64 0, i64 {count})")
+        else:
+            pool = "%pool"
+            if not isinstance(step.work, int):
+                pool = w.let(f"select i1 {w.let(f'icmp slt i64 {self.expr(step.work)}, {PARALLEL_WORK}')}, ptr null, ptr %pool")
+            status = w.let(f"call i32 @onnxc_parallel(ptr {pool}, ptr {task}, ptr %args, i64 {count})")
+        good = w.label("good")
+        w.line(f"store i32 {status}, ptr %status")
+        w.line(f"br i1 {w.let(f'icmp eq i32 {status}, 0')}, label %{good}, label %leave")
+        w.start(good)
+
+    def copy(self, step: Copy) -> None:
+        """Copy bytes."""
+        w = self.w
+        target = w.let(f"getelementptr i8, ptr {self.pointer(step.target)}, i64 {self.expr(step.target_offset)}")
+        source = w.let(f"getelementptr i8, ptr {self.pointer(step.source)}, i64 {self.expr(step.source_offset)}")
+        w.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {self.expr(step.bytes)}, i1 false)")
+
+    def read(self, step: ReadSymbol) -> None:
+        """Set a symbol to an element of a tensor."""
+        w, dtype = self.w, step.dtype
+        kind = memory_type(dtype)
+        at = w.let(f"getelementptr {kind}, ptr {self.pointer(step.source)}, i64 {step.element}")
+        found = w.let(f"load {kind}, ptr {at}")
+        if dtype.is_float:
+            found = w.let(f"fptosi {kind} {found} to i64")
+        elif dtype.bytes < 8:
+            widen = "sext" if dtype.is_signed else "zext"
+            found = w.let(f"{widen} {kind} {found} to i64")
+        assert not dtype.is_float or dtype in (DType.FLOAT32, DType.FLOAT64), dtype
+        w.line(f"store i64 {found}, ptr {self.variables[step.symbol]}")
+
+    def allocate(self, heap: Storage, size: Dim) -> None:
+        """Give a heap variable memory; out of memory ends the run."""
+        w = self.w
+        w.line(f"call void @free(ptr {w.let(f'load ptr, ptr %h{heap.index}')})")
+        rounded = build.mul(build.ceildiv(build.add(build.index(size), 1), ALIGN), ALIGN)
+        pointer = w.let(f"call ptr @aligned_alloc(i64 {ALIGN}, i64 {self.expr(rounded)})")
+        w.line(f"store ptr {pointer}, ptr %h{heap.index}")
+        self.stop_unless(w.let(f"icmp ne ptr {pointer}, null"), OUT_OF_MEMORY)
+
+    def stop_unless(self, condition: str, code: int) -> None:
+        """Leave with a status if a condition does not hold."""
+        w = self.w
+        good, bad = w.label("good"), w.label("bad")
+        w.line(f"br i1 {condition}, label %{good}, label %{bad}")
+        w.start(bad)
+        w.line(f"store i32 {code}, ptr %status")
+        w.line("br label %leave")
+        w.start(good)
+
+    def branch(self, step: Branch) -> None:
+        """If."""
+        w = self.w
+        then, other, done = w.label("then"), w.label("else"), w.label("done")
+        w.line(f"br i1 {self.truth(step.cond)}, label %{then}, label %{other}")
+        for block, steps in ((then, step.then), (other, step.other)):
+            w.start(block)
+            self.steps(steps)
+            w.line(f"br label %{done}")
+        w.start(done)
+
+    def repeat(self, step: Repeat) -> None:
+        """While."""
+        w = self.w
+        head, body, done = w.label("head"), w.label("body"), w.label("done")
+        w.jump(head)
+        with w.scope():
+            w.line(f"br i1 {self.truth(step.cond)}, label %{body}, label %{done}")
+            w.start(body)
+            self.steps(step.body)
+            w.line(f"br label %{head}")
+        w.start(done)
+
+    # --- Operands -----------------------------------------------------------------------------
+
+    def pointer(self, storage: Storage) -> str:
+        """Address of the first byte of a storage."""
+        w = self.w
+        match storage.place:
+            case Place.INPUT | Place.OUTPUT:
+                table = "%inputs" if storage.place is Place.INPUT else "%outputs"
+                return w.let(f"load ptr, ptr {w.let(f'getelementptr ptr, ptr {table}, i64 {storage.index}')}")
+            case Place.WEIGHTS:
+                return w.let(f"getelementptr i8, ptr %weights, i64 {self.offsets[storage.index]}")
+            case Place.ARENA:
+                return w.let(f"getelementptr i8, ptr %arena, i64 {self.expr(storage.offset)}")
+            case Place.HEAP:
+                return w.let(f"load ptr, ptr %h{storage.index}")
+
+    def truth(self, e: Expr) -> str:
+        """A condition as i1; integers count as true unless they are zero."""
+        return self.expr(e) if e.dtype is DType.BOOL else self.expr(build.ne(e, 0))
+
+    def expr(self, e: Dim) -> str:
+        """Value of an expression over symbols, which are variables of the function."""
+        e = build.index(e)
+        with self._symbols(e):
+            return value(self.w, e)
+
+    @contextmanager
+    def _symbols(self, e: Expr) -> Iterator[None]:
+        with self.w.scope():
+            for symbol in free_vars(e):
+                assert isinstance(symbol, Var)
+                self.w.keep(symbol, self.w.let(f"load i64, ptr {self.variables[symbol]}"))
+            yield
