@@ -10,37 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from .diagnostics import CompileError
-from .graph.nodes import Graph, Value
+from .graph.nodes import Graph
 from .pass_runner import Pass
+from .program.interface import Interface
 from .program.nodes import Program
 
 BACKENDS: Mapping[str, str] = {"cpu": "llvm", "c": "c", "cuda": "cuda"}
 """First part of a target string -> folder of the backend."""
 
 
-class Session(Protocol):
+class Runnable(Protocol):
     """A compiled model that runs in this process."""
 
-    def run(self, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-        """Run once on checked, contiguous inputs of the right types and shapes."""
+    def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+        """Run once on arrays by name; E0401 for inputs that do not fit."""
         ...
 
 
 class Artifact(Protocol):
     """What a backend made of a program: it can be written, and run where the target is this machine."""
 
+    interface: Interface
+
     def files(self) -> Mapping[str, bytes]:
         """All products by file name."""
         ...
 
-    def session(self, threads: int) -> Session:
-        """Load it here; E0302 if this machine cannot run the target."""
+    def runner(self, threads: int | None) -> Runnable:
+        """Load it into this process; E0302 if this machine cannot run the target."""
         ...
 
 
@@ -60,7 +62,7 @@ class Target:
     """Prints a program and packs it."""
     fingerprint: str
     """Everything about the target that decides the code: part of the cache key."""
-    load: Callable[[Mapping[str, bytes], tuple[Value, ...], tuple[Value, ...]], Artifact] | None = None
+    load: Callable[[Mapping[str, bytes]], Artifact] | None = None
     """Makes an artifact of its files again; None if the backend cannot."""
     features: Mapping[str, str] = field(default_factory=dict)
     """What the target can do, for `onnxc targets` and the deployment record."""
@@ -88,12 +90,3 @@ def _from_entry_point(name: str, text: str):  # type: ignore[no-untyped-def]
         if entry.name == name:
             return entry.load()
     raise CompileError("E0301", f"target '{text}' is not known", hint=f"known backends: {', '.join(BACKENDS)}")
-
-
-def save_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write all files of an artifact, each atomically."""
-    from .files import write_bytes
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_bytes(folder / name, data)

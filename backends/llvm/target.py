@@ -11,6 +11,7 @@ import os
 import pathlib
 
 from ...compiler.diagnostics import CompileError
+from ...compiler.target import Target
 from .features import CpuFeatures
 
 _SHORT_TRIPLES = {
@@ -114,3 +115,10 @@ def _cache_bytes(level: int) -> int:
         except (OSError, ValueError, KeyError):
             continue
     return 0
+
+
+def make_target(text: str) -> Target:
+    """The `llvm` target of a target string."""
+    from .backend import llvm_target
+
+    return llvm_target(text, parse(text))

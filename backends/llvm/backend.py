@@ -1,0 +1,37 @@
+"""The `llvm` backend put together: which passes run, how groups are scheduled, what is emitted."""
+
+from __future__ import annotations
+
+from ...compiler.graph.nodes import Graph
+from ...compiler.program.nodes import Program
+from ...compiler.target import Target
+from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_rows import schedule_rows
+from ...passes.plan.lower_graph import LoweringOptions, lower_graph
+from .artifact import emit, load_files
+from .features import CpuFeatures
+from .lower import lower
+
+
+def llvm_target(text: str, features: CpuFeatures) -> Target:
+    """The target for a CPU."""
+    vector = VectorShape(features.vector_bits)
+    options = LoweringOptions(
+        schedule=lambda group, is_constant: (schedule_rows(group, vector, is_constant),),
+        kernel_passes=(lambda kernel: lower(kernel, features),),
+    )
+
+    def build(graph: Graph) -> Program:
+        return lower_graph(graph, options)
+
+    return Target(
+        name=text,
+        graph_passes=GRAPH_PASSES,
+        kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
+        build=build,
+        emit=lambda program: emit(program, features),
+        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}",
+        load=lambda files: load_files(files, features),
+        features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},
+    )

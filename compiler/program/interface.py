@@ -1,0 +1,153 @@
+"""What a caller must know of a compiled model: its inputs, outputs, symbols and working memory.
+
+Kept beside the code in every artifact as JSON, so that an artifact can be loaded without the compiler's IRs.
+Extents are integers, or expressions over symbols in prefix form: `["mul", "batch", 4]`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..diagnostics import CompileError
+from ..dtypes import DType
+from ..graph.nodes import Value
+from ..kernel import build
+from ..kernel.nodes import Binary, BinaryOp, Const, Dim, Expr, Select, Var
+from .nodes import InputSymbol, Program
+
+Json: TypeAlias = "int | str | list[Json]"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """How a compiled model is called."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    symbols: tuple[InputSymbol, ...]
+    """Symbols that the caller sets from input shapes, in order."""
+    locals: tuple[str, ...]
+    """Names of the symbols that the model hands back, in order."""
+    arena_bytes: Dim
+    heap_outputs: frozenset[int]
+    """Outputs that the model allocates."""
+    weight_bytes: int = 0
+
+
+def interface_of(program: Program) -> Interface:
+    """The interface of a program."""
+
+    def port(value: Value) -> Port:
+        return Port(value.name, value.type.dtype, value.type.shape)
+
+    return Interface(
+        program.name,
+        tuple(map(port, program.inputs)),
+        tuple(map(port, program.outputs)),
+        program.symbols,
+        tuple(v.name for v in program.locals),
+        program.arena_bytes,
+        program.heap_outputs,
+        sum(a.nbytes for a in program.constants),
+    )
+
+
+# --- JSON -------------------------------------------------------------------------------------
+
+
+def to_json(interface: Interface) -> str:
+    """The interface as canonical JSON."""
+    data = {
+        "name": interface.name,
+        "inputs": [_port_json(p) for p in interface.inputs],
+        "outputs": [_port_json(p) for p in interface.outputs],
+        "symbols": [[s.symbol.name, s.input, s.axis] for s in interface.symbols],
+        "locals": list(interface.locals),
+        "arena_bytes": dim_to_json(interface.arena_bytes),
+        "heap_outputs": sorted(interface.heap_outputs),
+        "weight_bytes": interface.weight_bytes,
+    }
+    return json.dumps(data, sort_keys=True)
+
+
+def from_json(text: str | bytes) -> Interface:
+    """Read an interface.
+
+    Raises:
+        CompileError: E0501 if the text is damaged.
+    """
+    try:
+        data = json.loads(text)
+        return Interface(
+            data["name"],
+            tuple(map(_port, data["inputs"])),
+            tuple(map(_port, data["outputs"])),
+            tuple(InputSymbol(Var(name), position, axis) for name, position, axis in data["symbols"]),
+            tuple(data["locals"]),
+            dim_from_json(data["arena_bytes"]),
+            frozenset(data["heap_outputs"]),
+            data["weight_bytes"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CompileError("E0501", f"the interface of the artifact is damaged: {error}") from None
+
+
+def _port_json(port: Port) -> list[object]:
+    return [port.name, port.dtype.label, [dim_to_json(d) for d in port.shape]]
+
+
+def _port(data: list) -> Port:  # type: ignore[type-arg]
+    name, dtype, shape = data
+    return Port(name, DType[dtype.upper()], tuple(dim_from_json(d) for d in shape))
+
+
+def dim_to_json(extent: Dim) -> Json:
+    """An extent in prefix form."""
+    match extent:
+        case int():
+            return extent
+        case Const(value=value):
+            return int(value)
+        case Var(name=name):
+            return name
+        case Binary(op=op, a=a, b=b):
+            return [op.value, dim_to_json(a), dim_to_json(b)]
+        case Select(cond=cond, then=then, other=other):
+            return ["select", dim_to_json(cond), dim_to_json(then), dim_to_json(other)]
+    raise AssertionError(f"{type(extent).__name__} in an extent")
+
+
+def dim_from_json(data: Json) -> Dim:
+    """An extent of its prefix form."""
+    if isinstance(data, int):
+        return data
+    if isinstance(data, str):
+        return Var(data)
+    op, *operands = data
+    parts = [build.index(dim_from_json(o)) for o in operands]
+    return build.dim(build.select(*parts) if op == "select" else build.binary(BinaryOp(op), *parts))
+
+
+def evaluate_dim(extent: Dim, symbols: Mapping[str, int]) -> int:
+    """Value of an extent; the arithmetic is that of the kernel IR."""
+    if isinstance(extent, int):
+        return extent
+    from ..kernel.traverse import substitute
+
+    values: dict[Var, Expr] = {Var(name): build.const(value) for name, value in symbols.items()}
+    found = substitute(extent, values)
+    assert isinstance(found, Const), "a symbol has no value"
+    return int(found.value)
