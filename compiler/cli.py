@@ -26,6 +26,8 @@ COMMANDS = {
     "run": "cli_run",
     "verify": "cli_verify",
     "bench": "cli_bench",
+    "targets": "cli_list",
+    "passes": "cli_list",
     "version": "cli_list",
 }
 

@@ -20,3 +20,44 @@ def version_command(as_json: bool) -> None:
         return
     for name, version in versions.items():
         click.echo(f"{name} {version}")
+
+
+@click.command("targets")
+@json_option
+def targets_command(as_json: bool) -> None:
+    """List the backends, and what each makes of its name alone."""
+    from .diagnostics import CompileError
+    from .target import BACKENDS, load_target
+
+    found: dict[str, dict[str, str]] = {}
+    for name in BACKENDS:
+        try:
+            target = load_target(name)
+            found[name] = {"target": target.name, **target.features}
+        except (CompileError, ImportError) as error:
+            found[name] = {"unavailable": str(error)}
+    if as_json:
+        show_json({"ok": True, "targets": found})
+        return
+    for name, features in found.items():
+        click.echo(name)
+        for key, value in features.items():
+            click.echo(f"  {key}: {value}")
+
+
+@click.command("passes")
+@click.option("-t", "--target", default="cpu", show_default=True, help="Whose passes to list.")
+@json_option
+def passes_command(target: str, as_json: bool) -> None:
+    """List the passes of a target in the order in which they run."""
+    from .target import load_target
+
+    loaded = load_target(target)
+    graph = [graph_pass.name for graph_pass in loaded.graph_passes]
+    if as_json:
+        show_json({"ok": True, "target": loaded.name, "graph": graph, "kernel": list(loaded.kernel_passes)})
+        return
+    for level, names in (("graph", graph), ("kernel", list(loaded.kernel_passes))):
+        click.echo(f"{level}:")
+        for name in names:
+            click.echo(f"  {name}")
