@@ -142,53 +142,70 @@ def _matmul(ctx: OpContext) -> list[Nest]:
 # --- Gemm -------------------------------------------------------------------------------------
 
 
-def gemm_extents(ctx: OpContext) -> tuple[Dim, Dim, Dim]:
-    """Rows, columns and depth of `A' * B'`."""
-    if ctx.rank(0) != 2 or ctx.rank(1) != 2:
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """Index maps of `A' * B'`, where each operand may be transposed."""
+
+    rows: Dim
+    columns: Dim
+    depth: Dim
+    a: int
+    b: int
+    trans_a: bool
+    trans_b: bool
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """Shape of the product."""
+        return self.rows, self.columns
+
+    def operands(self, ctx: OpContext, axes: tuple[Expr, ...], k: Expr) -> tuple[Expr, Expr]:
+        """The elements of A and B that are multiplied for an output element and a term."""
+        left = (k, axes[0]) if self.trans_a else (axes[0], k)
+        right = (axes[1], k) if self.trans_b else (k, axes[1])
+        return ctx.read(self.a, *left), ctx.read(self.b, *right)
+
+
+def gemm(ctx: OpContext, a: int = 0, b: int = 1) -> Gemm:
+    """The product of the inputs at two positions by the attributes `transA` and `transB`; E0203 if they do not fit."""
+    if ctx.rank(a) != 2 or ctx.rank(b) != 2:
         ctx.fail("E0203", "Gemm multiplies matrices of rank 2")
-    m, k = reversed(ctx.shape(0)) if ctx.int_attr("transA") else ctx.shape(0)
-    depth, n = reversed(ctx.shape(1)) if ctx.int_attr("transB") else ctx.shape(1)
-    return m, n, same_extent(ctx, k, depth, "the extents of the summed axes")
+    trans_a, trans_b = bool(ctx.int_attr("transA")), bool(ctx.int_attr("transB"))
+    rows, k = reversed(ctx.shape(a)) if trans_a else ctx.shape(a)
+    depth, columns = reversed(ctx.shape(b)) if trans_b else ctx.shape(b)
+    return Gemm(rows, columns, same_extent(ctx, k, depth, "the extents of the summed axes"), a, b, trans_a, trans_b)
 
 
-def gemm_nest(ctx: OpContext, finish: Finish | None, term: Callable[[Expr, Expr], Expr] = product) -> Nest:
-    """The nest of `A' * B'`."""
-    m, n, depth = gemm_extents(ctx)
-
-    def at(axes: tuple[Expr, ...], taps: tuple[Expr, ...]) -> Expr:
-        left = (taps[0], axes[0]) if ctx.int_attr("transA") else (axes[0], taps[0])
-        right = (axes[1], taps[0]) if ctx.int_attr("transB") else (taps[0], axes[1])
-        return term(ctx.read(0, *left), ctx.read(1, *right))
-
-    return contract((m, n), (depth,), at, finish)
-
-
-def gemm_finish(ctx: OpContext) -> Finish:
+def _gemm_finish(ctx: OpContext) -> Finish:
     """`alpha * sum + beta * C`, in the type of the sum, then narrowed."""
     alpha, beta = ctx.float_attr("alpha", 1.0), ctx.float_attr("beta", 1.0)
-    m, n, _ = gemm_extents(ctx)
+    shape = gemm(ctx).shape
 
     def finish(acc: Expr, axes: tuple[Expr, ...]) -> Expr:
         value = scaled(acc, alpha)
         if ctx.has(2) and beta != 0:
-            c = ctx.read(2, *broadcast_indices(axes, ctx.shape(2), (m, n)))
+            c = ctx.read(2, *broadcast_indices(axes, ctx.shape(2), shape))
             value = build.add(value, scaled(build.cast(c, value.dtype), beta))
         return build.cast(value, ctx.dtype(0))
 
     return finish
 
 
-def gemm_type(ctx: OpContext) -> list[TensorType]:
-    """Type of a Gemm; checks that C broadcasts to the product."""
-    m, n, _ = gemm_extents(ctx)
+def _gemm_type(ctx: OpContext) -> list[TensorType]:
+    shape = gemm(ctx).shape
     if ctx.has(2):
-        for extent, c in zip((n, m), reversed(ctx.shape(2)), strict=False):
+        for extent, c in zip(reversed(shape), reversed(ctx.shape(2)), strict=False):
             if isinstance(extent, int) and isinstance(c, int) and c not in (1, extent):
                 ctx.fail("E0203", f"C has extent {c} where the product has {extent}")
-    return [TensorType(ctx.dtype(0), (m, n))]
+    return [TensorType(ctx.dtype(0), shape)]
+
+
+def _gemm(ctx: OpContext) -> list[Nest]:
+    maps = gemm(ctx)
+    return [contract(maps.shape, (maps.depth,), lambda i, k: product(*maps.operands(ctx, i, k[0])), _gemm_finish(ctx))]
 
 
 register(
     OpDef("MatMul", _matmul_type, Nests(_matmul)),
-    OpDef("Gemm", gemm_type, Nests(lambda ctx: [gemm_nest(ctx, gemm_finish(ctx))]), doc="C is added while the sum is stored."),
+    OpDef("Gemm", _gemm_type, Nests(_gemm), doc="C is added while the sum is stored."),
 )
