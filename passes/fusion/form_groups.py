@@ -10,6 +10,8 @@ from __future__ import annotations
 import networkx as nx
 
 from ...compiler.graph.nodes import Graph
+from ...compiler.kernel import build
+from ...compiler.kernel.traverse import free_vars
 from ...compiler.ops.table import Facts
 from ...compiler.program.stages import Group, NodeUnit, Unit, View
 from .fuse_epilogues import fuse_epilogues
@@ -25,7 +27,15 @@ def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
-    return _ordered(_units(stages))
+    return _ordered(_units(stages), symbol_sources(graph))
+
+
+def symbol_sources(graph: Graph) -> dict[str, set[str]]:
+    """For each symbol that is found out while running, the values that must be computed before it is known."""
+    sources = {symbol: {value} for symbol, (value, _) in graph.data_symbols.items()}
+    inputs = {v.name: used_names(n) for n in graph.nodes for v in n.outputs if v is not None}
+    sources.update({symbol: inputs.get(value, set()) for symbol, (value, _) in graph.size_symbols.items()})
+    return sources
 
 
 def _units(graph: StageGraph) -> list[Unit]:
@@ -54,14 +64,15 @@ def _group(graph: StageGraph, rows: RowGroup) -> Group:
     return Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
 
 
-def _ordered(units: list[Unit]) -> list[Unit]:
+def _ordered(units: list[Unit], sources: dict[str, set[str]]) -> list[Unit]:
     order = nx.DiGraph()
     maker: dict[str, int] = {}
     for k, unit in enumerate(units):
         order.add_node(k)
         maker.update({name: k for name in made(unit)})
     for k, unit in enumerate(units):
-        order.add_edges_from((maker[name], k) for name in used(unit) if name in maker and maker[name] != k)
+        needed = used(unit).union(*(sources.get(symbol, ()) for symbol in symbols(unit))) if sources else used(unit)
+        order.add_edges_from((maker[name], k) for name in needed if name in maker and maker[name] != k)
     return [units[k] for k in nx.lexicographical_topological_sort(order)]
 
 
@@ -85,3 +96,17 @@ def used(unit: Unit) -> set[str]:
             return {source.name}
         case NodeUnit(node=node):
             return used_names(node)
+
+
+def symbols(unit: Unit) -> set[str]:
+    """Names of the symbols that a unit's code or its tensors' extents use."""
+    match unit:
+        case Group(stages=stages):
+            types = [v.type for stage in stages for v in (*stage.operands, stage.value)]
+            exprs = [e for stage in stages for e in (stage.nest.body, stage.nest.result, *map(build.index, stage.nest.reduce_shape))]
+        case View(value=value):
+            types, exprs = [value.type], []
+        case NodeUnit(node=node):
+            types, exprs = [v.type for v in (*node.inputs, *node.outputs) if v is not None], []
+    extents = (build.index(d) for t in types for d in t.shape)
+    return {v.name for v in free_vars(*extents, *exprs)}

@@ -19,7 +19,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Kernel, Scope, Var
 from ...compiler.kernel.traverse import free_vars
-from ...compiler.ops.table import Imperative, Region, context, lookup
+from ...compiler.ops.table import Imperative, Nests, Region, context, lookup
 from ...compiler.program.nodes import (
     Allocate,
     Call,
@@ -88,6 +88,10 @@ class Lowering:
     facts: list[GraphFacts] = field(default_factory=list)
     sources: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Data symbols and where they are read."""
+    sized: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Size symbols: the first output of the node that determines them, and their position."""
+    makers: dict[str, Node] = field(default_factory=dict)
+    """The node that makes each value."""
     values: dict[str, Value] = field(default_factory=dict)
     outputs: dict[int, Storage] = field(default_factory=dict)
     """Heap variables of outputs of unknown size."""
@@ -147,9 +151,11 @@ class Lowering:
         """
         self.arrays.update(graph.constants)
         self.sources.update(graph.data_symbols)
+        self.sized.update(graph.size_symbols)
         self.facts.append(GraphFacts.of(graph, self.facts[-1] if self.facts else None))
         for node in graph.nodes:
             self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
+            self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
         for unit in form_groups(graph, self.facts[-1]):
             match unit:
@@ -209,8 +215,6 @@ class Lowering:
 
     def _imperative(self, node: Node, define: Imperative, wanted: dict[str, Storage]) -> None:
         ctx = context(node, self.facts[-1])
-        if define.sizes is not None:
-            self._sizes(node, define)
         inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
         outputs = [self._buffer(v, f"b{k + len(inputs)}") for k, v in enumerate(node.outputs)]
         k = KernelBuilder()
@@ -220,14 +224,17 @@ class Lowering:
                 self.place(value, wanted.get(value.name))
         self._call(node, k, [*node.inputs, *node.outputs], [*inputs, *outputs])
 
-    def _sizes(self, node: Node, define: Imperative) -> None:
-        """Run the kernel that finds out extents, and read them."""
-        assert define.sizes is not None
+    def _sizes(self, node: Node) -> None:
+        """Run the kernel that finds out extents of a node's outputs, and read them."""
+        row = lookup(node.op)
+        assert row is not None and isinstance(row.define, (Nests, Imperative)) and row.define.sizes is not None, node.op
+        define = row.define
         first = next(v.name for v in node.outputs if v is not None)
-        owned = {name: at for name, (value, at) in self.facts[-1].size_symbols.items() if value == first}
+        owned = {name: at for name, (value, at) in self.sized.items() if value == first}
         inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
         sizes = Buffer(f"b{len(inputs)}", build.INDEX, len(owned))
         k = KernelBuilder()
+        assert define.sizes is not None
         define.sizes(context(node, self.facts[-1]), k, inputs, sizes)
         storage = self.temporary(8 * len(owned))
         self._call(node, k, [*node.inputs, None], [*inputs, sizes], storage)
@@ -307,7 +314,11 @@ class Lowering:
     def require(self, symbols: Iterable[Expr]) -> None:
         """Make sure that symbols have their values: read those that stand in tensors."""
         for symbol in symbols:
-            if isinstance(symbol, Var) and symbol not in self.known:
+            if not isinstance(symbol, Var) or symbol in self.known:
+                continue
+            if symbol.name in self.sized:
+                self._sizes(self.makers[self.sized[symbol.name][0]])
+            else:
                 source = self.sources.get(symbol.name)
                 assert source is not None, f"symbol {symbol.name} has no value here"
                 value = self.values[source[0]]
