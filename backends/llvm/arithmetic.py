@@ -2,7 +2,7 @@
 
 Integer division never traps, shifts by too much give zero, and minimum and maximum of floats give NaN
 if one operand is NaN. On x86 the last is compare and select in the one form that is a single `maxps`
-when an operand is a known number, three instructions otherwise.
+when an operand is a known number, three instructions otherwise; elsewhere LLVM knows the instruction.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _minmax_float(w: Writer, e: Binary) -> str:
     if constant_of(b) is not None:
         a, b = b, a
     known = constant_of(a)
-    if not w.features.is_x86 and known is None:
+    if not w.features.is_x86:
         return w.let(f"call {kind} @llvm.{e.op.value}imum.{suffix(e.dtype, e.lanes)}({typed(w, a)}, {typed(w, b)})")
     x, y = value(w, a), value(w, b)
     order = w.let(f"fcmp {'olt' if e.op is BinaryOp.MIN else 'ogt'} {kind} {x}, {y}")

@@ -83,7 +83,7 @@ def _named(text: str, names: list[str]) -> CpuFeatures:
         triple = _SHORT_TRIPLES["x86_64"] if "neon" not in _CPU_FEATURES[cpu] else _SHORT_TRIPLES["aarch64"]
     arch = triple.split("-", 1)[0]
     features = frozenset((*_ARCH_FEATURES[arch], *_CPU_FEATURES.get(cpu, ())))
-    if ("neon" in features) != (arch in ("aarch64", "arm64")):
+    if cpu and ("neon" in _CPU_FEATURES[cpu]) != (arch in ("aarch64", "arm64")):
         raise CompileError("E0301", f"target '{text}': CPU '{cpu}' is not of architecture '{arch}'")
     native = host()
     return CpuFeatures(triple, cpu or _GENERIC_CPU.get(arch, "generic"), features,
