@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..diagnostics import CompileError, Diagnostic, Loc
 from .attributes import FIELDS, GRAPH, GRAPHS
 from .limits import Limits
+from .texts import require_function_text, require_graph_text, require_node_text
 
 if TYPE_CHECKING:
     import onnx
@@ -24,31 +25,38 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A node of a model, with its regions checked and ordered."""
+    """A node of a model, with its regions checked and ordered. Fields of messages are slow, so they are read once."""
 
     proto: onnx.NodeProto
+    domain: str
+    """The operator's domain, empty for the default one."""
+    op_type: str
+    """The operator without its domain."""
+    op: str
+    """Key of the operator table."""
+    name: str
+    """The node's name, or that of its first output."""
+    inputs: tuple[str, ...]
+    """Names, empty where absent."""
+    outputs: tuple[str, ...]
     regions: Mapping[str, Body]
     """Bodies by the name of the attribute that holds them."""
 
-    @property
-    def domain(self) -> str:
-        """The operator's domain, empty for the default one."""
-        return "" if self.proto.domain in DEFAULT_DOMAINS else self.proto.domain
+    @classmethod
+    def of(cls, proto: onnx.NodeProto, regions: Mapping[str, Body]) -> Call:
+        """Read a node."""
+        domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
+        op_type = proto.op_type
+        op = f"{domain}::{op_type}" if domain else op_type
+        inputs, outputs = tuple(proto.input), tuple(proto.output)
+        return cls(proto, domain, op_type, op, proto.name or next(filter(None, outputs), ""), inputs, outputs, regions)
 
     @property
-    def op(self) -> str:
-        """Key of the operator table."""
-        return f"{self.domain}::{self.proto.op_type}" if self.domain else self.proto.op_type
-
-    @property
-    def name(self) -> str:
-        """The node's name, or that of its first output."""
-        return self.proto.name or next(iter(filter(None, self.proto.output)), "")
-
-    @property
-    def outer_names(self) -> Iterable[str]:
-        """Names that the regions take from the scopes around them."""
-        return (name for body in self.regions.values() for name in body.free)
+    def names_used(self) -> tuple[str, ...]:
+        """Names that the node and its regions take from the scopes around them."""
+        if not self.regions:
+            return self.inputs
+        return (*self.inputs, *(name for body in self.regions.values() for name in body.free))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ class BodyReader:
     def graph(self, graph: onnx.GraphProto, depth: int = 0) -> Body:
         """Check a graph; `depth` is 0 for the model's own and counts the regions around it."""
         self.limits.check("nesting", depth, "the nesting of regions", Loc(self.model, graph.name))
+        require_graph_text(graph, self.model)
         initializers = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
         inputs = tuple(value.name for value in graph.input)
         # Since IR version 4 an initializer need not be an input; one that is gives the input's default.
@@ -88,6 +97,7 @@ class BodyReader:
 
     def function(self, function: onnx.FunctionProto, partial: bool = False) -> Body:
         """Check the body of a function; a `partial` one need not define outputs that a call does not want."""
+        require_function_text(function, self.model)
         inputs = tuple(function.input)
         body = self._body(function.name, inputs, inputs, function.output, function.node, None, 0)
         for name in set(body.free) - (set(body.outputs) if partial else set()):
@@ -111,10 +121,10 @@ class BodyReader:
     ) -> Body:
         self.nodes += len(nodes)
         self.limits.check("nodes", self.nodes, "the number of nodes", Loc(self.model, name))
-        calls = [Call(node, self._regions(node, depth)) for node in nodes]
+        calls = [Call.of(node, self._regions(node, depth)) for node in nodes]
         producers = self._producers(name, defined, calls)
         order = self._order(calls, producers)
-        used = [n for call in order for n in (*call.proto.input, *call.outer_names) if n]
+        used = [n for call in order for n in call.names_used if n]
         free = tuple(dict.fromkeys(n for n in (*used, *outputs) if n not in producers))
         if depth == 0 and graph is not None:
             for missing in free:
@@ -122,6 +132,7 @@ class BodyReader:
         return Body(name, inputs, tuple(outputs), order, graph, free)
 
     def _regions(self, node: onnx.NodeProto, depth: int) -> dict[str, Body]:
+        require_node_text(node, self.model)
         found: dict[str, Body] = {}
         for attribute in node.attribute:
             if attribute.type == GRAPHS or len(attribute.graphs):
@@ -138,9 +149,9 @@ class BodyReader:
         if "" in producers:
             self._fault("an input or initializer has no name", body)
         for position, call in enumerate(calls):
-            if not call.proto.op_type:
-                self._fault("a node has no operator", call.name)
-            for output in filter(None, call.proto.output):
+            if not call.op_type or "::" in call.op_type:
+                self._fault("a node has no operator" if not call.op_type else f"'{call.op_type}' is no operator's name", call.name)
+            for output in filter(None, call.outputs):
                 if output in producers:
                     self._fault(f"the name '{output}' is defined twice", call.name)
                 producers[output] = position
@@ -148,7 +159,7 @@ class BodyReader:
 
     def _order(self, calls: Sequence[Call], producers: Mapping[str, int]) -> tuple[Call, ...]:
         """Nodes so that definitions come before uses; the given order where that is possible."""
-        needs = [{producers.get(n, -1) for n in (*call.proto.input, *call.outer_names)} - {-1} for call in calls]
+        needs = [{producers.get(n, -1) for n in call.names_used} - {-1} for call in calls]
         if all(not need or max(need) < position for position, need in enumerate(needs)):
             return tuple(calls)
         users: list[list[int]] = [[] for _ in calls]
@@ -180,4 +191,4 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 def _user_of(name: str, calls: Sequence[Call]) -> str:
-    return next((call.name for call in calls if name in call.proto.input or name in call.outer_names), "")
+    return next((call.name for call in calls if name in call.names_used), "")

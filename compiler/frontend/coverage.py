@@ -48,7 +48,7 @@ class _Search:
 
     def _expand(self, call: Call, opsets: Opsets, within: str) -> None:
         version = opsets.version(call.domain)
-        schema = find_schema(call.domain, call.proto.op_type, version)
+        schema = find_schema(call.domain, call.op_type, version)
         if schema is None or not has_body(schema):
             self.unknown.append(unknown_operator(call, version, Loc(self.model, call.name, call.op), within))
         elif (function := fixed_body(schema, opsets)) is not None:
@@ -68,10 +68,10 @@ def unknown_operator(call: Call, version: int, loc: Loc, within: str = "") -> Di
 
 
 def _hints(call: Call, version: int) -> Iterator[str]:
-    if find_schema(call.domain, call.proto.op_type, version) is None and was_withdrawn(call.domain, call.proto.op_type):
+    if find_schema(call.domain, call.op_type, version) is None and was_withdrawn(call.domain, call.op_type):
         yield f"opset {version} has it no longer, name its successor"
     elif call.domain not in ("", "ai.onnx.ml", "com.microsoft"):
-        yield f"give the model a function {call.proto.op_type} of the domain '{call.domain}'"
+        yield f"give the model a function {call.op_type} of the domain '{call.domain}'"
     else:
         yield "export the model with simpler operators, or give it a function of this name"
 
@@ -80,5 +80,5 @@ def _has_row(call: Call, version: int) -> bool:
     """True if the table has the operator, and the specification does not forbid it at this version."""
     if lookup(call.op) is None and (call.op, version) not in RENAMED:
         return False
-    op_type = call.proto.op_type
+    op_type = call.op_type
     return find_schema(call.domain, op_type, version) is not None or not was_withdrawn(call.domain, op_type)

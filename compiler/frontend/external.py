@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from ..diagnostics import CompileError, Loc
+from .texts import require_text
 
 if TYPE_CHECKING:
     import onnx
@@ -67,6 +68,7 @@ class ExternalData:
     def _entries(self, tensor: onnx.TensorProto) -> dict[str, str]:
         entries: dict[str, str] = {}
         for entry in tensor.external_data:
+            require_text((entry.key, entry.value), Loc(self.model, tensor.name))
             if entry.key not in KEYS:
                 self._fail(tensor.name, f"unknown key '{entry.key}'")
             if entry.key in entries:
@@ -90,18 +92,24 @@ class ExternalData:
             handle = _open_inside(self.folder, parts)
         except OSError as error:
             self._fail(name, f"cannot open '{location}': {error.strerror or error}", "links are not followed")
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                self._fail(name, f"'{location}' is not a regular file")
-            if status.st_nlink > 1:
-                self._fail(name, f"'{location}' is a hard link", "copy the file")
-            if status.st_size == 0:
-                return np.zeros(0, np.uint8)
-            try:
+        try:
+            return self._map_open(handle, location, name)
+        finally:
+            os.close(handle)
+
+    def _map_open(self, handle: int, location: str, name: str) -> np.ndarray:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            self._fail(name, f"'{location}' is not a regular file")
+        if status.st_nlink > 1:
+            self._fail(name, f"'{location}' is a hard link", "copy the file")
+        if status.st_size == 0:
+            return np.zeros(0, np.uint8)
+        try:
+            with os.fdopen(handle, "rb", closefd=False) as file:
                 return np.memmap(file, dtype=np.uint8, mode="r")
-            except (OSError, ValueError) as error:
-                self._fail(name, f"cannot map '{location}': {error}")
+        except (OSError, ValueError) as error:
+            self._fail(name, f"cannot map '{location}': {error}")
 
     def _parts(self, location: str, name: str) -> list[str]:
         hint = "the location is a relative path inside the model's folder"

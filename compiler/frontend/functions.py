@@ -60,7 +60,9 @@ def _function(proto: onnx.FunctionProto, reader: BodyReader, outer: Opsets) -> F
 
 def callee(call: Call, library: Library) -> Key | None:
     """The function of the model that a node calls, None if it is an operator."""
-    key = (call.domain, call.proto.op_type, call.proto.overload)
+    if not library:
+        return None
+    key = (call.domain, call.op_type, call.proto.overload)
     return key if key in library else None
 
 

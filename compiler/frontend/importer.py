@@ -93,7 +93,7 @@ class Importer:
             opsets: its versions.
             types: types of the inputs that are not constants.
         """
-        self._names.update(body.inputs, body.outputs, *(call.proto.output for call in body.calls))
+        self._names.update(body.inputs, body.outputs, *(call.outputs for call in body.calls))
         builder = GraphBuilder(body.name, loc=Loc(self.model))
         scope = Scope()
         for name, type_ in types.items():
@@ -161,18 +161,18 @@ class Importer:
         if (key := callee(call, self.library)) is not None:
             return self._inline(call, self.library[key], attributes, frame, loc)
         version = frame.opsets.version(call.domain)
-        schema = find_schema(call.domain, call.proto.op_type, version)
+        schema = find_schema(call.domain, call.op_type, version)
         if schema is not None:
             check_call(schema, call, attributes, loc)
-            types = [None if value is None else value.type for value in self._inputs(call.proto.input, frame, loc)]
+            types = [None if value is None else value.type for value in self._inputs(call.inputs, frame, loc)]
             check_types(schema, types, loc)
         if call.op == "Constant":
             array = constant_value(attributes, call.name, self.tensors, loc)
-            self._bind(call, [frame.builder.constant(self._name(call.proto.output[0], frame.scope), array)], frame)
+            self._bind(call, [frame.builder.constant(self._name(call.outputs[0], frame.scope), array)], frame)
             return None
         if call.op == "If" and (branch := self._known_branch(call, frame, loc)) is not None:
             return branch
-        if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.proto.op_type)):
+        if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.op_type)):
             if schema is None or not has_body(schema):
                 raise CompileError.collect([self._unknown(call, frame)])
             return self._inline(call, self._specified(call, schema, attributes, types, frame, loc), attributes, frame, loc)
@@ -192,8 +192,8 @@ class Importer:
     # Functions and branches
 
     def _inline(self, call: Call, function: Function, attributes: Bindings, frame: Frame, loc: Loc) -> Frame:
-        inputs, body = self._inputs(call.proto.input, frame, loc), function.body
-        if len(inputs) > len(body.inputs) or len(call.proto.output) > len(body.outputs):
+        inputs, body = self._inputs(call.inputs, frame, loc), function.body
+        if len(inputs) > len(body.inputs) or len(call.outputs) > len(body.outputs):
             raise CompileError("E0205", f"the function has {len(body.inputs)} inputs and {len(body.outputs)} outputs", loc)
         scope = Scope(prefix=f"{frame.scope.prefix}{call.name}/")
         scope.values.update({name: value for name, value in zip(body.inputs, inputs, strict=False) if value is not None})
@@ -204,24 +204,24 @@ class Importer:
 
     def _known_branch(self, call: Call, frame: Frame, loc: Loc) -> Frame | None:
         """The branch of an If whose condition is known, to be read in its place."""
-        (condition,) = self._inputs(call.proto.input, frame, loc)
+        (condition,) = self._inputs(call.inputs, frame, loc)
         known = None if condition is None else frame.builder.array(condition)
         if known is None or known.size != 1:
             return None
         body = call.regions["then_branch" if bool(known.reshape(())) else "else_branch"]
-        if len(call.proto.output) > len(body.outputs) or body.inputs:
+        if len(call.outputs) > len(body.outputs) or body.inputs:
             raise CompileError("E0205", f"the branch has {len(body.inputs)} inputs and {len(body.outputs)} outputs", loc)
         scope = Scope(outer=frame.scope, prefix=frame.scope.prefix, wanted=self._wanted(call, body, frame.scope))
         self._constants(body, scope, frame.builder, set())
         return frame.inner(body, scope, frame.builder, self._leaver(call, body, scope, frame, loc))
 
     def _wanted(self, call: Call, body: Body, scope: Scope) -> dict[str, str]:
-        names = zip(body.outputs, call.proto.output, strict=False)
+        names = zip(body.outputs, call.outputs, strict=False)
         return {inner: self._name(outer, scope) for inner, outer in names if outer and inner not in body.inputs}
 
     def _leaver(self, call: Call, body: Body, scope: Scope, frame: Frame, loc: Loc) -> Callable[[], None]:
         def leave() -> None:
-            for inner, outer in zip(body.outputs, call.proto.output, strict=False):
+            for inner, outer in zip(body.outputs, call.outputs, strict=False):
                 value = scope.find(inner)
                 if value is None and outer:
                     raise CompileError("E0106", f"the output '{inner}' of the function is not defined by this call", loc)
@@ -234,7 +234,7 @@ class Importer:
         """The node with its own attributes only, for a body that depends on them."""
         import onnx
 
-        node = onnx.NodeProto(op_type=call.proto.op_type, domain=call.domain, input=call.proto.input, output=call.proto.output)
+        node = onnx.NodeProto(op_type=call.op_type, domain=call.domain, input=call.inputs, output=call.outputs)
         for name, attribute in attributes.items():
             node.attribute.add().CopyFrom(attribute)
             node.attribute[-1].name = name
@@ -253,7 +253,7 @@ class Importer:
             names[name] = frame.builder.constant(self._name(f"{call.name}/const", Scope(outer=frame.scope)), array)
             return name
 
-        raw = RawNode(call.op, list(call.proto.input), list(call.proto.output), plain, constant)
+        raw = RawNode(call.op, list(call.inputs), list(call.outputs), plain, constant)
         adapt_node(raw, version, loc)
         inputs = [names[name] if name in names else value for name, value in zip(raw.inputs, self._inputs(raw.inputs, frame, loc, names))]
         regions = self._regions(call, raw, inputs, frame, loc)
@@ -276,7 +276,7 @@ class Importer:
                 limits.check("tensor_bytes", value.type.element_count * value.type.dtype.bytes, f"the size of '{value.name}' in bytes", loc)
 
     def _bind(self, call: Call, results: Sequence[Value | None], frame: Frame) -> None:
-        for name, value in zip(call.proto.output, results, strict=False):
+        for name, value in zip(call.outputs, results, strict=False):
             if name and value is not None:
                 frame.scope.values[name] = value
 

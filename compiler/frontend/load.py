@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..diagnostics import CompileError, Loc
 from ..graph.nodes import Graph
 from .bodies import BodyReader
 from .coverage import check_operators
@@ -47,11 +46,7 @@ def load_graph(
     Raises:
         CompileError: for whatever is wrong with the model, E01xx or E02xx.
     """
-    found = read_source(source, limits)
-    try:
-        return _load(found, limits, bind, max, frozenset(overridable))
-    except UnicodeDecodeError as error:
-        raise CompileError("E0102", "a name in the model is not valid UTF-8", Loc(found.name)) from error
+    return _load(read_source(source, limits), limits, bind, max, frozenset(overridable))
 
 
 def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping[str, int], overridable: frozenset[str]) -> Graph:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..diagnostics import CompileError, Loc
+from .texts import require_text
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +48,7 @@ def read_opsets(model: onnx.ModelProto, name: str) -> Opsets:
 def _read(imports: Iterable[onnx.OperatorSetIdProto], loc: Loc) -> dict[str, int]:
     versions: dict[str, int] = {}
     for entry in imports:
+        require_text([entry.domain], loc)
         domain = "" if entry.domain in ("", "ai.onnx") else entry.domain
         if versions.setdefault(domain, entry.version) != entry.version:
             raise CompileError("E0102", f"two versions of the operator set '{domain or 'ai.onnx'}' are imported", loc)

@@ -62,7 +62,7 @@ def check_call(schema: OpSchema, call: Call, attributes: Mapping[str, onnx.Attri
     Raises:
         CompileError: E0205 or E0203.
     """
-    inputs, outputs = _count(call.proto.input), _count(call.proto.output)
+    inputs, outputs = _count(call.inputs), _count(call.outputs)
     for what, count, low, high in (
         ("inputs", inputs, schema.min_input, schema.max_input),
         ("outputs", outputs, schema.min_output, schema.max_output),
@@ -71,7 +71,7 @@ def check_call(schema: OpSchema, call: Call, attributes: Mapping[str, onnx.Attri
             wanted = str(low) if low == high else f"{low} to {high}"
             raise CompileError("E0205", f"{count} {what}, but {schema.name} has {wanted}", loc)
     for position, formal in enumerate(_facts(schema)[0]):
-        if formal == "required" and position < schema.min_input and not call.proto.input[position]:
+        if formal == "required" and position < schema.min_input and not call.inputs[position]:
             raise CompileError("E0205", f"input {position} is missing", loc)
     _check_attributes(schema, attributes, loc)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..diagnostics import CompileError, Loc
 from .limits import Limits
+from .texts import require_text
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +44,7 @@ def read_source(source: object, limits: Limits) -> Source:
     import onnx
 
     if isinstance(source, onnx.ModelProto):
-        return _checked(source, source.graph.name or "<memory>", None)
+        return _checked(source, str(source.graph.name) or "<memory>", None)
     if isinstance(source, (bytes, bytearray, memoryview)):
         limits.check("model_bytes", len(source), "the model in bytes")
         return _checked(_parse(bytes(source), "<bytes>"), "<bytes>", None)
@@ -61,14 +62,16 @@ def _read(path: Path, limits: Limits) -> bytes:
     except (OSError, ValueError) as error:
         _refuse(path.name, f"cannot read the model: {getattr(error, 'strerror', None) or error}", hint)
     try:
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                _refuse(path.name, "the model is not a regular file", hint)
-            limits.check("model_bytes", status.st_size, "the model in bytes", Loc(path.name))
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            _refuse(path.name, "the model is not a regular file", hint)
+        limits.check("model_bytes", status.st_size, "the model in bytes", Loc(path.name))
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(limits.model_bytes + 1)
     except OSError as error:
         _refuse(path.name, f"cannot read the model: {error.strerror or error}", hint)
+    finally:
+        os.close(handle)
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -90,6 +93,7 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 def _checked(model: onnx.ModelProto, name: str, folder: Path | None) -> Source:
     if not model.HasField("graph") or not model.ir_version:
         _refuse(name, "not an ONNX model: it has no graph or no IR version", "the file is truncated, damaged, or in another format")
+    require_text([model.graph.name], Loc(name))
     return Source(model, name, folder)
 
 
