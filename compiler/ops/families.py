@@ -16,6 +16,7 @@ FAMILIES = (
     "contrib_quantized",
     "control",
     "convolution",
+    "cumulative",
     "einsum",
     "extreme",
     "functions",
@@ -33,9 +34,11 @@ FAMILIES = (
     "reduction",
     "resize",
     "scatter",
+    "selection",
     "shape",
     "slicing",
     "softmax",
+    "topk",
 )
 
 
