@@ -138,5 +138,5 @@ def narrow(a: np.ndarray, dtype: DType) -> np.ndarray:
     """Back from `widen`: rounded, or wrapped to the bits of the type."""
     if dtype.is_int and dtype.bits < 8:
         low, high = dtype.limits
-        a = (a - low) % (high - low + 1) + low
+        a = (a.astype(np.int64) - low) % (high - low + 1) + low
     return a if a.dtype == dtype.numpy else np.asarray(a.astype(dtype.numpy))

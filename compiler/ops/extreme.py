@@ -13,7 +13,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Combine, Nest, pointwise, reduction
 from ..kernel.nodes import Expr, MathFn, Var
-from .reduction import operand_indices, reduced_shape
+from .reduction_axes import operand_indices, reduced_shape
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import NUMERIC, check_dtype
 

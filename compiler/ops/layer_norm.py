@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
-from .reduction import reduced_shape
+from .reduction_axes import reduced_shape
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import FLOATS, attr_dtype, check_dtype
 

@@ -1,6 +1,5 @@
 """Reductions over axes: sums, products, extremes, norms and logarithms of sums.
 
-Axes that are reduced stand in an input that must be known when compiling, as they decide the loops.
 Sums of narrow floats are kept in float32; means of integers in 64 bits.
 """
 
@@ -15,7 +14,8 @@ from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.nest import Combine, Nest, pointwise, reduction
-from ..kernel.nodes import Dim, Expr, MathFn, Var
+from ..kernel.nodes import Expr, MathFn, Var
+from .reduction_axes import known_axes, reduced_type, reduction_space
 from .table import Adapt, Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, register
 from .types import NUMERIC, ORDERED, check_dtype
 
@@ -25,29 +25,6 @@ def axes_to_input(node: RawNode) -> None:
     axes = node.attrs.pop("axes", None)
     if axes is not None:
         node.inputs.append(node.constant(np.array(axes, np.int64)))
-
-
-def reduced_axes(ctx: OpContext) -> tuple[int, ...]:
-    """The axes that are reduced, sorted; none where the reduction is a no-op."""
-    given = ctx.static_ints(1, "the axes of a reduction") if ctx.has(1) else ()
-    rank = ctx.rank(0)
-    if not given:
-        return () if ctx.int_attr("noop_with_empty_axes") else tuple(range(rank))
-    return tuple(sorted({ctx.normal_axis(axis, rank) for axis in given if rank}))
-
-
-def reduced_shape(shape: tuple[Dim, ...], axes: Collection[int], keepdims: bool) -> tuple[Dim, ...]:
-    """The shape after a reduction."""
-    if keepdims:
-        return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
-    return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
-
-
-def operand_indices(rank: int, axes: tuple[int, ...], keepdims: bool, outer: tuple[Var, ...], inner: tuple[Var, ...]) -> list[Expr]:
-    """Indices into the operand of a reduction from the output's and the reduction's."""
-    kept = iter([v for axis, v in enumerate(outer) if axis not in axes] if keepdims else outer)
-    reduced = iter(inner)
-    return [next(reduced) if axis in axes else next(kept) for axis in range(rank)]
 
 
 # --- The family -------------------------------------------------------------------------------
@@ -110,8 +87,8 @@ class _Reduction:
 
     def infer(self, ctx: OpContext) -> list[TensorType]:
         """Type of the output."""
-        dtype = check_dtype(ctx, 0, self.accepts)
-        return [TensorType(dtype, reduced_shape(ctx.shape(), reduced_axes(ctx), ctx.int_attr("keepdims") != 0))]
+        check_dtype(ctx, 0, self.accepts)
+        return [reduced_type(ctx)]
 
     def _term(self, x: Expr) -> Expr:
         x = build.cast(x, self.accumulator(x.dtype))
@@ -122,20 +99,18 @@ class _Reduction:
 
     def nests(self, ctx: OpContext) -> list[Nest | None]:
         """The definition; without reduced axes only the elementwise steps remain."""
-        axes, keepdims = reduced_axes(ctx), ctx.int_attr("keepdims") != 0
-        dtype, shape = ctx.dtype(0), ctx.shape()
-        extents = tuple(shape[axis] for axis in axes)
-        count = build.index(build.product(extents))
-        if not axes:
-            return [pointwise(shape, lambda *i: self._finish(self._term(ctx.read(0, *i)), count, dtype))]
+        dtype, space = ctx.dtype(0), reduction_space(ctx)
+        count = build.index(build.product(space.extents))
+        if not space.extents:
+            return [pointwise(space.shape, lambda *i: self._finish(self._term(ctx.read(0, *i)), count, dtype))]
 
         def term(outer: tuple[Var, ...], inner: tuple[Var, ...]) -> Expr:
-            return self._term(ctx.read(0, *operand_indices(len(shape), axes, keepdims, outer, inner)))
+            return self._term(ctx.read(0, *space.operand(outer, inner)))
 
         def finish(total: Expr, _: tuple[Var, ...]) -> Expr:
             return self._finish(total, count, dtype)
 
-        return [reduction(reduced_shape(shape, axes, keepdims), extents, self.combine, term, finish)]
+        return [reduction(space.shape, space.extents, self.combine, term, finish)]
 
 
 # --- The logarithm of a sum of exponentials ---------------------------------------------------
@@ -143,18 +118,20 @@ class _Reduction:
 
 def _log_sum_exp(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     """`m + log(sum(exp(x - m)))` with the largest finite element m, so that nothing overflows."""
-    axes, x = reduced_axes(ctx), ctx.value(0)
-    if not axes:
+    axes, x = known_axes(ctx), ctx.value(0)
+    if axes == ():
         return [x]
     if (wide := _float_accumulator(x.type.dtype)) is not x.type.dtype:
         x = b.op("Cast", x, to=wide)
-    over = b.const(list(axes))
+    over = ctx.value(1) if axes is None else b.const(list(axes))
     largest = b.op("ReduceMax", x, over, keepdims=1)
     shift = b.op("Where", b.op("IsInf", largest), b.const(0.0, wide), largest)
     terms = b.op("Exp", b.op("Sub", x, shift))
     keepdims = ctx.int_attr("keepdims")
     total = b.op("ReduceSum", terms, over, keepdims=keepdims)
-    result = b.op("Add", b.op("Log", total), shift if keepdims else b.op("Squeeze", shift, over))
+    if not keepdims:
+        shift = b.op("ReduceMax", shift, over, keepdims=0) if axes is None else b.op("Squeeze", shift, over)
+    result = b.op("Add", b.op("Log", total), shift)
     return [result if wide is ctx.dtype(0) else b.op("Cast", result, to=ctx.dtype(0))]
 
 
