@@ -43,13 +43,16 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], *, use_meaning: bo
 
 
 def run_node(facts: GraphFacts, node: Node, arrays: Sequence[np.ndarray | None], *, use_meaning: bool = True) -> list[np.ndarray | None]:
-    """Execute one node without regions on given inputs; `facts` know the node's graph."""
-    frame = Frame(GraphFacts(facts), None, use_meaning)
+    """Execute one node without regions on given inputs; `facts` know the values that it uses."""
+    builder = scratch(facts)
+    builder.replay(node, node.inputs)
+    frame = Frame(builder.facts, None, use_meaning)
     for value, array in zip(node.inputs, arrays, strict=True):
         if value is not None and array is not None:
             frame.bind(value, array)
-    frame.node(node)
-    return [None if output is None else frame.arrays[output.name] for output in node.outputs]
+    (typed,) = builder.nodes
+    frame.node(typed)
+    return [None if output is None else frame.arrays[output.name] for output in typed.outputs]
 
 
 class Frame:

@@ -19,8 +19,10 @@ from .rename import rename_values
 class Rebuilder:
     """The graph, or region, that is being built anew, and what has become of the old values."""
 
-    def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit) -> None:
+    def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit, origin: str) -> None:
         self.builder = builder
+        self.origin = origin
+        """The pass that new nodes come from."""
         self.values = values
         """New values by the names of old ones; shared with the regions, names being unique."""
         self.visit = visit
@@ -46,18 +48,22 @@ class Rebuilder:
         """Build one node, or what the visitor puts in its place."""
         mapped = node.with_inputs(*(None if v is None else self.value(v) for v in node.inputs))
         first = next((v.name for v in node.outputs if v is not None), "")
-        with self.builder.at(node.loc, first):
+        with self.builder.at(node.loc.through(self.origin), first):
             made = self.visit(self, mapped)
             if made is None:
-                kept = replace(mapped, regions=tuple(self.region(region) for region in node.regions))
-                made = self.builder.replay(kept, kept.inputs)
+                made = self.keep(mapped)
         for old, new in zip(node.outputs, made, strict=False):
             if old is not None and new is not None:
                 self.values[old.name] = new
 
+    def keep(self, node: Node) -> Sequence[Value | None]:
+        """Append the node as it is, on its new inputs, with its regions built anew."""
+        kept = replace(node, regions=tuple(self.region(region) for region in node.regions))
+        return self.builder.replay(kept, kept.inputs)
+
     def region(self, region: Graph) -> Graph:
         """Build a region anew."""
-        inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit)
+        inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin)
         for value in region.inputs:
             self.values[value.name] = inner.builder.input(value.name, value.type)
         return inner.builder.finish(inner.nodes(region))
@@ -66,11 +72,17 @@ class Rebuilder:
 Visit: TypeAlias = Callable[[Rebuilder, Node], Sequence[Value | None] | None]
 
 
-def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """Build a graph anew with a visitor; types are inferred again all the way."""
+def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
+    """Build a graph anew with a visitor; types are inferred again all the way.
+
+    Args:
+        graph: the graph.
+        visit: what becomes of each node.
+        origin: name of the pass, noted at the nodes that it makes.
+    """
     builder = GraphBuilder(graph.name, loc=graph.loc)
     builder.reserve(sorted(all_names(graph)))
-    rebuilder = Rebuilder(builder, {}, visit)
+    rebuilder = Rebuilder(builder, {}, visit, origin)
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
     return _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
