@@ -7,6 +7,7 @@ that reshapes introduce: `(x // 6) * 6 + x % 6` becomes `x`.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -37,7 +38,9 @@ INDEX = DType.INT64
 
 
 def const(value: int | float | bool, dtype: DType = INDEX) -> Const:
-    """Return a constant of the given type; integers wrap to it."""
+    """Return a constant of the given type; integers wrap to it, float32 is rounded to it."""
+    if dtype is DType.FLOAT32:
+        return Const(ctypes.c_float(value).value, dtype)
     if dtype.is_float:
         return Const(float(value), dtype)
     if dtype.kind is Kind.BOOL:
@@ -582,6 +585,10 @@ def _floordiv_const(a: Expr, divisor: int) -> Expr:
         return whole
     if isinstance(a, Binary) and a.op is BinaryOp.FLOORDIV and isinstance(a.b, Const) and a.b.value > 0:
         return _floordiv_const(a.a, divisor * int(a.b.value))
+    common = _common_factor(rest, divisor)
+    if common > 1:
+        coarse = _from_terms({t: c // common for t, c in rest.items() if c % common == 0})
+        return add(whole, _floordiv_const(coarse, divisor // common))
     remainder = _from_terms(rest)
     if isinstance(remainder, Const):
         return add(whole, int(remainder.value) // divisor)
@@ -595,9 +602,26 @@ def _floormod_const(a: Expr, divisor: int) -> Expr:
         return value
     if isinstance(value, Const):
         return const(int(value.value) % divisor)
+    common = _common_factor(rest, divisor)
+    if common > 1:
+        coarse = _from_terms({t: c // common for t, c in rest.items() if c % common == 0})
+        fine = _from_terms({t: c for t, c in rest.items() if c % common})
+        return add(mul(_floormod_const(coarse, divisor // common), common), fine)
     if isinstance(value, Binary) and value.op is BinaryOp.FLOORMOD and isinstance(value.b, Const) and int(value.b.value) % divisor == 0:
         return _floormod_const(value.a, divisor)
     return Binary(BinaryOp.FLOORMOD, value, const(divisor), INDEX, 1)
+
+
+def _common_factor(terms: _Terms, divisor: int) -> int:
+    """A factor g of the divisor such that the sum is `g * coarse + fine` with fine in [0, g); 1 if there is none.
+
+    Then `(g*coarse + fine) // (g*d) == coarse // d` and `(g*coarse + fine) % (g*d) == g*(coarse % d) + fine`.
+    """
+    for factor in sorted({math.gcd(c, divisor) for t, c in terms.items() if t}, reverse=True):
+        fine = {t: c for t, c in terms.items() if c % factor}
+        if 1 < factor < divisor and len(fine) < len(terms) and _is_below(fine, factor):
+            return factor
+    return 1
 
 
 def _is_below(terms: _Terms, bound: int) -> bool:
