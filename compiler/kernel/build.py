@@ -8,7 +8,9 @@ that reshapes introduce: `(x // 6) * 6 + x % 6` becomes `x`.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import math
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 
 from ..dtypes import DType, Kind
@@ -487,7 +489,21 @@ def _order(e: Expr) -> tuple[int, str]:
     return (0, e.name) if isinstance(e, Var) else (1, _text(e))
 
 
+_texts: weakref.WeakKeyDictionary[Expr, str] = weakref.WeakKeyDictionary()
+
+
 def _text(e: Expr) -> str:
+    """The text of an expression, or its digest if that is long: shared parts would be spelled exponentially often."""
+    found = _texts.get(e)
+    if found is None:
+        found = _spell(e)
+        if len(found) > 120:
+            found = hashlib.blake2b(found.encode(), digest_size=16).hexdigest()
+        _texts[e] = found
+    return found
+
+
+def _spell(e: Expr) -> str:
     match e:
         case Const():
             return str(e.value)
