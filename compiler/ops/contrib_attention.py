@@ -1,0 +1,169 @@
+"""Attention and MultiHeadAttention of the domain com.microsoft, rewritten into products and Softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..graph.nodes import TensorType, Value
+from ..kernel import build
+from ..kernel.nodes import Dim
+from .attention import appended, default_scale, join_heads, scores, split_heads
+from .extents import times, total
+from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
+
+MICROSOFT = "com.microsoft"
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Queries, keys and values as `[batch, heads, sequence, size]`."""
+
+    query: Value
+    key: Value
+    value: Value
+
+
+def attend(ctx: OpContext, b: RewriteBuilder, heads: Heads, mask: Value | None, bias: Value | None) -> tuple[Value, Value]:
+    """Output `[batch, sequence, hidden]` and the scores before the softmax."""
+    found = scores(b, heads.query, heads.key, default_scale(ctx, heads.query.type.shape[3]))
+    causal = ctx.int_attr("unidirectional")
+    if mask is not None or causal:
+        hidden = ctx.float_attr("mask_filter_value", -10000.0)
+        found = b.op("Add", found, b.op("onnxc::AttentionMask", found, mask, causal=causal, filter=hidden))
+    if bias is not None:
+        found = b.op("Add", found, bias)
+    return join_heads(b, b.op("MatMul", b.op("Softmax", found, axis=-1), heads.value)), found
+
+
+def _heads_attr(ctx: OpContext) -> int:
+    heads = ctx.int_attr("num_heads")
+    if heads < 1:
+        ctx.fail("E0203", "num_heads must be positive")
+    return heads
+
+
+def _optional(ctx: OpContext, position: int) -> Value | None:
+    return ctx.value(position) if ctx.has(position) else None
+
+
+def _cut(b: RewriteBuilder, x: Value, axis: int, start: int, end: int) -> Value:
+    return b.op("Slice", x, b.const([start]), b.const([end]), b.const([axis]))
+
+
+# --- Attention --------------------------------------------------------------------------------
+
+
+def _sizes(ctx: OpContext) -> tuple[int, int, int]:
+    """Widths of the projected queries, keys and values."""
+    width = ctx.shape(1)[1]
+    given = ctx.ints_attr("qkv_hidden_sizes")
+    if given:
+        return given[0], given[1], given[2]
+    if not isinstance(width, int):
+        ctx.fail("E0204", "the width of the weights must be known when compiling")
+    return width // 3, width // 3, width // 3
+
+
+def _attention_type(ctx: OpContext) -> list[TensorType]:
+    batch, sequence, _ = ctx.shape(0)
+    heads, (query, _, value), dtype = _heads_attr(ctx), _sizes(ctx), ctx.dtype(0)
+    past = ctx.shape(4)[3] if ctx.has(4) else 0
+    present = TensorType(dtype, (2, batch, heads, total(past, sequence), query // heads))
+    return [TensorType(dtype, (batch, sequence, value)), present]
+
+
+def _attention(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
+    if ctx.int_attr("past_present_share_buffer") or ctx.int_attr("do_rotary"):
+        ctx.fail("E0203", "Attention with a shared cache buffer or rotary embedding is not supported", "use GroupQueryAttention")
+    projected = b.op("MatMul", ctx.value(0), ctx.value(1))
+    if ctx.has(2):
+        projected = b.op("Add", projected, ctx.value(2))
+    starts, parts = 0, []
+    for size in _sizes(ctx):
+        parts.append(split_heads(b, _cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
+        starts += size
+    query, key, value = parts
+    if ctx.has(4):
+        past = [b.op("Squeeze", _cut(b, ctx.value(4), 0, i, i + 1), b.const([0])) for i in range(2)]
+        key, value = appended(b, past[0], key), appended(b, past[1], value)
+    output, _ = attend(ctx, b, Heads(query, key, value), _optional(ctx, 3), _optional(ctx, 5))
+    if len(ctx.node.outputs) < 2:
+        return [output, None]
+    return [output, b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)]
+
+
+# --- MultiHeadAttention -----------------------------------------------------------------------
+
+
+def _multi_head_type(ctx: OpContext) -> list[TensorType]:
+    heads, dtype, query = _heads_attr(ctx), ctx.dtype(0), ctx.shape(0)
+    batch, sequence = query[:2]
+    head = query[4] if len(query) == 5 else _quotient(query[2], heads)
+    keys, value_head = sequence, head
+    if ctx.has(1):
+        key = ctx.shape(1)
+        keys = key[2] if len(key) == 4 else key[1]
+        if ctx.has(2):
+            value = ctx.shape(2)
+            value_head = value[3] if len(value) == 4 else _quotient(value[2], heads)
+    past = ctx.shape(6)[2] if ctx.has(6) else 0
+    whole = total(past, keys)
+    return [
+        TensorType(dtype, (batch, sequence, times(heads, value_head))),
+        TensorType(dtype, (batch, heads, whole, head)),
+        TensorType(dtype, (batch, heads, whole, value_head)),
+        TensorType(dtype, (batch, heads, sequence, whole)),
+    ]
+
+
+def _quotient(whole: Dim, parts: int) -> Dim:
+    return build.dim(build.floordiv(build.index(whole), parts))
+
+
+def _multi_head(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
+    if ctx.has(8) or ctx.has(9):
+        ctx.fail("E0203", "MultiHeadAttention with a shared cache buffer is not supported", "use GroupQueryAttention")
+    query, key, value = (_biased(ctx, b, x, i) for i, x in enumerate(_operands(ctx, b)))
+    key, value = appended(b, _optional(ctx, 6), key), appended(b, _optional(ctx, 7), value)
+    output, before = attend(ctx, b, Heads(query, key, value), _optional(ctx, 4), _optional(ctx, 5))
+    return [output, key, value, before]
+
+
+def _operands(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value, Value]:
+    """Queries, keys and values by heads; packed ones are taken apart."""
+    heads = _heads_attr(ctx)
+    if not ctx.has(1):
+        query, key, value = (_unpacked(b, ctx.value(0), i) for i in range(3))
+        return query, key, value
+    query = split_heads(b, ctx.value(0), heads)
+    if not ctx.has(2):
+        return query, _unpacked(b, ctx.value(1), 0), _unpacked(b, ctx.value(1), 1)
+    key, value = (ctx.value(i) if ctx.rank(i) == 4 else split_heads(b, ctx.value(i), heads) for i in (1, 2))
+    return query, key, value
+
+
+def _unpacked(b: RewriteBuilder, packed: Value, which: int) -> Value:
+    """Part `which` of `[batch, sequence, heads, parts, size]`."""
+    part = b.op("Squeeze", _cut(b, packed, 3, which, which + 1), b.const([3]))
+    return b.op("Transpose", part, perm=(0, 2, 1, 3))
+
+
+def _biased(ctx: OpContext, b: RewriteBuilder, x: Value, which: int) -> Value:
+    """Add the part of the bias that belongs to queries, keys or values."""
+    if not ctx.has(3) or (which > 0 and ctx.has(1) and ctx.rank(1) == 4):
+        return x
+    heads = _heads_attr(ctx)
+    hidden = times(heads, x.type.shape[3])
+    all_biases = ctx.shape(3)[0]
+    if not isinstance(hidden, int) or not isinstance(all_biases, int):
+        ctx.fail("E0204", "the hidden size must be known when compiling")
+    start = all_biases - hidden if which == 2 else which * hidden
+    part = _cut(b, ctx.value(3), 0, start, start + hidden)
+    return b.op("Add", x, b.op("Reshape", part, b.const([heads, 1, hidden // heads])))
+
+
+register(
+    OpDef("Attention", _attention_type, Rewrite(_attention), MICROSOFT),
+    OpDef("MultiHeadAttention", _multi_head_type, Rewrite(_multi_head), MICROSOFT),
+)
