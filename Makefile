@@ -1,6 +1,6 @@
 # Every target makes the virtual environment it needs. `make help` lists the targets.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin

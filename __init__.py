@@ -10,11 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .compiler import onnx_backend as onnx_backend
+    from types import ModuleType
+
     from .compiler.diagnostics import CompileError as CompileError
     from .compiler.driver import CompiledModel as CompiledModel
     from .compiler.driver import compile as compile
     from .compiler.driver import load as load
+
+    onnx_backend: ModuleType
 
 __version__ = "0.1.0"
 __all__ = ["CompileError", "CompiledModel", "compile", "load", "onnx_backend"]
