@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import onnx
     from onnx.defs import OpSchema
 
+_STILL_COMPILED = frozenset({"GroupNormalization"})
+"""Version 18 was withdrawn when 21 changed the shape of its scale; models of those opsets use it."""
+
 _SPELLED = {DType.FLOAT32: "float", DType.FLOAT64: "double"}
 
 
@@ -40,7 +43,7 @@ def find_schema(domain: str, op_type: str, version: int) -> OpSchema | None:
         schema = onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
         return _first_schemas().get((domain, op_type))
-    return None if schema.deprecated else schema
+    return None if schema.deprecated and op_type not in _STILL_COMPILED else schema
 
 
 @cache

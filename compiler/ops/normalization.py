@@ -172,15 +172,16 @@ def _local_response(ctx: OpContext) -> list[Nest | None]:
 
 
 def _dropout_infer(ctx: OpContext) -> list[TensorType]:
-    return [*_same_type(ctx), TensorType(DType.BOOL, ctx.shape())]
-
-
-def _dropout(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
-    """Nothing is dropped in inference; training must be known to be off, or the ratio to be zero."""
+    """Training must be known to be off, or the ratio to be zero."""
     training = ctx.array(2)
     ratio = ctx.array(1) if ctx.has(1) else np.array(0.5)
     if ctx.has(2) and (training is None or training.any()) and (ratio is None or ratio.any()):
         ctx.fail("E0203", "dropout in training mode is not an inference operator", "export the model in evaluation mode")
+    return [*_same_type(ctx), TensorType(DType.BOOL, ctx.shape())]
+
+
+def _dropout(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
+    """Nothing is dropped in inference."""
     x = ctx.value(0)
     if len(ctx.node.outputs) < 2:
         return [x]
