@@ -38,6 +38,7 @@ FAMILIES = (
     "recurrent_steps",
     "reduction",
     "resize",
+    "roi",
     "rotary",
     "scatter",
     "selection",
