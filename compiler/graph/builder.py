@@ -266,9 +266,13 @@ def used_names(nodes: Sequence[Node]) -> set[str]:
 
 
 def scratch(facts: GraphFacts) -> GraphBuilder:
-    """A builder for nodes that are only looked at; it sees the values of `facts` and knows no taken names."""
+    """A builder for nodes that are only looked at; it sees the values of `facts`.
+
+    It knows no taken names, so its automatic ones begin with a mark that says how deep it stands.
+    """
     builder = GraphBuilder("scratch")
     builder.facts = GraphFacts(facts)
+    builder._place = (NOWHERE, "~" * builder.facts.depth)
     return builder
 
 

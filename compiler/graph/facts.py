@@ -35,6 +35,7 @@ class GraphFacts:
 
     def __init__(self, outer: GraphFacts | None = None) -> None:
         self.outer = outer
+        self.depth: int = 0 if outer is None else outer.depth + 1
         self.constants: dict[str, np.ndarray] = {}
         self.inputs: set[str] = set()
         self.producers: dict[str, Node] = {}

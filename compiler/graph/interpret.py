@@ -6,20 +6,20 @@ control flow is in `interpret_control.py`. Slow and exact; passes and backends a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..diagnostics import CompileError
 from ..dtypes import DType
-from ..kernel import build
 from ..kernel.builder import KernelBuilder
 from ..kernel.evaluate import evaluate_dim, evaluate_nest
 from ..kernel.nodes import Buffer, Kernel, Var
 from ..ops.table import Imperative, Nests, OpContext, Rewrite, context, lookup
 from .builder import scratch
 from .facts import GraphFacts
-from .nodes import Graph, Node, TensorType, Value
+from .nodes import Graph, Node, Value
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], *, use_meaning: bool = False) -> dict[str, np.ndarray]:
@@ -117,7 +117,8 @@ class Frame:
         arrays = [None if v is None else self.array(v) for v in node.inputs]
         if isinstance(row.define, Nests):
             if row.define.sizes is not None:
-                inputs = [None if v is None else _buffer(f"in{k}", v.type) for k, v in enumerate(node.inputs)]
+                given = zip(node.inputs, arrays, strict=True)
+        inputs = [None if v is None or a is None else Buffer(f"in{k}", v.type.dtype, a.size) for k, (v, a) in enumerate(given)]
                 contents = {b: _flat(a) for b, a in zip(inputs, arrays, strict=True) if b is not None and a is not None}
                 self._run_sizes(row.define, ctx, inputs, contents)
             nests = row.define.build(ctx)
@@ -143,16 +144,16 @@ class Frame:
 
     def _imperative(self, define: Imperative, ctx: OpContext, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
         node = ctx.node
-        inputs = [None if v is None else _buffer(f"in{k}", v.type) for k, v in enumerate(node.inputs)]
+        given = zip(node.inputs, arrays, strict=True)
+        inputs = [None if v is None or a is None else Buffer(f"in{k}", v.type.dtype, a.size) for k, (v, a) in enumerate(given)]
         contents = {b: _flat(a) for b, a in zip(inputs, arrays, strict=True) if b is not None and a is not None}
         if define.sizes is not None:
             self._run_sizes(define, ctx, inputs, contents)
         known = self.symbols()
-        outputs = [None if v is None else _buffer(f"out{k}", v.type) for k, v in enumerate(node.outputs)]
         shapes = [() if v is None else tuple(evaluate_dim(d, known) for d in v.type.shape) for v in node.outputs]
-        for buffer, shape in zip(outputs, shapes, strict=True):
-            if buffer is not None:
-                contents[buffer] = np.zeros(int(np.prod(shape, dtype=np.int64)), buffer.dtype.numpy)
+        wanted = zip(node.outputs, shapes, strict=True)
+        outputs = [None if v is None else Buffer(f"out{k}", v.type.dtype, math.prod(s)) for k, (v, s) in enumerate(wanted)]
+        contents.update({b: np.zeros(math.prod(s), b.dtype.numpy) for b, s in zip(outputs, shapes, strict=True) if b is not None})
         kernel = KernelBuilder()
         define.build(ctx, kernel, inputs, outputs)
         _run(kernel.kernel(node.op, tuple(contents)), contents, known)
@@ -179,10 +180,6 @@ def _run(kernel: Kernel, contents: Mapping[Buffer, np.ndarray], symbols: Mapping
     from ..kernel.interpret import run_kernel
 
     run_kernel(kernel, contents, {var.name: symbols[var.name] for var in kernel.symbols})
-
-
-def _buffer(name: str, type_: TensorType) -> Buffer:
-    return Buffer(name, type_.dtype, build.product(type_.shape))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -40,6 +40,8 @@ class Site:
     """Takes the new nodes."""
     uses: Mapping[str, int]
     """How often each value of the graph before this round is used, as an output of the graph too."""
+    outputs: frozenset[str] = frozenset()
+    """The graph's outputs."""
 
     @property
     def ctx(self) -> OpContext:
@@ -132,11 +134,11 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], origin: str, trace: Trace |
 
 
 def _round(graph: Graph, by_head: Mapping[str, Sequence[Rule]], origin: str, trace: Trace) -> Graph:
-    uses = use_counts(graph)
+    uses, outputs = use_counts(graph), frozenset(value.name for value in graph.outputs)
 
     def visit(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         for rule in by_head.get(node.op, ()):
-            result = rule.apply(Site(node, rebuilder.builder, uses))
+            result = rule.apply(Site(node, rebuilder.builder, uses, outputs))
             if not isinstance(result, Refusal):
                 trace.fired[rule.name] = trace.fired.get(rule.name, 0) + 1
                 return result

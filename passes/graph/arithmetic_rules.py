@@ -29,7 +29,10 @@ def _neutral(site: Site, number: float, positions: tuple[int, ...]) -> Replaceme
 
 def drop_identity(site: Site) -> Replacement:
     """Identity(x) == x"""
-    return [site.input(0)]
+    source = site.input(0)
+    if site.output().name in site.outputs and (site.producer(source) is None or source.name in site.outputs):
+        return Refusal("an output is a copy of an input, a constant or another output")
+    return [source]
 
 
 def drop_dropout(site: Site) -> Replacement:
