@@ -117,10 +117,7 @@ class Frame:
         arrays = [None if v is None else self.array(v) for v in node.inputs]
         if isinstance(row.define, Nests):
             if row.define.sizes is not None:
-                given = zip(node.inputs, arrays, strict=True)
-        inputs = [None if v is None or a is None else Buffer(f"in{k}", v.type.dtype, a.size) for k, (v, a) in enumerate(given)]
-                contents = {b: _flat(a) for b, a in zip(inputs, arrays, strict=True) if b is not None and a is not None}
-                self._run_sizes(row.define, ctx, inputs, contents)
+                self._run_sizes(row.define, ctx, *_buffers(node, arrays))
             nests = row.define.build(ctx)
             return [None if nest is None else evaluate_nest(nest, arrays, self.symbols()) for nest in nests]
         if isinstance(row.define, Rewrite):
@@ -144,9 +141,7 @@ class Frame:
 
     def _imperative(self, define: Imperative, ctx: OpContext, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
         node = ctx.node
-        given = zip(node.inputs, arrays, strict=True)
-        inputs = [None if v is None or a is None else Buffer(f"in{k}", v.type.dtype, a.size) for k, (v, a) in enumerate(given)]
-        contents = {b: _flat(a) for b, a in zip(inputs, arrays, strict=True) if b is not None and a is not None}
+        inputs, contents = _buffers(node, arrays)
         if define.sizes is not None:
             self._run_sizes(define, ctx, inputs, contents)
         known = self.symbols()
@@ -182,8 +177,12 @@ def _run(kernel: Kernel, contents: Mapping[Buffer, np.ndarray], symbols: Mapping
     run_kernel(kernel, contents, {var.name: symbols[var.name] for var in kernel.symbols})
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1)
+def _buffers(node: Node, arrays: Sequence[np.ndarray | None]) -> tuple[list[Buffer | None], dict[Buffer, np.ndarray]]:
+    """A buffer for each input that is given, and the flat contents."""
+    given = zip(node.inputs, arrays, strict=True)
+    inputs = [None if v is None or a is None else Buffer(f"in{k}", v.type.dtype, a.size) for k, (v, a) in enumerate(given)]
+    pairs = zip(inputs, arrays, strict=True)
+    return inputs, {b: np.ascontiguousarray(a).reshape(-1) for b, a in pairs if b is not None and a is not None}
 
 
 def _is_known(extent: object, symbols: Mapping[str, int]) -> bool:

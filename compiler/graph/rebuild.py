@@ -66,7 +66,7 @@ class Rebuilder:
         inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin)
         for value in region.inputs:
             self.values[value.name] = inner.builder.input(value.name, value.type)
-        return inner.builder.finish(inner.nodes(region))
+        return inner.builder.finish(_own_outputs(inner.builder, inner.nodes(region)))
 
 
 Visit: TypeAlias = Callable[[Rebuilder, Node], Sequence[Value | None] | None]
@@ -86,6 +86,16 @@ def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
     return _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
+
+
+def _own_outputs(builder: GraphBuilder, outputs: Sequence[Value]) -> list[Value]:
+    """Outputs of a region: distinct, and made by its nodes; others are copied."""
+    own: list[Value] = []
+    for value in outputs:
+        if value.name not in builder.facts.producers or value in own:
+            value = builder.op("Identity", value)
+        own.append(value)
+    return own
 
 
 def all_names(graph: Graph) -> set[str]:

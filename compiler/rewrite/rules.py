@@ -41,7 +41,7 @@ class Site:
     uses: Mapping[str, int]
     """How often each value of the graph before this round is used, as an output of the graph too."""
     outputs: frozenset[str] = frozenset()
-    """The graph's outputs."""
+    """The outputs of the graph and of all regions."""
 
     @property
     def ctx(self) -> OpContext:
@@ -134,7 +134,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], origin: str, trace: Trace |
 
 
 def _round(graph: Graph, by_head: Mapping[str, Sequence[Rule]], origin: str, trace: Trace) -> Graph:
-    uses, outputs = use_counts(graph), frozenset(value.name for value in graph.outputs)
+    uses, outputs = use_counts(graph), frozenset(_output_names(graph))
 
     def visit(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         for rule in by_head.get(node.op, ()):
@@ -146,6 +146,14 @@ def _round(graph: Graph, by_head: Mapping[str, Sequence[Rule]], origin: str, tra
         return None
 
     return rebuild(graph, visit, origin)
+
+
+def _output_names(graph: Graph) -> set[str]:
+    names = {value.name for value in graph.outputs}
+    for node in graph.nodes:
+        for region in node.regions:
+            names |= _output_names(region)
+    return names
 
 
 def use_counts(graph: Graph) -> dict[str, int]:

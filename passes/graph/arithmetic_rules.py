@@ -30,8 +30,9 @@ def _neutral(site: Site, number: float, positions: tuple[int, ...]) -> Replaceme
 def drop_identity(site: Site) -> Replacement:
     """Identity(x) == x"""
     source = site.input(0)
-    if site.output().name in site.outputs and (site.producer(source) is None or source.name in site.outputs):
-        return Refusal("an output is a copy of an input, a constant or another output")
+    is_made_here = source.name in site.builder.facts.producers
+    if site.output().name in site.outputs and (not is_made_here or source.name in site.outputs):
+        return Refusal("an output is a copy of something that this graph or region does not make, or of another output")
     return [source]
 
 
