@@ -47,7 +47,7 @@ def _compare(name: str, expected: np.ndarray, actual: np.ndarray | None, rtol: f
         gap = np.where(same, 0.0, np.abs(x - y))
         gap = np.where(np.isnan(gap), np.inf, gap)
         relative = np.where(gap == 0, 0.0, gap / np.abs(y))
-        passed = bool((same | (gap <= atol + rtol * np.abs(y))).all())
+        passed = bool((same | (np.isfinite(y) & (gap <= atol + rtol * np.abs(y)))).all())
     return OutputError(name, float(gap.max(initial=0.0)), float(relative.max(initial=0.0)), passed)
 
 
