@@ -31,7 +31,9 @@ def binary(w: Writer, e: Binary) -> str:
     if e.op in COMPARISONS:
         return _compare(w, e)
     if dtype.is_float:
-        return _minmax_float(w, e) if e.op in (BinaryOp.MIN, BinaryOp.MAX) else w.let(f"{_FLOAT_OPS[e.op]} {typed(w, e.a)}, {value(w, e.b)}")
+        if e.op in (BinaryOp.MIN, BinaryOp.MAX):
+            return _minmax_float(w, e)
+        return w.let(f"{_FLOAT_OPS[e.op]} {typed(w, e.a)}, {value(w, e.b)}")
     if dtype.kind is Kind.BOOL:
         return w.let(f"{_BOOL_OPS[e.op]} {typed(w, e.a)}, {value(w, e.b)}")
     if e.op in _INT_OPS:
@@ -95,15 +97,16 @@ def _shift(w: Writer, e: Binary) -> str:
 
 
 def _divide(w: Writer, e: Binary) -> str:
-    divisor = constant_of(e.b)
-    if divisor is not None and divisor == 0:
+    known = constant_of(e.b)
+    divisor = None if known is None else int(known)
+    if divisor == 0:
         return literal(0, e.dtype, e.lanes)
     wants_quotient = e.op in (BinaryOp.DIV, BinaryOp.FLOORDIV)
     if not e.dtype.is_signed or (divisor is not None and divisor > 0 and _is_natural(e.a)):
         return _divide_natural(w, e, wants_quotient)
     if divisor is not None and divisor > 0 and e.op in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD) and divisor & (divisor - 1) == 0:
         if wants_quotient:
-            return w.let(f"ashr {typed(w, e.a)}, {literal(int(divisor).bit_length() - 1, e.dtype, e.lanes)}")
+            return w.let(f"ashr {typed(w, e.a)}, {literal(divisor.bit_length() - 1, e.dtype, e.lanes)}")
         return w.let(f"and {typed(w, e.a)}, {literal(divisor - 1, e.dtype, e.lanes)}")
     return _divide_signed(w, e, wants_quotient, divisor)
 
@@ -125,7 +128,7 @@ def _divide_natural(w: Writer, e: Binary, wants_quotient: bool) -> str:
     return w.let(f"select {bits} {zero}, {kind} {literal(0, e.dtype, e.lanes)}, {kind} {result}")
 
 
-def _divide_signed(w: Writer, e: Binary, wants_quotient: bool, divisor: int | float | bool | None) -> str:
+def _divide_signed(w: Writer, e: Binary, wants_quotient: bool, divisor: int | None) -> str:
     kind, bits = register_type(e.dtype, e.lanes), vector("i1", e.lanes)
     zero, one, minus_one = (literal(n, e.dtype, e.lanes) for n in (0, 1, -1))
     a, b = value(w, e.a), value(w, e.b)

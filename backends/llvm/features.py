@@ -72,7 +72,7 @@ class CpuFeatures:
         """`a * b + c` rounded once is one instruction."""
         if self.is_x86:
             return self.has("fma")
-        return self.is_arm or self.arch.startswith("riscv") and self.has("f")
+        return self.is_arm or (self.arch.startswith("riscv") and self.has("f"))
 
     @property
     def has_f16c(self) -> bool:

@@ -7,10 +7,12 @@ uniform) mask picks between the element and a block of zeros that every module h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...compiler.kernel.build import add, const, mul
 from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Buffer, Const, Expr, Load, Ramp, Store
 from .expressions import splat, typed, value
-from .llvmtypes import is_plain, literal, memory_type, register_type, suffix, vector
+from .llvmtypes import is_plain, memory_type, register_type, suffix, vector
 from .writer import Writer
 
 ZEROS_BYTES = 1024
@@ -42,8 +44,7 @@ def store(w: Writer, s: Store) -> None:
         _store_plain(w, s.buffer, at, kind, a)
 
 
-def _branch(w: Writer, cond: Expr, body: object) -> None:
-    assert callable(body)
+def _branch(w: Writer, cond: Expr, body: Callable[[], None]) -> None:
     then, done = w.label("then"), w.label("done")
     w.line(f"br {typed(w, cond)}, label %{then}, label %{done}")
     w.start(then)
@@ -74,11 +75,7 @@ def _simplify(at: Expr) -> Expr:
 
 def address(w: Writer, buffer: Buffer, at: Expr) -> str:
     """Pointer to element `at`; constant distances are kept apart so that LLVM folds them into addressing modes."""
-    offset = 0
-    if isinstance(at, Const):
-        at, offset = const(0), int(at.value)
-    elif isinstance(at, Binary) and at.op is BinaryOp.ADD and isinstance(at.b, Const):
-        at, offset = at.a, int(at.b.value)
+    at, offset = _split(at)
     base = w.pointers[buffer]
     if not (isinstance(at, Const) and at.value == 0):
         key = ("address", buffer, at)
@@ -89,6 +86,15 @@ def address(w: Writer, buffer: Buffer, at: Expr) -> str:
     if offset == 0:
         return base
     return w.let(f"getelementptr nusw i8, ptr {base}, i64 {offset * buffer.dtype.bytes}")
+
+
+def _split(at: Expr) -> tuple[Expr, int]:
+    """An index as a sum of something and a constant."""
+    if isinstance(at, Const):
+        return const(0), int(at.value)
+    if isinstance(at, Binary) and at.op is BinaryOp.ADD and isinstance(at.b, Const):
+        return at.a, int(at.b.value)
+    return at, 0
 
 
 def _factor(e: Expr) -> int:
@@ -159,8 +165,8 @@ def _load_masked(w: Writer, buffer: Buffer, at: Expr, mask: Expr) -> str:
     if isinstance(at, Ramp) and _is_contiguous(at):
         pointer, align = address(w, buffer, at.base), alignment(buffer, at.base)
         name = _memory_suffix(buffer, lanes)
-        zero = "zeroinitializer"
-        return w.let(f"call {kind} @llvm.masked.load.{name}.p0(ptr align {align} {pointer}, {typed(w, mask)}, {kind} {zero})")
+        operands = f"ptr align {align} {pointer}, {typed(w, mask)}, {kind} zeroinitializer"
+        return w.let(f"call {kind} @llvm.masked.load.{name}.p0({operands})")
     return _gather(w, buffer, at, mask)
 
 
@@ -174,12 +180,11 @@ def _pointers(w: Writer, buffer: Buffer, at: Expr) -> str:
 
 def _gather(w: Writer, buffer: Buffer, at: Expr, mask: Expr | None) -> str:
     kind, lanes, element = memory_type(buffer.dtype, at.lanes), at.lanes, memory_type(buffer.dtype)
-    if w.features.has("avx512f") and buffer.dtype.bits >= 32 and not isinstance(at, Broadcast) and (mask is not None or not isinstance(at, Ramp)):
-        pointers = _pointers(w, buffer, at)
+    if _has_gather(w, buffer, at, mask):
+        pointers = f"<{lanes} x ptr> align {buffer.dtype.bytes} {_pointers(w, buffer, at)}"
         chosen = typed(w, mask) if mask is not None else f"<{lanes} x i1> splat (i1 true)"
-        own = buffer.dtype.bytes
-        name = _memory_suffix(buffer, lanes)
-        return w.let(f"call {kind} @llvm.masked.gather.{name}.v{lanes}p0(<{lanes} x ptr> align {own} {pointers}, {chosen}, {kind} zeroinitializer)")
+        name = f"{_memory_suffix(buffer, lanes)}.v{lanes}p0"
+        return w.let(f"call {kind} @llvm.masked.gather.{name}({pointers}, {chosen}, {kind} zeroinitializer)")
     result = "poison"
     for lane in range(lanes):
         pointer = _lane_pointer(w, buffer, at, lane)
@@ -189,6 +194,13 @@ def _gather(w: Writer, buffer: Buffer, at: Expr, mask: Expr | None) -> str:
         one = w.let(f"load {element}, ptr {pointer}, align {buffer.dtype.bytes}")
         result = w.let(f"insertelement {kind} {result}, {element} {one}, i32 {lane}")
     return result
+
+
+def _has_gather(w: Writer, buffer: Buffer, at: Expr, mask: Expr | None) -> bool:
+    """True if the gather instruction beats one load a lane: unknown indices of 4 or 8 bytes with AVX-512."""
+    if not w.features.has("avx512f") or buffer.dtype.bits < 32 or isinstance(at, Broadcast):
+        return False
+    return not isinstance(at, Ramp) or (mask is not None and mask.lanes > 1)
 
 
 def _lane_pointer(w: Writer, buffer: Buffer, at: Expr, lane: int) -> str:
@@ -257,8 +269,3 @@ def _scatter(w: Writer, buffer: Buffer, at: Expr, kind: str, a: str, mask: Expr 
         with w.scope():
             w.line(f"store {element} {one}, ptr {_lane_pointer(w, buffer, at, lane)}, align {buffer.dtype.bytes}")
         w.jump(done)
-
-
-def literal_zero(buffer: Buffer, lanes: int) -> str:
-    """Zero of the buffer's memory type."""
-    return literal(0, buffer.dtype, lanes)

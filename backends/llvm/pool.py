@@ -47,6 +47,6 @@ def pool_text(features: CpuFeatures, *, linkage: str = "") -> str:
     from jinja2 import Environment, StrictUndefined
 
     futex, pause = _MACHINES[features.arch]
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 (LLVM IR, not HTML)
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     values = {"futex": futex, "pause": pause, "spin_ns": SPIN_NS, "linkage": linkage}
     return "\n".join(environment.from_string((_FOLDER / part).read_text()).render(values) for part in _PARTS)

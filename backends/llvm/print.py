@@ -8,7 +8,7 @@ Loops marked `unroll` are repeated here; loops marked `vector` must be gone (`pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import assert_never
 
 from ...compiler.kernel.build import const
@@ -26,12 +26,11 @@ from ...compiler.kernel.nodes import (
     Kernel,
     Let,
     LoopKind,
-    Scope,
     Stmt,
     Store,
     While,
 )
-from ...compiler.kernel.traverse import map_expr, walk_statements
+from ...compiler.kernel.traverse import walk_statements
 from .expressions import typed, value
 from .externs import emit_extern, written
 from .features import CpuFeatures
@@ -60,14 +59,16 @@ def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str) -> 
         parameters.append(f"i64 %sym{k}")
     printer.outermost(kernel.body)
     attributes = _attributes(features)
-    head = f"define internal i32 @{quoted(symbol_name)}({', '.join([*parameters, 'i64 %begin', 'i64 %end'])}) noinline {attributes} {{"
+    signature = ", ".join([*parameters, "i64 %begin", "i64 %end"])
+    head = f"define internal i32 @{quoted(symbol_name)}({signature}) noinline {attributes} {{"
     lines = [head, "entry:", *w.allocas, *w.lines, "  ret i32 0", "}"]
     return "\n".join(lines) + "\n\n" + _task(symbol_name, len(kernel.buffers), len(kernel.symbols))
 
 
 def quoted(name: str) -> str:
     """A global name in quotes, with everything unusual escaped."""
-    return '"' + "".join(c if c.isalnum() and c.isascii() or c in "._-$" else "".join(f"\\{b:02X}" for b in c.encode()) for c in name) + '"'
+    plain = "._-$0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return '"' + "".join(c if c in plain else "".join(f"\\{b:02X}" for b in c.encode()) for c in name) + '"'
 
 
 def is_parallel(kernel: Kernel) -> bool:
@@ -153,7 +154,7 @@ class _Printer:
             case While():
                 self.while_(stmt)
             case Assert():
-                self.assert_(stmt)
+                self.check(stmt)
             case Extern():
                 self.extern(stmt)
             case Barrier():
@@ -246,14 +247,10 @@ class _Printer:
                 w.line(f"br label %{done}")
         w.start(done)
 
-    def assert_(self, stmt: Assert) -> None:
+    def check(self, stmt: Assert) -> None:
         """Leave the function with the status unless the condition holds."""
         w = self.w
         good, bad = w.label("good"), w.label("bad")
         w.line(f"br {self.typed(stmt.cond)}, label %{good}, label %{bad}")
         w.lines.extend([f"{bad}:", f"  ret i32 {stmt.code}"])
         w.start(good)
-
-
-__all__: Sequence[str] = ("is_parallel", "print_kernel", "print_module", "quoted")
-_ = map_expr, Scope

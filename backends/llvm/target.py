@@ -35,7 +35,9 @@ _CPU_FEATURES: dict[str, tuple[str, ...]] = {
     "neoverse-n1": ("neon", "dotprod", "fullfp16"), "neoverse-v1": ("neon", "dotprod", "fullfp16", "i8mm", "bf16"),
     "apple-m1": ("neon", "dotprod", "fullfp16"),
 }  # fmt: skip
-_ARCH_FEATURES = {"x86_64": _X86_BASE, "aarch64": ("neon",), "arm64": ("neon",), "riscv64": ("m", "a", "f", "d", "c"), "wasm32": ("simd128",)}
+_ARCH_FEATURES: dict[str, tuple[str, ...]] = {
+    "x86_64": _X86_BASE, "aarch64": ("neon",), "arm64": ("neon",), "riscv64": ("m", "a", "f", "d", "c"), "wasm32": ("simd128",),
+}  # fmt: skip
 _GENERIC_CPU = {"x86_64": "x86-64", "riscv64": "generic-rv64"}
 
 

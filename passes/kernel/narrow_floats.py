@@ -98,7 +98,7 @@ def encode(value: Expr, dtype: DType, mode: CastMode) -> Expr:
         signed = bitwise(BinaryOp.OR, finite, sign)
         nan = bitwise(BinaryOp.OR, _u32(form.nan, bits), sign) if form.nan_is_signed else _u32(form.nan, bits)
     else:
-        unsigned = eq(finite, _u32(0, bits)) if limit != form.nan else build.logical_or(eq(finite, _u32(0, bits)), eq(finite, _u32(form.nan, bits)))
+        unsigned = build.logical_or(eq(finite, _u32(0, bits)), eq(finite, _u32(form.nan, bits)))
         signed = select(unsigned, finite, bitwise(BinaryOp.OR, finite, sign))
         nan = _u32(form.nan, bits)
     return _finish(select(is_nan, nan, signed), dtype)

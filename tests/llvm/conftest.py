@@ -20,7 +20,9 @@ Arrays = Mapping[Buffer, np.ndarray]
 TASK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
-def run_native(kernel: Kernel, arrays: Arrays, symbols: Mapping[str, int], features: CpuFeatures, begin: int = 0, end: int = 1 << 40) -> int:
+def run_native(
+    kernel: Kernel, arrays: Arrays, symbols: Mapping[str, int], features: CpuFeatures, begin: int = 0, end: int = 1 << 40
+) -> int:
     """Compile a kernel for a CPU that this machine can stand for, run it on the arrays, return its status."""
     text = print_module([("k", lower(kernel, features))], features)
     library = Library(compile_objects([text], features), features)
@@ -53,6 +55,6 @@ def check(features: CpuFeatures) -> Callable[..., None]:
         run_kernel(kernel, expected, symbols or {})
         assert run_native(kernel, arrays, symbols or {}, features, end=end) == 0
         for buffer, array in arrays.items():
-            np.testing.assert_array_equal(array.astype(np.float64) if array.dtype.kind == "V" else array, expected[buffer], err_msg=buffer.name)
+            np.testing.assert_array_equal(array, expected[buffer], err_msg=buffer.name)
 
     return compare

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
+from onnxc.backends.llvm.features import CpuFeatures
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.nodes import Buffer, Cast, CastMode, LoopKind
-from onnxc.backends.llvm.features import CpuFeatures
 from onnxc.passes.kernel.narrow_floats import FORMATS
 
 from .conftest import run_native
@@ -51,7 +49,8 @@ def _floats() -> np.ndarray:
     spread = rng.integers(0, 1 << 32, 40000, dtype=np.uint64).astype(np.uint32).view(np.float32)
     near = (rng.normal(size=20000) * np.exp2(rng.integers(-30, 20, 20000))).astype(np.float32)
     ties = [(np.arange(1 << min(d.bits, 12)) / 2 ** rng.integers(0, 20)).astype(np.float32) for d in NARROW]
-    edges = np.array([0.0, -0.0, np.inf, -np.inf, 464, 448, 449, 240, 248, 61440, 57344, 65504, 65520, 2**-149, 2**-24, 2**-25, 6, 7, 5, 0.25, 0.75], np.float32)
+    large = [np.inf, -np.inf, 464, 448, 449, 240, 248, 61440, 57344, 65504, 65520]
+    edges = np.array([*large, 0.0, -0.0, 2**-149, 2**-24, 2**-25, 6, 7, 5, 0.25, 0.75], np.float32)
     values = np.concatenate([spread, near, *ties, edges])
     return values[: len(values) // 16 * 16] if len(values) % 16 == 0 else np.pad(values, (0, 16 - len(values) % 16))
 

@@ -57,6 +57,7 @@ def code() -> Iterator[dict[str, int]]:
     """Addresses of the pool's functions and the tasks."""
     library = Library(compile_objects([pool_module(HOST) + TASK_TEXT], HOST), HOST)
     yield library.load(SYMBOLS)
+    del library
 
 
 class Pool:
@@ -64,7 +65,8 @@ class Pool:
 
     def __init__(self, code: dict[str, int], threads: int) -> None:
         self.code = code
-        self.run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(code["onnxc_parallel"])
+        signature = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        self.run = signature(code["onnxc_parallel"])
         self.at = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(code["onnxc_pool_create"])(threads)
 
     def count(self, array: np.ndarray) -> int:
