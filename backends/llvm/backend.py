@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from ...compiler.graph.nodes import Graph
+from collections.abc import Callable, Sequence
+
+from ...compiler.graph.nodes import Graph, Value
 from ...compiler.program.nodes import Program
+from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Target
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import LoweringOptions, lower_graph
 from .artifact import emit, load_files
 from .features import CpuFeatures
 from .lower import lower
+from .mma import rows
+
+
+def schedule(group: Group, machine: ContractionTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
+    """The schedule of a group: tiles if it is a contraction, else rows."""
+    found = schedule_contraction(group, machine, is_constant)
+    return (schedule_rows(group, machine.vector, is_constant),) if isinstance(found, str) else found
 
 
 def llvm_target(text: str, features: CpuFeatures) -> Target:
     """The target for a CPU."""
-    vector = VectorShape(features.vector_bits)
+    machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes)
     options = LoweringOptions(
-        schedule=lambda group, is_constant: (schedule_rows(group, vector, is_constant),),
+        schedule=lambda group, is_constant: schedule(group, machine, is_constant),
         kernel_passes=(lambda kernel: lower(kernel, features),),
     )
 

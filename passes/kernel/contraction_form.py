@@ -1,0 +1,111 @@
+"""Find in a loop form what a register tile needs: lanes, rows, reduction, and the two factors.
+
+`out[...] += scalar factor * vector factor`. The lanes run along the last loop of the output, where stores
+are contiguous. The factor that is read along the lanes is the vector factor; the rows of the tile are a
+loop that occurs only in the other one. Everything is said in terms of offsets, so matrix products,
+convolutions in any layout, depthwise convolutions and attention are one case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...compiler.kernel import build
+from ...compiler.kernel.build import const
+from ...compiler.kernel.nest import Combine
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, Load, Var
+from ...compiler.kernel.traverse import free_vars, walk
+from .loop_form import Loop, LoopForm, coefficient, stride
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A loop form taken apart. `outer`, `columns`, `rows` and `lane` are the output loops."""
+
+    form: LoopForm
+    scalar: Expr
+    """The factor that is the same in all lanes, or (depthwise) varies with them too."""
+    vector: Expr
+    """The factor with the lanes, which does not depend on the rows."""
+    outer: tuple[Loop, ...]
+    """Output loops that are neither lanes, rows nor columns."""
+    columns: Loop | None
+    """A loop of blocks of lanes that occurs in the vector factor only; None if the lane loop itself is long."""
+    rows: Loop | None
+    """The loop whose iterations share the vectors."""
+    lane: Loop
+
+    @property
+    def is_depthwise(self) -> bool:
+        """True if both factors vary along the lanes."""
+        return self.lane[0] in free_vars(self.scalar)
+
+
+def contraction_form(form: LoopForm) -> Contraction | str:
+    """Take a form apart, or say why it is not a contraction that tiles can do."""
+    if form.combine is not Combine.SUM or not form.axes:
+        return "no sum over products"
+    found = _factors(form.term)
+    if found is None:
+        return "the term is not a product of two reads"
+    form = split_blocked_reduction(form)
+    factors = _factors(form.term)
+    assert factors is not None
+    lane = form.axes[-1]
+    if stride(form.at, lane[0]) != 1:
+        return "the last output loop is not contiguous"
+    left, right = (set(free_vars(f)) for f in factors)
+    if lane[0] in left and lane[0] not in right:
+        factors, left, right = (factors[1], factors[0]), right, left
+    elif lane[0] in left and len(left) < len(right):
+        factors, left, right = (factors[1], factors[0]), right, left
+    if lane[0] not in right:
+        return "no factor varies along the output"
+    scalar, vector = factors
+    only_vector = [loop for loop in form.axes[:-1] if loop[0] in right and loop[0] not in left]
+    only_scalar = [loop for loop in form.axes[:-1] if loop[0] in left and loop[0] not in right]
+    rows = only_scalar[-1] if only_scalar else None
+    columns = only_vector[-1] if only_vector and lane[0] not in left and isinstance(lane[1], int) and lane[1] <= 16 else None
+    outer = tuple(loop for loop in form.axes[:-1] if loop not in (rows, columns))
+    return Contraction(form, scalar, vector, outer, columns, rows, lane)
+
+
+def _factors(term: Expr) -> tuple[Expr, Expr] | None:
+    body = term.value if isinstance(term, Cast) else term
+    if not (isinstance(body, Binary) and body.op is BinaryOp.MUL):
+        return None
+    return body.a, body.b
+
+
+def split_blocked_reduction(form: LoopForm) -> LoopForm:
+    """Split reduction loops that address a blocked tensor, so that offsets are linear in their parts.
+
+    The loop over blocks goes first, the loop inside a block last: neighbours in memory are neighbours in time.
+    A remainder runs over the padding of the last block, which holds zeros.
+    """
+    for position, (var, extent) in enumerate(form.reduce):
+        block = _block_of(form, var)
+        if block is None or not isinstance(extent, int):
+            continue
+        outer = build.loop_var(f"{var.name}o", -(-extent // block))
+        inner = build.loop_var(f"{var.name}i", block)
+        rest = form.reduce[:position] + form.reduce[position + 1 :]
+        form = form.substitute({var: build.add(build.mul(outer, block), inner)})
+        return replace(form, reduce=((outer, -(-extent // block)), *rest, (inner, block)))
+    return form
+
+
+def _block_of(form: LoopForm, var: Var) -> int | None:
+    """The block by which a loop's variable is divided in some offset."""
+    for e in walk(form.term):
+        if isinstance(e, Binary) and e.op in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD) and isinstance(e.b, Const):
+            found = coefficient(e.a, var)
+            if found is not None and found is not const(0):
+                return int(e.b.value)
+    return None
+
+
+def single_load(factor: Expr) -> Load | None:
+    """The load of a factor that is nothing but a load, perhaps converted."""
+    inner = factor.value if isinstance(factor, Cast) else factor
+    return inner if isinstance(inner, Load) else None
