@@ -51,6 +51,8 @@ def _batch_infer(ctx: OpContext) -> list[TensorType]:
     dtype = check_dtype(ctx, 0, FLOATS)
     if ctx.rank() > 1:
         _check_channels(ctx, 1, 2, 3, 4)
+    if not ctx.int_attr("spatial", 1):
+        ctx.fail("E0203", "statistics for each element (spatial = 0) are not supported", "convert the model to opset 9 or newer")
     return [TensorType(dtype, ctx.shape()), ctx.type(3), ctx.type(4)]
 
 

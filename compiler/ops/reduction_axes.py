@@ -45,7 +45,8 @@ def reduction_space(ctx: OpContext) -> ReductionSpace:
 def known_axes(ctx: OpContext) -> tuple[int, ...] | None:
     """The axes that are reduced, sorted, or None if they are known only at run time."""
     rank = ctx.rank(0)
-    given: tuple[Dim, ...] | None = ctx.facts.contents(ctx.value(1)) if ctx.has(1) else ()
+    is_given = ctx.has(1) and ctx.shape(1) != (0,)
+    given: tuple[Dim, ...] | None = ctx.facts.contents(ctx.value(1)) if is_given else ()
     if given is None or not all(isinstance(axis, int) for axis in given):
         return None if rank else ()
     if not given:

@@ -41,6 +41,11 @@ def test_axes_known_only_at_run_time(check, rng, op, keepdims, over):
 
 
 @pytest.mark.parametrize("op", OPS)
+def test_an_empty_list_of_axes_means_all(check, rng, op):
+    check(op, [rng.uniform(0.5, 2, (2, 3)).astype(np.float32), axes()], rtol=1e-5)
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_no_axes_may_mean_no_reduction(check, rng, op):
     check(op, [rng.uniform(0.5, 2, (2, 3)).astype(np.float32)], {"noop_with_empty_axes": 1}, opset=28, rtol=1e-5)
 
