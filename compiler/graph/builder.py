@@ -16,7 +16,7 @@ from ..diagnostics import NOWHERE, CompileError, Loc
 from ..dtypes import DType
 from ..kernel.nodes import Dim, Var
 from ..ops.table import OpDef, context, lookup
-from .facts import GraphFacts, index_symbols
+from .facts import GraphFacts, captures, index_symbols
 from .nodes import Attribute, Graph, Node, TensorType, Value
 
 
@@ -35,7 +35,6 @@ class GraphBuilder:
         self.facts = GraphFacts(None if outer is None else outer.facts)
         self._inputs: list[Value] = []
         self._nodes: list[Node] = []
-        self._values: dict[str, Value] = {}
         self._names: _Names = _Names() if outer is None else outer._names
         self._known_constants: dict[tuple[DType, tuple[int, ...], bytes], Value] = {}
         self._place: tuple[Loc, str] = (loc, "")
@@ -57,7 +56,7 @@ class GraphBuilder:
 
     def find(self, name: str) -> Value | None:
         """The value of this name here or in a graph around this one."""
-        found = self._values.get(name)
+        found = self.facts.values.get(name)
         return found if found is not None or self.outer is None else self.outer.find(name)
 
     def reserve(self, names: Sequence[str]) -> None:
@@ -115,7 +114,6 @@ class GraphBuilder:
     def _append(self, node: Node) -> tuple[Value | None, ...]:
         self._nodes.append(node)
         self.facts.add_node(node)
-        self._values.update({output.name: output for output in node.outputs if output is not None})
         return node.outputs
 
     @property
@@ -200,6 +198,10 @@ class GraphBuilder:
         finally:
             self._place = before
 
+    def free_name(self, stem: str) -> str:
+        """A name made of `stem` that nothing has; it is taken from now on."""
+        return self._names.take(self._names.free(stem))
+
     def _auto_name(self, op: str) -> str:
         prefix = self._place[1]
         short = op.rpartition("::")[2]
@@ -207,7 +209,7 @@ class GraphBuilder:
 
     def _define(self, name: str, type_: TensorType) -> Value:
         value = Value(self._names.take(name), type_)
-        self._values[value.name] = value
+        self.facts.values[value.name] = value
         return value
 
 
@@ -280,7 +282,7 @@ def retype(region: Graph, inputs: Sequence[TensorType], facts: GraphFacts) -> Gr
     """The region with types inferred for these inputs; `facts` are those of the graph around it."""
     builder = scratch(facts)
     builder.name, builder.loc = region.name, region.loc
-    values: dict[str, Value] = {}
+    values = {value.name: facts.current(value) for value in captures(region)}
     for old, type_ in zip(region.inputs, inputs, strict=True):
         values[old.name] = builder.input(old.name, type_)
     for name, array in region.constants.items():

@@ -7,6 +7,7 @@ chain of nodes that makes them. Facts of a region ask the facts of the graphs ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from .symbolic import Element, Known, NotKnown, Ratio, evaluate_elements, from_n
 
 MAX_ELEMENTS = 64
 """Tensors with more elements are never evaluated symbolically."""
+MAX_SYMBOLS = 1 << 12
+"""Tensors with more elements are never read as symbols."""
 MAX_NUMPY_TERMS = 1 << 20
 """Limit of the work to find the constant elements of one small tensor."""
 
@@ -38,6 +41,8 @@ class GraphFacts:
         self.depth: int = 0 if outer is None else outer.depth + 1
         self.constants: dict[str, np.ndarray] = {}
         self.inputs: set[str] = set()
+        self.values: dict[str, Value] = {}
+        """All values that are defined here, with their present types."""
         self.producers: dict[str, Node] = {}
         self.data_symbols: dict[str, tuple[str, int]] = {}
         self.size_symbols: dict[str, tuple[str, int]] = {}
@@ -52,6 +57,7 @@ class GraphFacts:
         """The facts of a finished graph; symbols have the names that they had when it was built."""
         facts = cls(outer)
         facts.inputs.update(v.name for v in graph.inputs)
+        facts.values.update({v.name: v for v in graph.inputs})
         facts.constants.update(graph.constants)
         for node in graph.nodes:
             facts.add_node(node)
@@ -63,6 +69,16 @@ class GraphFacts:
     def add_node(self, node: Node) -> None:
         """Take note of a node's outputs."""
         self.producers.update({output.name: node for output in node.outputs if output is not None})
+        self.values.update({output.name: output for output in node.outputs if output is not None})
+
+    def current(self, value: Value) -> Value:
+        """The value of this name as it is typed now, here or in the graphs around."""
+        facts: GraphFacts | None = self
+        while facts is not None:
+            if (found := facts.values.get(value.name)) is not None:
+                return found
+            facts = facts.outer
+        return value
 
     def owner(self, name: str) -> GraphFacts | None:
         """The facts of the graph, this one or one around it, in which a value is defined."""
@@ -95,6 +111,8 @@ class GraphFacts:
         """The elements of an integer tensor of static length, in terms of symbols read while running."""
         if not value.type.is_static or not value.type.dtype.is_int:
             raise CompileError("E0204", f"the number of elements of '{value.name}' must be known when compiling")
+        if value.type.element_count > MAX_SYMBOLS:
+            raise CompileError("E0103", f"'{value.name}' has {value.type.element_count} elements, too many to be extents or positions")
         elements = self.elements(value, rooted=True) if value.type.element_count <= MAX_ELEMENTS else None
         known = _dims(elements)
         if known is None:
@@ -118,9 +136,11 @@ class GraphFacts:
         """The region with its types inferred anew for these inputs."""
         from .builder import retype  # the builder is made of facts; this is the one way back
 
-        key = (graph, tuple(inputs))
+        captured = captures(graph)
+        present = tuple(self.current(value) for value in captured)
+        key = (graph, (*inputs, *(value.type for value in present)))
         if key not in self._regions:
-            same = key[1] == tuple(v.type for v in graph.inputs)
+            same = key[1] == tuple(v.type for v in (*graph.inputs, *captured))
             self._regions[key] = graph if same else retype(graph, inputs, self)
         self.retyped[graph] = self._regions[key]
         return self._regions[key]
@@ -252,6 +272,23 @@ def _dims(elements: _Elements | None) -> tuple[Dim, ...] | None:
         return None
     found = [build.dim(e) for e in elements if e is not None and not isinstance(e, Ratio)]
     return tuple(found) if len(found) == len(elements) else None
+
+
+@lru_cache(maxsize=256)
+def captures(graph: Graph) -> tuple[Value, ...]:
+    """The values of the graphs around it that a region uses, in its own regions, too."""
+    used: dict[str, Value] = {}
+    defined: set[str] = set()
+    waiting = [graph]
+    while waiting:
+        region = waiting.pop()
+        defined.update((*(v.name for v in region.inputs), *region.constants))
+        used.update({v.name: v for v in region.outputs})
+        for node in region.nodes:
+            used.update({v.name: v for v in node.inputs if v is not None})
+            defined.update(v.name for v in node.outputs if v is not None)
+            waiting.extend(node.regions)
+    return tuple(value for name, value in used.items() if name not in defined)
 
 
 def index_symbols(types: Sequence[TensorType]) -> tuple[str, ...]:

@@ -115,17 +115,19 @@ def _with_output_names(builder: GraphBuilder, outputs: list[Value], names: list[
     """
     renamed: dict[str, str] = {}
     final: list[Value] = []
+    made = builder.facts.producers
     kept = {value.name for value, name in zip(outputs, names, strict=True) if value.name == name}
     for value, name in zip(outputs, names, strict=True):
-        if value.name == name:
+        if value.name == name and name not in builder.facts.constants:
             final.append(value)
-        elif value.name in builder.facts.producers and value.name not in kept and value.name not in renamed:
+        elif value.name in made and value.name not in kept and value.name not in renamed:
             renamed[value.name] = name
             final.append(value)
         else:
+            if value.name == name:
+                renamed[name] = builder.free_name(f"{name}/const")
             (copy,) = builder.add("Identity", [value], outputs=[name])
             assert copy is not None
-            if copy.name != name:
-                renamed[copy.name] = name
+            renamed.update({copy.name: name} if copy.name != name else {})
             final.append(copy)
     return rename_values(builder.finish(final), renamed)
