@@ -53,9 +53,7 @@ class ExternalData:
         """
         entries = self._entries(tensor)
         location = entries.get("location", "")
-        if location not in self._maps:
-            self._maps[location] = self._map(location, tensor.name)
-        data = self._maps[location]
+        data = self.file(location, tensor.name)
         offset = self._number(entries, "offset", 0, tensor.name)
         length = self._number(entries, "length", wanted_bytes, tensor.name)
         if length != wanted_bytes:
@@ -64,6 +62,12 @@ class ExternalData:
             self._fail(tensor.name, f"bytes {offset} to {offset + length} are beyond the end of '{location}' ({data.size} bytes)")
         self._check_digest(location, entries.get("checksum"), tensor.name)
         return data[offset : offset + length]
+
+    def file(self, location: str, tensor: str) -> np.ndarray:
+        """Map a whole data file, [bytes] uint8; E0104 if it may not be used. `tensor` is the one that names it."""
+        if location not in self._maps:
+            self._maps[location] = self._map(location, tensor)
+        return self._maps[location]
 
     def _entries(self, tensor: onnx.TensorProto) -> dict[str, str]:
         entries: dict[str, str] = {}

@@ -164,7 +164,9 @@ class _Settled:
     """Symbols of the body's inputs."""
 
 
-def _settle(ctx: OpContext, before: Sequence[TensorType], carried: Sequence[TensorType], after: Sequence[TensorType], skip: int) -> _Settled:
+def _settle(
+    ctx: OpContext, before: Sequence[TensorType], carried: Sequence[TensorType], after: Sequence[TensorType], skip: int
+) -> _Settled:
     """Type a loop's body so that what it carries fits the next round.
 
     Args:
@@ -192,7 +194,9 @@ def _settle(ctx: OpContext, before: Sequence[TensorType], carried: Sequence[Tens
 
 def _widen(ctx: OpContext, name: str, a: TensorType, b: TensorType) -> TensorType:
     _check_kin(ctx, f"the carried value '{name}'", a, b)
-    return TensorType(a.dtype, tuple(x if x == y else Var(f"{name}.{axis}") for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True))))
+    return TensorType(
+        a.dtype, tuple(x if x == y else Var(f"{name}.{axis}") for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)))
+    )
 
 
 def _carried_outputs(ctx: OpContext, settled: _Settled) -> list[TensorType]:
