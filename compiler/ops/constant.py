@@ -107,9 +107,7 @@ def _range_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: object
 
 register(
     OpDef("Constant", _constant_type, Rewrite(_constant)),
-    OpDef(
-        "ConstantOfShape", _fill_type, Nests(lambda ctx: [pointwise(_fill_type(ctx)[0].shape, lambda *_: _fill_value(ctx))])
-    ),
+    OpDef("ConstantOfShape", _fill_type, Nests(lambda ctx: [pointwise(_fill_type(ctx)[0].shape, lambda *_: _fill_value(ctx))])),
     OpDef("EyeLike", _eye_type, Nests(_eye_nest), defaults={"k": 0}),
     OpDef("Range", _range_type, Nests(_range_nest, _range_size), defaults={"stash_type": 1}),
 )

@@ -6,27 +6,34 @@ from collections.abc import Callable
 
 from ..graph.nodes import TensorType
 from ..kernel import build
+from ..kernel.build import const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Combine
 from ..kernel.nodes import Expr, LoopKind, Scope
 from .pooling import accumulator
 from .scatter import Buffers
+from .shape import table_of
 from .table import Imperative, OpContext, OpDef, register
 
 
-def _axis(ctx: OpContext) -> int:
-    if ctx.rank(0) == 1:
-        return 0
-    return ctx.normal_axis(ctx.static_ints(1, "the axis")[0], ctx.rank(0))
+def _line(ctx: OpContext) -> tuple[Expr, Expr, Expr]:
+    """(number of lines, elements in a line, distance of its elements); the axis may be known only at run time."""
+    shape = ctx.shape(0)
+    axis = 0 if len(shape) == 1 else ctx.ints(1)[0]
+    if isinstance(axis, int):
+        at: Expr = const(ctx.normal_axis(axis, len(shape)))
+    else:
+        at = build.select(build.lt(axis, 0), build.add(axis, len(shape)), axis)
+    others = [build.product((*shape[:k], *shape[k + 1 :])) for k in range(len(shape))]
+    inner = [build.product(shape[k + 1 :]) for k in range(len(shape))]
+    return table_of(others, at), table_of(shape, at), table_of(inner, at)
 
 
 def _running(combine: Combine) -> Callable[[OpContext, KernelBuilder, Buffers, Buffers], None]:
     def kernel(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
         x, out = inputs[0], outputs[0]
         assert x is not None and out is not None
-        axis, shape = _axis(ctx), ctx.shape(0)
-        count, inner = build.index(shape[axis]), build.index(build.product(shape[axis + 1 :]))
-        rows = build.product((*shape[:axis], *shape[axis + 1 :]))
+        rows, count, inner = _line(ctx)
         wide = accumulator(ctx.dtype(0))
 
         def offset(row: Expr, step: Expr) -> Expr:
@@ -34,9 +41,9 @@ def _running(combine: Combine) -> Callable[[OpContext, KernelBuilder, Buffers, B
             outer, rest = build.floordiv(row, inner), build.floormod(row, inner)
             return build.add(build.mul(build.add(build.mul(outer, count), at), inner), rest)
 
-        with k.loop("row", rows, LoopKind.PARALLEL) as row, k.local(wide, 1, "total", Scope.REGISTER) as total:
+        with k.loop("row", build.dim(rows), LoopKind.PARALLEL) as row, k.local(wide, 1, "total", Scope.REGISTER) as total:
             k.store(total, 0, combine.identity(wide))
-            with k.loop("i", shape[axis]) as step, k.let(offset(row, step)) as at:
+            with k.loop("i", build.dim(count)) as step, k.let(offset(row, step)) as at:
                 joined = combine.apply(build.load(total, 0), build.cast(build.load(x, at), wide))
                 if ctx.int_attr("exclusive"):
                     k.store(out, at, build.cast(build.load(total, 0), ctx.dtype(0)))
@@ -49,7 +56,7 @@ def _running(combine: Combine) -> Callable[[OpContext, KernelBuilder, Buffers, B
 
 
 def _type(ctx: OpContext) -> list[TensorType]:
-    _axis(ctx)
+    _line(ctx)
     return [TensorType(ctx.dtype(0), ctx.shape(0))]
 
 

@@ -76,7 +76,9 @@ def _sample_nest(ctx: OpContext) -> list[Nest]:
             found = ctx.read(0, *at[:2], *places)
             if ctx.str_attr("padding_mode", "zeros") != "zeros":
                 return found
-            return build.select(build.logical_and(*(inside(i, d) for i, d in zip(places, extents, strict=True))), found, const(0, found.dtype))
+            return build.select(
+                build.logical_and(*(inside(i, d) for i, d in zip(places, extents, strict=True))), found, const(0, found.dtype)
+            )
 
         coordinates = [_coordinate(ctx, at, axis) for axis in range(len(extents))]
         if mode == "nearest":

@@ -45,13 +45,13 @@ class Heap:
         with k.local(INDEX, 1, "slot", Scope.REGISTER) as place:
             k.store(place, 0, start)
             with k.repeat(build.ge(build.load(place, 0), 0)), k.let(build.load(place, 0)) as at:
-                with k.let(self._worse(build.add(build.mul(at, 2), 1), at, size)) as left:
-                    with k.let(self._worse(build.add(build.mul(at, 2), 2), left, size)) as worst:
-                        with k.when(build.eq(worst, at)):
-                            k.store(place, 0, -1)
-                        with k.otherwise():
-                            self.swap(k, at, worst)
-                            k.store(place, 0, worst)
+                left, right = build.add(build.mul(at, 2), 1), build.add(build.mul(at, 2), 2)
+                with k.let(self._worse(left, at, size)) as child, k.let(self._worse(right, child, size)) as worst:
+                    with k.when(build.eq(worst, at)):
+                        k.store(place, 0, -1)
+                    with k.otherwise():
+                        self.swap(k, at, worst)
+                        k.store(place, 0, worst)
 
     def _worse(self, child: Expr, at: Expr, size: Expr) -> Expr:
         """The slot of `child` if there is one and its entry is worse than that of `at`, else `at`."""
@@ -78,3 +78,14 @@ def before(a: Expr, b: Expr, largest: bool) -> Expr:
     if not a.dtype.is_float:
         return above
     return build.logical_or(above, build.logical_and(build.ne(first, first), build.eq(second, second)))
+
+
+def by_value(read: Callable[[Expr], Expr], largest: bool) -> Callable[[Expr, Expr], Expr]:
+    """The order of positions by the values that `read` gives for them; equal values go by position."""
+
+    def better(a: Expr, b: Expr) -> Expr:
+        x_a, x_b = read(a), read(b)
+        tie = build.logical_not(build.logical_or(before(x_a, x_b, largest), before(x_b, x_a, largest)))
+        return build.logical_or(before(x_a, x_b, largest), build.logical_and(tie, build.lt(a, b)))
+
+    return better

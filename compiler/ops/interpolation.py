@@ -119,4 +119,5 @@ def blend(taps: Sequence[Sequence[Tap]], read: Callable[[tuple[Expr, ...]], Expr
     """
     if not taps:
         return read(at)
-    return sum_of([build.mul(build.cast(tap.weight, part.dtype), part) for tap in taps[0] for part in [blend(taps[1:], read, (*at, tap.at))]])
+    parts = [(tap.weight, blend(taps[1:], read, (*at, tap.at))) for tap in taps[0]]
+    return sum_of([build.mul(build.cast(weight, part.dtype), part) for weight, part in parts])

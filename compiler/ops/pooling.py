@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..dtypes import DType
-from ..graph.nodes import TensorType
+from ..graph.nodes import Attribute, TensorType
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Combine, Nest, pointwise, reduction
@@ -169,19 +169,15 @@ def _global(ctx: OpContext, combine: Combine, term: Callable[[Expr], Expr], fini
 def _global_average(ctx: OpContext) -> list[Nest]:
     dtype = accumulator(ctx.dtype(0))
     count = build.cast(build.index(build.product(ctx.shape(0)[2:])), dtype)
-    return _global(
-        ctx, Combine.SUM, lambda x: build.cast(x, dtype), lambda s, _: build.cast(build.div(s, count), ctx.dtype(0))
-    )
+    return _global(ctx, Combine.SUM, lambda x: build.cast(x, dtype), lambda s, _: build.cast(build.div(s, count), ctx.dtype(0)))
 
 
 def _global_lp(ctx: OpContext) -> list[Nest]:
     p, dtype = ctx.int_attr("p", 2), accumulator(ctx.dtype(0))
-    return _global(
-        ctx, Combine.SUM, lambda x: lp_power(build.cast(x, dtype), p), lambda s, _: build.cast(lp_root(s, p), ctx.dtype(0))
-    )
+    return _global(ctx, Combine.SUM, lambda x: lp_power(build.cast(x, dtype), p), lambda s, _: build.cast(lp_root(s, p), ctx.dtype(0)))
 
 
-_WINDOW_DEFAULTS = {"auto_pad": "NOTSET", "ceil_mode": 0}
+_WINDOW_DEFAULTS: dict[str, Attribute] = {"auto_pad": "NOTSET", "ceil_mode": 0}
 
 register(
     OpDef("MaxPool", _max_pool_type, Nests(_max_pool), defaults={**_WINDOW_DEFAULTS, "storage_order": 0}),

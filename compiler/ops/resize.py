@@ -12,14 +12,25 @@ from fractions import Fraction as Ratio
 import numpy as np
 
 from ..dtypes import DType
-from ..graph.nodes import TensorType
+from ..graph.nodes import Attribute, TensorType
 from ..kernel import build
 from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Combine, Nest, pointwise, reduction
 from ..kernel.nodes import Buffer, CastMode, Const, Dim, Expr, MathFn
 from .coordinates import F32, Coordinate, Real, Scale, nearest, transform
-from .interpolation import Stretched, Tap, blend, cubic_taps, cubic_weight, linear_taps, linear_weight, mask_outside, sum_of, without_outside
+from .interpolation import (
+    Stretched,
+    Tap,
+    blend,
+    cubic_taps,
+    cubic_weight,
+    linear_taps,
+    linear_weight,
+    mask_outside,
+    sum_of,
+    without_outside,
+)
 from .scatter import Buffers
 from .table import Nests, OpContext, OpDef, RawNode, register
 
@@ -150,7 +161,8 @@ def _extrapolated(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...], v
 
 def _nests(ctx: OpContext) -> list[Nest]:
     mode, axes = ctx.str_attr("mode", "nearest"), resize_axes(ctx)
-    used = {axis: how for axis, how in axes.items() if not how.is_kept or ctx.str_attr("coordinate_transformation_mode") == "tf_crop_and_resize"}
+    crops = ctx.str_attr("coordinate_transformation_mode") == "tf_crop_and_resize"
+    used = {axis: how for axis, how in axes.items() if crops or not how.is_kept}
     if mode == "nearest":
         return [pointwise(_type(ctx)[0].shape, lambda *at: _extrapolated(ctx, used, at, ctx.read(0, *_nearest(ctx, used, at))))]
     if mode not in ("linear", "cubic"):
@@ -171,7 +183,7 @@ def _nearest(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...]) -> lis
         if index is None:
             ctx.fail("E0203", f"there is no nearest_mode '{ctx.str_attr('nearest_mode')}'")
         reach = build.range_of(index)
-        sure = reach is not None and isinstance(how.extent, int) and 0 <= reach[0] and reach[1] < how.extent
+        sure = reach is not None and isinstance(how.extent, int) and reach[0] >= 0 and reach[1] < how.extent
         result[axis] = index if sure else _clamped(index, how.extent)
     return result
 
@@ -244,6 +256,11 @@ def _as_asymmetric(node: RawNode) -> None:
     node.attrs["nearest_mode"] = "floor"
 
 
-_DEFAULTS = {"mode": "nearest", "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75, "extrapolation_value": 0.0}
+_DEFAULTS: dict[str, Attribute] = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "half_pixel",
+    "cubic_coeff_a": -0.75,
+    "extrapolation_value": 0.0,
+}
 
 register(OpDef("Resize", _type, Nests(_nests, _sizes), defaults=_DEFAULTS, adapt={11: _as_asymmetric}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..graph.nodes import TensorType
+from ..graph.nodes import Attribute, TensorType
 from ..kernel import build
 from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
@@ -26,6 +26,12 @@ def _floor(x: Expr) -> Expr:
 
 def _ceil(x: Expr) -> Expr:
     return _whole(build.math_fn(MathFn.CEIL, x))
+
+
+def _plane(ctx: OpContext, batch: Expr, channel: Expr) -> Expr:
+    """Offset of a channel's first element."""
+    _, channels, *spatial = ctx.shape(0)
+    return build.mul(build.add(build.mul(batch, build.index(channels)), channel), build.index(build.product(spatial)))
 
 
 # --- RoiAlign ---------------------------------------------------------------------------------
@@ -77,14 +83,15 @@ def _align(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) 
     with k.loop("cell", build.product(shape), LoopKind.PARALLEL) as cell, k.local(dtype, 1, "total", Scope.REGISTER) as total:
         roi, channel, row, column = build.delinearize(cell, shape)
         batch = build.clamp(build.cast(build.load(batches, roi), INDEX), const(0), build.sub(build.index(ctx.shape(0)[0]), 1))
-        plane = build.mul(build.add(build.mul(batch, build.index(ctx.shape(0)[1])), channel), build.index(build.product(ctx.shape(0)[2:])))
+        plane = _plane(ctx, batch, channel)
         y, across = (_span(ctx, rois, roi, *spec) for spec in ((1, row, shape[2]), (0, column, shape[3])))  # type: ignore[arg-type]
         k.store(total, 0, combine.identity(dtype))
         with k.let(y.samples) as rows, k.let(across.samples) as columns:
             with k.loop("i", rows) as i, k.let(y.at(i)) as v, k.loop("j", columns) as j, k.let(across.at(j)) as u:
                 k.store(total, 0, combine.apply(build.load(total, 0), _sample(ctx, x, plane, v, u, combine)))
             count = build.mul(rows, columns)
-            mean = build.div(build.load(total, 0), build.cast(build.maximum(count, 1), dtype)) if combine is Combine.SUM else build.load(total, 0)
+            whole = build.load(total, 0)
+            mean = build.div(whole, build.cast(build.maximum(count, 1), dtype)) if combine is Combine.SUM else whole
             k.store(out, cell, build.cast(build.select(build.gt(count, 0), mean, const(0.0, dtype)), ctx.dtype(0)))
 
 
@@ -138,15 +145,14 @@ def _pool(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
     with k.loop("cell", build.product(shape), LoopKind.PARALLEL) as cell, k.local(dtype, 1, "best", Scope.REGISTER) as best:
         roi, channel, row, column = build.delinearize(cell, shape)
         batch = build.clamp(_whole(_corner(ctx, rois, roi, 0)), const(0), build.sub(build.index(data[0]), 1))
-        plane = build.mul(build.add(build.mul(batch, build.index(data[1])), channel), build.index(build.product(data[2:])))
+        plane = _plane(ctx, batch, channel)
         (top, bottom), (left, right) = (
             _bin(ctx, rois, roi, *spec) for spec in ((2, row, shape[2], data[2]), (1, column, shape[3], data[3]))
         )
         k.store(best, 0, Combine.MAX.identity(dtype))
-        with k.let(top) as first, k.let(left) as start:
-            with k.loop("i", build.sub(bottom, first)) as i, k.loop("j", build.sub(right, start)) as j:
-                at = build.add(build.mul(build.add(first, i), build.index(data[3])), build.add(start, j))
-                k.store(best, 0, build.maximum(build.load(best, 0), build.load(x, build.add(plane, at))))
+        with k.loop("i", build.sub(bottom, top)) as i, k.loop("j", build.sub(right, left)) as j:
+            at = build.add(build.mul(build.add(top, i), build.index(data[3])), build.add(left, j))
+            k.store(best, 0, build.maximum(build.load(best, 0), build.load(x, build.add(plane, at))))
         empty = build.logical_or(build.le(bottom, top), build.le(right, left))
         k.store(out, cell, build.select(empty, const(0.0, dtype), build.load(best, 0)))
 
@@ -173,7 +179,7 @@ def _half_up(x: Expr) -> Expr:
     return _whole(build.math_fn(MathFn.COPYSIGN, away, x))
 
 
-_ALIGN_DEFAULTS = {"mode": "avg", "coordinate_transformation_mode": "half_pixel", "spatial_scale": 1.0}
+_ALIGN_DEFAULTS: dict[str, Attribute] = {"mode": "avg", "coordinate_transformation_mode": "half_pixel", "spatial_scale": 1.0}
 
 register(
     OpDef("RoiAlign", _align_type, Imperative(_align), defaults=_ALIGN_DEFAULTS, adapt={16: _keep_old_coordinates}),

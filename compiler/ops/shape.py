@@ -122,6 +122,8 @@ def _squeezed(ctx: OpContext) -> tuple[Dim, ...]:
     shape = ctx.shape(0)
     if not ctx.has(1):
         return tuple(d for d in shape if d != 1)
+    if not _is_static(ctx.ints(1)):
+        return _squeezed_at_run_time(ctx)
     axes = {ctx.normal_axis(a, len(shape)) for a in ctx.static_ints(1, "the axes")}
     for axis in sorted(axes):
         if isinstance(shape[axis], int) and shape[axis] != 1:
@@ -130,6 +132,8 @@ def _squeezed(ctx: OpContext) -> tuple[Dim, ...]:
 
 
 def _unsqueezed(ctx: OpContext) -> tuple[Dim, ...]:
+    if not _is_static(ctx.ints(1)):
+        return _unsqueezed_at_run_time(ctx)
     given = ctx.static_ints(1, "the axes")
     rank = ctx.rank(0) + len(given)
     axes = {ctx.normal_axis(a, rank) for a in given}
@@ -137,6 +141,43 @@ def _unsqueezed(ctx: OpContext) -> tuple[Dim, ...]:
         ctx.fail("E0203", "an axis is given twice")
     rest = iter(ctx.shape(0))
     return tuple(1 if k in axes else next(rest) for k in range(rank))
+
+
+def _is_static(values: Sequence[Dim]) -> bool:
+    return all(isinstance(d, int) for d in values)
+
+
+def _is_named(axes: Sequence[Dim], axis: int, rank: int) -> Expr:
+    """1 if an axis is among those that are known only at run time, else 0."""
+    named = (build.logical_or(build.eq(build.index(a), axis), build.eq(build.index(a), axis - rank)) for a in axes)
+    return build.select(build.logical_or(*named), const(1), const(0))
+
+
+def _squeezed_at_run_time(ctx: OpContext) -> tuple[Dim, ...]:
+    """Each extent that stays moves to the front by the number of axes that go before it."""
+    shape, axes = ctx.shape(0), ctx.ints(1)
+    result: list[Expr] = [const(0)] * (len(shape) - len(axes))
+    place: Expr = const(0)
+    for axis, extent in enumerate(shape):
+        goes = _is_named(axes, axis, len(shape))
+        for k in range(len(result)):
+            here = build.logical_and(build.eq(goes, 0), build.eq(place, k))
+            result[k] = build.select(here, build.index(extent), result[k])
+        place = build.add(place, build.sub(1, goes))
+    return tuple(build.dim(d) for d in result)
+
+
+def _unsqueezed_at_run_time(ctx: OpContext) -> tuple[Dim, ...]:
+    """An axis that is not new takes the next extent of the input."""
+    shape, axes = ctx.shape(0), ctx.ints(1)
+    rank = len(shape) + len(axes)
+    result: list[Dim] = []
+    source: Expr = const(0)
+    for axis in range(rank):
+        new = _is_named(axes, axis, rank)
+        result.append(build.dim(build.select(build.eq(new, 1), const(1), table_of(shape, source))))
+        source = build.add(source, build.sub(1, new))
+    return tuple(result)
 
 
 def axes_attribute_to_input(node: RawNode) -> None:

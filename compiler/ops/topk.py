@@ -12,7 +12,7 @@ from ..kernel import build
 from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope
-from .heap import Heap, before
+from .heap import Heap, before, by_value
 from .scatter import Buffers
 from .table import Imperative, OpContext, OpDef, RawNode, register
 
@@ -64,13 +64,7 @@ def _top_heap(
     if indices is None:
         assert values is not None
         return Heap(values, write, lambda a, b: before(a, b, largest))
-
-    def better(a: Expr, b: Expr) -> Expr:
-        x_a, x_b = build.load(x, read(a)), build.load(x, read(b))
-        tie = build.logical_not(build.logical_or(before(x_a, x_b, largest), before(x_b, x_a, largest)))
-        return build.logical_or(before(x_a, x_b, largest), build.logical_and(tie, build.lt(a, b)))
-
-    return Heap(indices, write, better)
+    return Heap(indices, write, by_value(lambda at: build.load(x, read(at)), largest))
 
 
 def _select(k: KernelBuilder, heap: Heap, count: Expr, size: Expr, entry: Callable[[Expr], Expr]) -> None:
@@ -79,7 +73,8 @@ def _select(k: KernelBuilder, heap: Heap, count: Expr, size: Expr, entry: Callab
         heap.put(k, i, entry(i))
     heap.arrange(k, size)
     with k.loop("i", build.sub(count, size)) as i, k.let(entry(build.add(i, size))) as challenger:
-        with k.when(heap.better(challenger, heap.entry(const(0)))):
+        beats = heap.better(challenger, heap.entry(const(0)))
+        with k.when(beats):
             heap.put(k, const(0), challenger)
             heap.sink(k, const(0), size)
     heap.sort(k, size)
@@ -101,7 +96,7 @@ def _sort_rows(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffe
         k.store(order, i, i)
     # The comparison of rows needs a loop, so the rank is counted instead of sorting with a heap when m > 1.
     if ctx.shape(0)[1] == 1:
-        heap = Heap(order, lambda slot: slot, lambda a, b: _precedes(x, a, b))
+        heap = Heap(order, lambda slot: slot, by_value(lambda at: build.load(x, at), largest=False))
         heap.arrange(k, rows)
         heap.sort(k, rows)
         return
@@ -119,12 +114,6 @@ def _sort_rows(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffe
             with k.when(build.logical_or(build.gt(build.load(state, sign), 0), earlier)):
                 k.store(state, rank, build.add(build.load(state, rank), 1))
         k.store(order, build.load(state, rank), row)
-
-
-def _precedes(x: Buffer, a: Expr, b: Expr) -> Expr:
-    x_a, x_b = build.load(x, a), build.load(x, b)
-    tie = build.logical_not(build.logical_or(before(x_a, x_b, False), before(x_b, x_a, False)))
-    return build.logical_or(before(x_a, x_b, False), build.logical_and(tie, build.lt(a, b)))
 
 
 register(

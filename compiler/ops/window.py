@@ -94,7 +94,8 @@ def _mel_nest(ctx: OpContext) -> list[Nest]:
     def element(j: Expr, i: Expr) -> Expr:
         left, center, right = (_mel_bin(ctx, build.add(i, k)) for k in range(3))
         width, fall = build.sub(center, left), build.sub(right, center)
-        rising = build.select(build.eq(width, 0), build.select(build.eq(j, center), const(1.0, F64), const(0.0, F64)), _part(build.sub(j, left), width))
+        peak = build.select(build.eq(j, center), const(1.0, F64), const(0.0, F64))
+        rising = build.select(build.eq(width, 0), peak, _part(build.sub(j, left), width))
         in_rise = build.logical_and(build.ge(j, left), build.le(j, center))
         in_fall = build.logical_and(build.ge(j, center), build.lt(j, right))
         value = build.select(in_fall, _part(build.sub(right, j), fall), build.select(in_rise, rising, const(0.0, F64)))
