@@ -17,6 +17,8 @@ from .cache import Cache, Key, compiler_identity, default_cache, hash_bytes
 from .diagnostics import CompileError
 from .files import write_folder
 from .program.interface import Interface, Port
+from .record.check import RECORD_NAME, check_folder
+from .record.text import from_json, to_json
 from .target import Artifact, Target, load_target
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import onnx
 
     from .graph.nodes import Graph
+    from .program.nodes import Program
+    from .record.nodes import Record
 
 TARGET_FILE = "target.txt"
 """File of an artifact folder that says what `load` needs to know."""
@@ -38,6 +42,8 @@ class CompiledModel:
     threads: int | None = None
     report: dict[str, object] = field(default_factory=dict)
     """Facts of the compile: seconds of each phase, bytes of arena and weights, number of kernels."""
+    record: Record | None = None
+    """The deployment record, which `save` writes."""
     _runner: Callable[[Mapping[str, object]], dict[str, np.ndarray]] | None = None
 
     @property
@@ -75,7 +81,8 @@ class CompiledModel:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write all products to a folder, which `load` reads again; the folder appears whole or not at all."""
         path = Path(folder)
-        write_folder(path, {**self.artifact.files(), TARGET_FILE: self.target.name.encode()})
+        record = {} if self.record is None else {RECORD_NAME: to_json(self.record)}
+        write_folder(path, {**_products(self.target, self.artifact), **record})
         return path
 
 
@@ -124,9 +131,10 @@ def compile(  # noqa: A001  the name that a user expects
                                  "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
                                  "lower_bound_bytes": program.lower_bound_bytes,
                                  "weight_bytes": artifact.interface.weight_bytes}  # fmt: skip
+    record = _timed(seconds, "record", lambda: _record(source, chosen, program, artifact, bind or {}, max or {}))
     if store is not None and key is not None:
-        store.store(key, artifact.files())
-    return CompiledModel(chosen, artifact, threads, report)
+        store.store(key, {**artifact.files(), RECORD_NAME: to_json(record).encode()})
+    return CompiledModel(chosen, artifact, threads, report, record)
 
 
 def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> CompiledModel:
@@ -136,17 +144,41 @@ def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> Compi
         CompileError: E0501 if the folder is no artifact or is damaged.
     """
     path = Path(folder)
+    record = check_folder(path)
     try:
         target = load_target((path / TARGET_FILE).read_text())
-        files = {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file()}
+        files = {name: (path / name).read_bytes() for name in record.security.files_sha256}
     except OSError as error:
         raise CompileError("E0501", f"{path} is not an artifact: {error.strerror}") from None
     if target.load is None:
         raise CompileError("E0302", f"artifacts of target {target.name} are not loaded here")
-    return CompiledModel(target, target.load(files), threads)
+    return CompiledModel(target, target.load(files), threads, record=record)
 
 
 T = TypeVar("T")
+
+
+def _products(target: Target, artifact: Artifact) -> dict[str, bytes]:
+    return {**artifact.files(), TARGET_FILE: target.name.encode()}
+
+
+def _record(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    target: Target,
+    program: Program,
+    artifact: Artifact,
+    bind: Mapping[str, int],
+    bounds: Mapping[str, int],
+) -> Record:
+    from .. import __version__
+    from .frontend import Limits
+    from .record.describe import describe_model
+    from .record.make import describe_compilation, make_record
+
+    options = {f"bind {name}": value for name, value in bind.items()} | {f"max {name}": value for name, value in bounds.items()}
+    limits = Limits()
+    compilation = describe_compilation(target, program, options, __version__)
+    return make_record(describe_model(source, limits), compilation, limits, _products(target, artifact))
 
 
 def _timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
@@ -188,6 +220,7 @@ def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:
     if files is None or target.load is None:
         return None
     try:
-        return CompiledModel(target, target.load(files))
-    except CompileError:
+        record = from_json(files.pop(RECORD_NAME).decode())
+        return CompiledModel(target, target.load(files), record=record)
+    except (CompileError, KeyError):
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .nodes import Export, Source
@@ -12,7 +14,46 @@ from .nodes import Export, Source
 if TYPE_CHECKING:
     import onnx
 
+    from ..frontend.limits import Limits
+
 _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training")
+
+
+def describe_model(source: object, limits: Limits) -> tuple[Source, Export]:
+    """Read a model and describe it, with the hashes of its bytes and of all external data that it names.
+
+    Raises:
+        CompileError: E0101, E0103 or E0104 as for compiling it.
+    """
+    from ..frontend.external import ExternalData
+    from ..frontend.source import read_source
+
+    found = read_source(source, limits)
+    files = ExternalData(found.folder, found.name)
+    external = {location: files.file(location, tensor).data for location, tensor in _external_locations(found.model)}
+    return describe_source(found.model, _bytes_of(source), external), describe_export(found.model)
+
+
+def _bytes_of(source: object) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return Path(os.fsdecode(os.fspath(source))).read_bytes()
+    import onnx
+
+    assert isinstance(source, onnx.ModelProto)
+    return bytes(source.SerializeToString(deterministic=True))
+
+
+def _external_locations(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """Location and tensor, of each initializer and constant whose data lies in a file."""
+    nodes = list(_all_nodes([*model.graph.node, *(node for function in model.functions for node in function.node)]))
+    graphs = [model.graph, *(g for node in nodes for attribute in node.attribute for g in (attribute.g, *attribute.graphs))]
+    tensors = [tensor for graph in graphs for tensor in graph.initializer]
+    tensors += [tensor for node in nodes for attribute in node.attribute for tensor in (attribute.t, *attribute.tensors)]
+    for tensor in tensors:
+        if tensor.data_location == tensor.EXTERNAL:
+            yield next((entry.value for entry in tensor.external_data if entry.key == "location"), ""), tensor.name
 
 
 def describe_source(model: onnx.ModelProto, data: bytes, external: Mapping[str, bytes | memoryview]) -> Source:

@@ -25,6 +25,7 @@ B = np.array([[1, 1, 1], [0.5, 0.5, 0.5]], np.float32)
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONNXC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
