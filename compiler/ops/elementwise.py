@@ -6,6 +6,7 @@ contraction families use the broadcasting here too.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 
 from ..dtypes import DType
@@ -93,9 +94,13 @@ def elementwise(
         doc: a line for the documentation.
     """
     takes_ctx = scalar.__code__.co_varnames[:1] == ("ctx",)
+    operands = scalar.__code__.co_argcount - takes_ctx
+    variadic = bool(scalar.__code__.co_flags & inspect.CO_VARARGS)
 
     def infer(ctx: OpContext) -> list[TensorType]:
         given = [i for i in range(len(ctx.node.inputs)) if ctx.has(i)]
+        if len(given) < operands or (len(given) > operands and not variadic):
+            ctx.fail("E0205", f"{len(given)} inputs are given, {operands} are needed")
         check_dtype(ctx, 0, accepts)
         if not mixed:
             check_same(ctx, *given)

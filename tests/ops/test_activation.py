@@ -69,3 +69,8 @@ def test_fused_forms_of_onnx_runtime(check, rng, op):
 def test_integers_are_refused_where_floats_are_needed():
     with pytest.raises(CompileError, match="E0202"):
         load_graph(model_of("Gelu", [np.zeros(3, np.int32)]))
+
+
+def test_operands_of_fused_forms_are_counted():
+    with pytest.raises(CompileError, match="E0205"):
+        load_graph(model_of("BiasGelu", [np.zeros(3, np.float32)], domain="com.microsoft"))
