@@ -33,6 +33,7 @@ class Writer:
         self._stored: dict[Buffer, int] = {}
         self._reads: dict[Expr, frozenset[Buffer]] = {}
         self._index: dict[Expr, bool] = {}
+        self._vars: dict[Expr, frozenset[Var]] = {}
         self._bound: set[Var] = set()
         self._env: dict[Var, Expr] = {}
         self._memo: dict[Expr, Expr] = {}
@@ -124,7 +125,16 @@ class Writer:
         return map_expr(e, self._leaf, self._memo) if self._env else e
 
     def _leaf(self, e: Expr) -> Expr | None:
-        return self._env.get(e) if isinstance(e, Var) else None
+        if isinstance(e, Var):
+            return self._env.get(e, e)
+        return e if self._vars_of(e).isdisjoint(self._env) else None
+
+    def _vars_of(self, e: Expr) -> frozenset[Var]:
+        found = self._vars.get(e)
+        if found is None:
+            found = frozenset({e}) if isinstance(e, Var) else frozenset[Var]().union(*map(self._vars_of, children(e)))
+            self._vars[e] = found
+        return found
 
     @contextmanager
     def replacing(self, var: Var, value: Expr) -> Iterator[None]:

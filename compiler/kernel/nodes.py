@@ -32,6 +32,8 @@ class UnaryOp(enum.Enum):
     NOT = "not"  # logical on bool, bitwise on integers
     ABS = "abs"
 
+    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
+
 
 class BinaryOp(enum.Enum):
     """Operations on two operands of one type."""
@@ -56,6 +58,8 @@ class BinaryOp(enum.Enum):
     LE = "le"
     GT = "gt"
     GE = "ge"
+
+    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
 
 
 COMPARISONS = frozenset({BinaryOp.EQ, BinaryOp.NE, BinaryOp.LT, BinaryOp.LE, BinaryOp.GT, BinaryOp.GE})
@@ -100,6 +104,8 @@ class MathFn(enum.Enum):
     SIGMOID = "sigmoid"
     POW = "pow"
 
+    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
+
 
 class CastMode(enum.Enum):
     """How a cast treats values that the new type cannot hold."""
@@ -107,6 +113,8 @@ class CastMode(enum.Enum):
     CONVERT = "convert"  # as numpy: floats towards zero, integers wrap; float out of range is any value
     SATURATE = "saturate"  # to the nearest value of the new type; NaN gives 0 for integers
     BITS = "bits"  # same bits, same width
+
+    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
 
 
 class _Interned(type):
