@@ -1,0 +1,23 @@
+"""Identifiers for generated C: names from a model cannot inject code, clash or be reserved words."""
+
+from __future__ import annotations
+
+import re
+
+
+class Names:
+    """Gives each thing an identifier of its own, in order of asking."""
+
+    def __init__(self) -> None:
+        self._given = 0
+
+    def fresh(self, hint: str) -> str:
+        """An identifier that starts like `hint` and ends in a number."""
+        self._given += 1
+        return f"{clean(hint)}_{self._given}"
+
+
+def clean(hint: str, limit: int = 32) -> str:
+    """The ASCII letters, digits and single underscores of a name, starting with a letter."""
+    text = re.sub(r"[^A-Za-z0-9]+", "_", hint).strip("_")[:limit].rstrip("_")
+    return text if text and text[0].isalpha() else f"x{text}"
