@@ -32,7 +32,7 @@ class GraphBuilder:
             loc: where the graph comes from.
         """
         self.name, self.outer, self.loc = name, outer, loc
-        self.facts = GraphFacts(None if outer is None else outer.facts)
+        self.facts: GraphFacts = GraphFacts(None if outer is None else outer.facts)
         self._inputs: list[Value] = []
         self._nodes: list[Node] = []
         self._names: _Names = _Names() if outer is None else outer._names
@@ -129,6 +129,14 @@ class GraphBuilder:
         pairs = zip(made.outputs, node.outputs, strict=True)
         outputs = tuple(new if new is None or old is None else _keep_layout(new, old) for new, old in pairs)
         return self._append(replace(made, outputs=outputs))
+
+    def keep(self, node: Node) -> tuple[Value | None, ...]:
+        """Append a node that is typed already, on inputs of this builder, without inferring its types again."""
+        for output in node.outputs:
+            if output is not None:
+                assert output.name not in self._names.taken, output.name
+                self._names.taken.add(output.name)
+        return self._append(node)
 
     def finish(self, outputs: Sequence[Value]) -> Graph:
         """The graph; constants that nothing uses are left out."""

@@ -12,7 +12,7 @@ import numpy as np
 from ..diagnostics import NOWHERE, CompileError, Loc
 from ..dtypes import DType, Kind
 from ..kernel import build
-from ..kernel.nodes import BinaryOp, Dim, Expr, UnaryOp, Var
+from ..kernel.nodes import BinaryOp, Expr, UnaryOp, Var
 from .facts import index_symbols
 from .nodes import PLAIN, Attribute, Graph, Layout, Node, Quant, TensorType, Value
 from .text import digest

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from .builder import GraphBuilder
+from .facts import index_symbols
 from .nodes import Graph, Node, Value
 from .rename import rename_values
 
@@ -19,13 +20,16 @@ from .rename import rename_values
 class Rebuilder:
     """The graph, or region, that is being built anew, and what has become of the old values."""
 
-    def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit, origin: str) -> None:
+    def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit, origin: str, symbols: frozenset[str]) -> None:
         self.builder = builder
         self.origin = origin
         """The pass that new nodes come from."""
         self.values = values
         """New values by the names of old ones; shared with the regions, names being unique."""
         self.visit = visit
+        self.symbols = symbols
+        """Symbols of the inputs of the whole graph."""
+        self._unchanged: Node | None = None
 
     def value(self, old: Value) -> Value:
         """What stands for an old value."""
@@ -46,7 +50,8 @@ class Rebuilder:
 
     def node(self, node: Node) -> None:
         """Build one node, or what the visitor puts in its place."""
-        mapped = node.with_inputs(*(None if v is None else self.value(v) for v in node.inputs))
+        inputs = tuple(None if v is None else self.value(v) for v in node.inputs)
+        mapped = self._unchanged = node if inputs == node.inputs else node.with_inputs(*inputs)
         first = next((v.name for v in node.outputs if v is not None), "")
         with self.builder.at(node.loc.through(self.origin), first):
             made = self.visit(self, mapped)
@@ -58,12 +63,23 @@ class Rebuilder:
 
     def keep(self, node: Node) -> Sequence[Value | None]:
         """Append the node as it is, on its new inputs, with its regions built anew."""
+        if node is self._unchanged and self._is_settled(node):
+            return self.builder.keep(node)
         kept = replace(node, regions=tuple(self.region(region) for region in node.regions))
         return self.builder.replay(kept, kept.inputs)
 
+    def _is_settled(self, node: Node) -> bool:
+        """True if the types of a node on unchanged inputs are certainly right: they depend on no data."""
+        constants = self.builder.facts.constants
+        return (
+            not node.regions
+            and all(not v.type.dtype.is_int or v.name in constants for v in node.inputs if v is not None)
+            and self.symbols.issuperset(index_symbols([v.type for v in (*node.inputs, *node.outputs) if v is not None]))
+        )
+
     def region(self, region: Graph) -> Graph:
         """Build a region anew."""
-        inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin)
+        inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin, self.symbols)
         for value in region.inputs:
             self.values[value.name] = inner.builder.input(value.name, value.type)
         return inner.builder.finish(_own_outputs(inner.builder, inner.nodes(region)))
@@ -82,7 +98,7 @@ def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
     """
     builder = GraphBuilder(graph.name, loc=graph.loc)
     builder.reserve(sorted(all_names(graph)))
-    rebuilder = Rebuilder(builder, {}, visit, origin)
+    rebuilder = Rebuilder(builder, {}, visit, origin, frozenset(graph.symbols))
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
     return _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])

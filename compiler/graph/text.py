@@ -175,5 +175,8 @@ def _elements(array: np.ndarray, dtype: DType) -> Iterable[str]:
 
 def digest(array: np.ndarray) -> str:
     """A short hash of an array's elements."""
-    data = json.dumps([str(item) for item in array.reshape(-1)]).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes()
+    if array.dtype == object:
+        data = json.dumps([str(item) for item in array.reshape(-1)]).encode()
+    else:
+        data = np.ascontiguousarray(array).tobytes()
     return hashlib.sha256(data).hexdigest()[:16]

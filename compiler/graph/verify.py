@@ -46,9 +46,9 @@ def _verify(graph: Graph, outer: Mapping[str, TensorType], names: set[str], prob
             problems.append(f"constant '{name}' has an element type that ONNX does not have: {array.dtype}")
     for node in graph.nodes:
         _verify_node(node, scope, names, problems)
-        for value in node.outputs:
-            if value is not None:
-                _define(value, scope, names, problems)
+        for output in node.outputs:
+            if output is not None:
+                _define(output, scope, names, problems)
     for value in graph.outputs:
         _use(value, scope, f"output of '{graph.name}'", problems)
     for symbol, (name, _) in (*graph.data_symbols.items(), *graph.size_symbols.items()):
@@ -62,9 +62,9 @@ def _verify_node(node: Node, scope: Mapping[str, TensorType], names: set[str], p
         problems.append(f"{place}: the operator is not in the table")
     if (node.inputs and node.inputs[-1] is None) or not node.outputs or node.outputs[-1] is None:
         problems.append(f"{place}: trailing absent inputs or outputs")
-    for value in node.inputs:
-        if value is not None:
-            _use(value, scope, place, problems)
+    for used in node.inputs:
+        if used is not None:
+            _use(used, scope, place, problems)
     for region in node.regions:
         _verify(region, scope, names, problems)
 

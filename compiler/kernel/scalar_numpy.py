@@ -33,11 +33,13 @@ def apply_binary(op: BinaryOp, a: np.ndarray, b: np.ndarray, dtype: DType) -> np
     integer = _INTEGER.get(op) if dtype.is_int else None
     if op in (BinaryOp.SHL, BinaryOp.SHR):
         return narrow(_shift(op, x, y, dtype), dtype)
-    return narrow(np.asarray((integer or _PLAIN[op])(x, y)), dtype)
+    with np.errstate(all="ignore"):
+        return narrow(np.asarray((integer or _PLAIN[op])(x, y)), dtype)
 
 
 def _truncated_quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    quotient = np.floor_divide(a, b)
+    with np.errstate(all="ignore"):
+        quotient = np.floor_divide(a, b)
     inexact = (b != 0) & (quotient * b != a) & ((a < 0) != (b < 0))
     return np.asarray(quotient + inexact.astype(quotient.dtype))
 
@@ -89,12 +91,18 @@ _MATH: dict[MathFn, Callable[..., np.ndarray]] = {
 
 def apply_math(fn: MathFn, args: Sequence[np.ndarray], dtype: DType) -> np.ndarray:
     """A function of floats of `dtype`."""
-    result = np.asarray(_MATH[fn](*(widen(a, dtype) for a in args)))
+    with np.errstate(all="ignore"):
+        result = np.asarray(_MATH[fn](*(widen(a, dtype) for a in args)))
     return result if fn in (MathFn.ISNAN, MathFn.ISINF) else narrow(result, dtype)
 
 
 def apply_cast(a: np.ndarray, old: DType, new: DType, mode: CastMode) -> np.ndarray:
     """Elements of type `old` as type `new`."""
+    with np.errstate(all="ignore"):
+        return _cast(a, old, new, mode)
+
+
+def _cast(a: np.ndarray, old: DType, new: DType, mode: CastMode) -> np.ndarray:
     if mode is CastMode.BITS:
         return np.ascontiguousarray(a).view(new.numpy).reshape(a.shape)
     if new.kind is Kind.BOOL:

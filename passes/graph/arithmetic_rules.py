@@ -48,22 +48,22 @@ def drop_dropout(site: Site) -> Replacement:
 
 
 def drop_zero_term(site: Site) -> Replacement:
-    """x + 0 == x, for floats up to the sign of zero"""
+    """Add: x + 0 == x, for floats up to the sign of zero"""
     return _neutral(site, 0, (0, 1))
 
 
 def drop_zero_subtrahend(site: Site) -> Replacement:
-    """x - 0 == x"""
+    """Sub: x - 0 == x"""
     return _neutral(site, 0, (1,))
 
 
 def drop_unit_factor(site: Site) -> Replacement:
-    """x * 1 == x"""
+    """Mul: x * 1 == x"""
     return _neutral(site, 1, (0, 1))
 
 
 def drop_unit_divisor(site: Site) -> Replacement:
-    """x / 1 == x, pow(x, 1) == x"""
+    """Div, Pow: x / 1 == x, pow(x, 1) == x"""
     return _neutral(site, 1, (1,))
 
 

@@ -81,7 +81,8 @@ def test_constants_keep_their_bits(dtype: DType) -> None:
 def test_attributes_keep_their_types() -> None:
     attrs = {
         "i": 3, "f": 1e-30, "nan": float("nan"), "s": 'quote " and \n', "b": b"\x00\xff", "none": None, "empty": (),
-        "fs": (1.0, 2.5), "ss": ("a", "b"), "t": np.array([[1, 2]], np.int8), "d": DType.BFLOAT16, "e": np.zeros((0, 2), ml_dtypes.bfloat16),
+        "fs": (1.0, 2.5), "ss": ("a", "b"), "t": np.array([[1, 2]], np.int8), "d": DType.BFLOAT16,
+        "e": np.zeros((0, 2), ml_dtypes.bfloat16),
     }  # fmt: skip
     value = Value("y", TensorType(DType.FLOAT32, ()))
     graph = Graph("g", (), (value,), (Node("Op", (), (value,), attrs),), {})
