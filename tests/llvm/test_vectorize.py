@@ -99,6 +99,18 @@ def test_let_and_select(check: Check) -> None:
     check(vector_kernel(body), arrays())
 
 
+def test_a_load_that_no_lane_wants(check: Check) -> None:
+    """An index that is the same in all lanes, under a condition that holds in none: nothing is read."""
+
+    def body(k: KernelBuilder, v: Var) -> None:
+        with k.when(build.gt(load(X, v), 1e9)):
+            k.store(Y, v, load(X, 1 << 50))
+        with k.when(lt(v, 2)):
+            k.store(Y, v, load(X, 7))
+
+    check(vector_kernel(body), arrays())
+
+
 def test_the_last_lane_wins(check: Check) -> None:
     """A store that all iterations do to one element."""
     check(vector_kernel(lambda k, v: k.store(Y, 3, load(X, v))), arrays())
