@@ -28,12 +28,13 @@ class CompiledRep(BackendRep):
         self._names = tuple(port.name for port in model.outputs)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Run on a list, a mapping or a single array; returns the outputs in the graph's order."""
+        """Run on a list, a mapping or a single array; returns a named tuple of the outputs in the graph's order."""
         if not isinstance(inputs, Mapping):
             listed = inputs if isinstance(inputs, list | tuple) else [inputs]
             inputs = {port.name: value for port, value in zip(self.model.inputs, listed, strict=False)}
         found = self.model.run({name: as_tensor(value) for name, value in inputs.items() if value is not None})
-        return tuple(namedtupledict("Outputs", list(self._names))(*(found[name] for name in self._names)))
+        outputs: tuple[Any, ...] = namedtupledict("Outputs", list(self._names))(*(found[name] for name in self._names))
+        return outputs
 
 
 class OnnxcBackend(Backend):
