@@ -153,7 +153,7 @@ def _log2_pair(x: Expr) -> Pair:
     square = _times(s, s)
     cube = _times(_times(square, s), _constant(_TWO_THIRDS))
     z = square.high
-    tail = build.mul(build.mul(build.mul(s.high, z), z), horner(z, tables.LOG_S[x.dtype][1:]))
+    tail = build.mul(build.mul(build.mul(s.high, z), z), horner(z, tables.LOG_TAIL[x.dtype]))
     natural = _add(Pair(build.add(s.high, s.high), build.add(s.low, s.low)), Pair(cube.high, build.add(cube.low, tail)))
     total = _add(Pair(exponent, build.const(0.0, x.dtype)), _times(natural, _constant(_LOG2_E)))
     high = _with_limits(x, total.high, 0.0)
