@@ -13,11 +13,15 @@ from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.ops.table import Facts
-from ...compiler.program.stages import Group, NodeUnit, Unit, View
+from ...compiler.program.stages import Group, NodeUnit, Stage, Unit, View
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
 from .stage_graph import StageGraph, used_names, make_stage_graph
+
+
+MAX_LOCAL_ELEMENTS = 8192
+"""Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
 
 
 def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
@@ -27,7 +31,19 @@ def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
+    drop_unused_stages(stages)
     return _ordered(_units(stages), symbol_sources(graph))
+
+
+def drop_unused_stages(graph: StageGraph) -> None:
+    """Remove stages that nobody reads: what they computed was known as a symbol."""
+    users = graph.users()
+    for name in reversed(list(graph.stages)):
+        if name in graph.needed or users.get(name):
+            continue
+        for operand in graph.stages[name].operands:
+            users[operand.name].remove(name)
+        del graph.stages[name]
 
 
 def symbol_sources(graph: Graph) -> dict[str, set[str]]:
@@ -45,11 +61,9 @@ def _units(graph: StageGraph) -> list[Unit]:
         depends.update({v.name: used for v in unit.node.outputs if v is not None})
     rows = group_rows(graph, depends)
     units: list[Unit] = [*graph.views.values(), *graph.others]
-    done: set[int] = set()
     for name in graph.stages:
         group = rows.get(name) or RowGroup(0, (), [name])
-        if id(group) not in done:
-            done.add(id(group))
+        if group.names[0] == name:
             units.append(_group(graph, group))
     return units
 
@@ -60,8 +74,14 @@ def _group(graph: StageGraph, rows: RowGroup) -> Group:
     outside = {
         operand.name for name, stage in graph.stages.items() if name not in members for operand in stage.operands
     } | graph.needed
-    outputs = tuple(stage.value for stage in stages if stage.value.name in outside)
+    outputs = tuple(stage.value for stage in stages if stage.value.name in outside or not _fits_on_stack(stage, rows.rows))
     return Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
+
+
+def _fits_on_stack(stage: Stage, rows: int) -> bool:
+    """True if what a stage computes for one row is small enough to live inside the kernel."""
+    size = build.product(stage.value.type.shape[rows:])
+    return isinstance(size, int) and size <= MAX_LOCAL_ELEMENTS
 
 
 def _ordered(units: list[Unit], sources: dict[str, set[str]]) -> list[Unit]:

@@ -41,8 +41,8 @@ class Contraction:
         return self.lane[0] in free_vars(self.scalar)
 
 
-def contraction_form(form: LoopForm) -> Contraction | str:
-    """Take a form apart, or say why it is not a contraction that tiles can do."""
+def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
+    """Take a form apart for vectors of `lanes` elements, or say why it is not a contraction that tiles can do."""
     if form.combine is not Combine.SUM or not form.axes:
         return "no sum over products"
     found = _factors(form.term)
@@ -65,7 +65,7 @@ def contraction_form(form: LoopForm) -> Contraction | str:
     only_vector = [loop for loop in form.axes[:-1] if loop[0] in right and loop[0] not in left]
     only_scalar = [loop for loop in form.axes[:-1] if loop[0] in left and loop[0] not in right]
     rows = only_scalar[-1] if only_scalar else None
-    columns = only_vector[-1] if only_vector and lane[0] not in left and isinstance(lane[1], int) and lane[1] <= 16 else None
+    columns = only_vector[-1] if only_vector and lane[0] not in left and lane[1] == lanes else None
     outer = tuple(loop for loop in form.axes[:-1] if loop not in (rows, columns))
     return Contraction(form, scalar, vector, outer, columns, rows, lane)
 

@@ -64,12 +64,13 @@ def schedule_contraction(
     if len(group.stages) != 1 or group.stages[0].is_map:
         return "not one reduction"
     binder = Binder(group, is_constant)
-    found = contraction_form(collapse((binder.form(group.stages[0]),))[0][0])
+    form = collapse((binder.form(group.stages[0]),))[0][0]
+    row = target.row(form.term.dtype, form.term.dtype)
+    if row is None:
+        return f"no instruction for {form.term.dtype.label}"
+    found = contraction_form(form, row.lanes)
     if isinstance(found, str):
         return found
-    row = target.row(found.form.term.dtype, found.form.term.dtype)
-    if row is None:
-        return f"no instruction for {found.form.term.dtype.label}"
     return _Tiles(group, binder, found, row, target).kernels()
 
 
@@ -110,15 +111,11 @@ class _Tiles:
 
     def _column_blocks(self) -> _Columns:
         c = self.contraction
-        if c.columns is not None and c.lane[1] == self.lanes:
+        if c.columns is not None:
             return _Columns(c.columns[1], 0)
         blocks = build.dim(build.ceildiv(c.lane[1], self.lanes))
         even = isinstance(c.lane[1], int) and c.lane[1] % self.lanes == 0
         return _Columns(blocks, 0 if even else c.lane[1])
-
-    @property
-    def _columns_are_blocks(self) -> bool:
-        return self.contraction.columns is not None and self.contraction.lane[1] == self.lanes
 
     # --- Kernels ------------------------------------------------------------------------------
 
@@ -172,10 +169,10 @@ class _Tiles:
             return False
         steps = [stride(source.index, var) for var, _ in loops]
         lane_step = stride(source.index, c.lane[0])
-        block_step = stride(source.index, c.columns[0]) if self._columns_are_blocks and c.columns else None
+        block_step = stride(source.index, c.columns[0]) if c.columns else None
         if lane_step is None or any(s is None for s in steps):
             return False
-        if not self._columns_are_blocks:
+        if c.columns is None:
             block_step = lane_step * self.lanes
         start = substitute(source.index, {var: const(0) for var, _ in (*loops, c.lane, *((c.columns,) if c.columns else ()))})
         if block_step is None or not isinstance(start, Const):
@@ -210,7 +207,7 @@ class _Tiles:
         if self.columns.extent:
             return int(self.columns.extent) if isinstance(self.columns.extent, int) else None
         type_ = self.group.stages[0].value.type
-        if self._columns_are_blocks and type_.layout.block > 1:
+        if self.contraction.columns is not None and type_.layout.block > 1:
             extent = type_.shape[type_.layout.axis]
             if isinstance(extent, int) and extent % type_.layout.block:
                 return extent
@@ -269,7 +266,7 @@ class _Tiles:
 
     def _at_column(self, block: Expr, lane: Expr) -> dict[Var, Expr]:
         c = self.contraction
-        if self._columns_are_blocks and c.columns is not None:
+        if c.columns is not None:
             return {c.columns[0]: block, c.lane[0]: lane}
         return {c.lane[0]: add(mul(block, self.lanes), lane)}
 
