@@ -16,7 +16,7 @@ class CpuFeatures:
     triple: str
     """LLVM target triple, such as `x86_64-unknown-linux-gnu`."""
     cpu: str
-    """LLVM's name of the CPU; tunes the scheduler only."""
+    """LLVM's name of the CPU; on x86 it tunes the scheduler only."""
     features: frozenset[str]
     """Names of the features that are on, such as `avx2`."""
     disabled: frozenset[str] = frozenset()
@@ -88,6 +88,11 @@ class CpuFeatures:
     def has_amx(self) -> bool:
         """int8 tiles."""
         return self.has("amx-tile", "amx-int8")
+
+    @property
+    def machine_cpu(self) -> str:
+        """The CPU that decides on instructions: on x86 a bare one, so that `features` alone say what is allowed."""
+        return "x86-64" if self.is_x86 else self.cpu
 
     @property
     def feature_string(self) -> str:

@@ -64,7 +64,7 @@ def _optimized(text: str, features: CpuFeatures, options: CodeOptions) -> tuple[
 def _machine(features: CpuFeatures, options: CodeOptions) -> llvm.TargetMachine:
     target = llvm.Target.from_triple(features.triple)
     return target.create_target_machine(
-        cpu=features.cpu, features=features.feature_string, opt=options.opt_level, reloc="pic", codemodel="default"
+        cpu=features.machine_cpu, features=features.feature_string, opt=options.opt_level, reloc="pic", codemodel="default"
     )
 
 

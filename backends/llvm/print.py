@@ -85,7 +85,8 @@ def _buffer_parameter(w: Writer, position: int, buffer: Buffer, is_written: bool
 
 def _attributes(features: CpuFeatures) -> str:
     width = features.vector_bits
-    return f'nounwind "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}" "no-trapping-math"="true" "no-builtins"'
+    tune = f' "tune-cpu"="{features.cpu}"' if features.is_x86 else ""
+    return f'nounwind{tune} "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}" "no-trapping-math"="true" "no-builtins"'
 
 
 def _task(symbol_name: str, buffers: int, symbols: int) -> str:

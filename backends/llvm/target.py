@@ -23,14 +23,15 @@ _ARCHITECTURES = ("x86_64", "aarch64", "arm64", "riscv64", "wasm32")
 _V2 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16", "sahf")
 _V3 = (*_V2, "avx", "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe", "xsave")
 _V4 = (*_V3, "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512cd")
+_ICE = ("avx512vnni", "avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq", "avx512ifma", "gfni")
 _X86_BASE = ("64bit", "sse", "sse2", "fxsr", "cmov", "cx8", "mmx", "x87")
-# What named CPUs can do, as far as schedules ask; LLVM knows the rest from the name.
+# What named CPUs can do, as far as kernels have use for it.
 _CPU_FEATURES: dict[str, tuple[str, ...]] = {
     "x86-64": (), "x86-64-v2": _V2, "x86-64-v3": _V3, "x86-64-v4": _V4,
     "nehalem": _V2, "haswell": _V3, "broadwell": _V3, "skylake": _V3, "alderlake": (*_V3, "avxvnni"), "znver1": _V3, "znver2": _V3,
-    "znver3": _V3, "znver4": (*_V4, "avx512vnni", "avx512bf16"), "znver5": (*_V4, "avx512vnni", "avx512bf16", "avxvnni"),
-    "skylake-avx512": _V4, "cascadelake": (*_V4, "avx512vnni"), "icelake-server": (*_V4, "avx512vnni"),
-    "sapphirerapids": (*_V4, "avx512vnni", "avxvnni", "avx512bf16", "avx512fp16", "amx-tile", "amx-int8", "amx-bf16"),
+    "znver3": _V3, "znver4": (*_V4, *_ICE, "avx512bf16"), "znver5": (*_V4, *_ICE, "avx512bf16", "avxvnni"),
+    "skylake-avx512": _V4, "cascadelake": (*_V4, "avx512vnni"), "icelake-server": (*_V4, *_ICE),
+    "sapphirerapids": (*_V4, *_ICE, "avxvnni", "avx512bf16", "avx512fp16", "amx-tile", "amx-int8", "amx-bf16"),
     "cortex-a53": ("neon",), "cortex-a72": ("neon",), "cortex-a76": ("neon", "dotprod", "fullfp16"),
     "neoverse-n1": ("neon", "dotprod", "fullfp16"), "neoverse-v1": ("neon", "dotprod", "fullfp16", "i8mm", "bf16"),
     "apple-m1": ("neon", "dotprod", "fullfp16"),
