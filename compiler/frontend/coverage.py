@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..diagnostics import CompileError, Diagnostic, Loc
-from ..ops.table import lookup
+from ..ops.table import INTERNAL, lookup
 from .adapt import RENAMED
 from .bodies import Body, Call
 from .functions import Library, callee, calls_within
@@ -78,7 +78,7 @@ def _hints(call: Call, version: int) -> Iterator[str]:
 
 def _has_row(call: Call, version: int) -> bool:
     """True if the table has the operator, and the specification does not forbid it at this version."""
-    if lookup(call.op) is None and (call.op, version) not in RENAMED:
+    if call.domain == INTERNAL or (lookup(call.op) is None and (call.op, version) not in RENAMED):
         return False
     op_type = call.op_type
     return find_schema(call.domain, op_type, version) is not None or not was_withdrawn(call.domain, op_type)

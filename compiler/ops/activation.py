@@ -139,6 +139,7 @@ register(
     elementwise("HardSigmoid", _hard_sigmoid, accepts=FLOATS, defaults={"alpha": 0.2, "beta": 0.5}),
     elementwise("HardSwish", _hard_swish, accepts=FLOATS),
     elementwise("Swish", _swish, accepts=FLOATS, defaults={"alpha": 1.0}),
+    elementwise("SwiGLU", lambda ctx, gate, x: build.mul(_swish(ctx, gate), x), accepts=FLOATS, defaults={"alpha": 1.0}),
     elementwise("Mish", _mish, accepts=FLOATS),
     elementwise("Softplus", softplus, accepts=FLOATS),
     elementwise("Softsign", _softsign, accepts=FLOATS),

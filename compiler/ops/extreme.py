@@ -14,7 +14,7 @@ from ..kernel.build import const
 from ..kernel.nest import Combine, Nest, pointwise, reduction
 from ..kernel.nodes import Expr, MathFn, Var
 from .reduction_axes import operand_indices, reduced_shape
-from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .table import INTERNAL, Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import NUMERIC, check_dtype
 
 
@@ -89,6 +89,6 @@ _DEFAULTS = {"axis": 0, "keepdims": 1, "select_last_index": 0}
 register(
     OpDef("ArgMax", _argument_infer, _arg_extreme("ReduceMax"), defaults=_DEFAULTS),
     OpDef("ArgMin", _argument_infer, _arg_extreme("ReduceMin"), defaults=_DEFAULTS),
-    OpDef("IndexOf", _index_infer, Nests(_index_of), "onnxc"),
-    OpDef("MarkAt", _mark_infer, Nests(_mark_at), "onnxc"),
+    OpDef("IndexOf", _index_infer, Nests(_index_of), INTERNAL),
+    OpDef("MarkAt", _mark_infer, Nests(_mark_at), INTERNAL),
 )

@@ -14,7 +14,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Expr
-from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .table import INTERNAL, Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import FLOATS, check_dtype
 
 _TARGETS = frozenset({DType.INT32, DType.INT64})
@@ -100,6 +100,6 @@ def _picked_type(ctx: OpContext) -> list[TensorType]:
 register(
     OpDef("NegativeLogLikelihoodLoss", lambda ctx: [_loss_type(ctx)], Rewrite(_nll)),
     OpDef("SoftmaxCrossEntropyLoss", lambda ctx: [_loss_type(ctx), ctx.type(0)], Rewrite(_cross_entropy)),
-    OpDef("PickLoss", _picked_type, Nests(_pick_loss), "onnxc"),
-    OpDef("PickWeight", _picked_type, Nests(_pick_weight), "onnxc"),
+    OpDef("PickLoss", _picked_type, Nests(_pick_loss), INTERNAL),
+    OpDef("PickWeight", _picked_type, Nests(_pick_weight), INTERNAL),
 )

@@ -276,6 +276,9 @@ class OpDef:
         return f"{self.domain}::{self.name}" if self.domain else self.name
 
 
+INTERNAL = "onnxc"
+"""Domain of operators that only `Rewrite`s make. They trust their attributes, so models cannot name them."""
+
 _TABLE: dict[str, OpDef] = {}
 
 

@@ -55,6 +55,11 @@ def test_prelu_does_not_broadcast_the_input():
         load_graph(model)
 
 
+def test_gated_swish(check, rng):
+    gate, x = (rng.uniform(-4, 4, (3, 5)).astype(np.float32) for _ in range(2))
+    check("SwiGLU", [gate, x], {"alpha": 1.5}, opset=28, rtol=5e-6)
+
+
 @pytest.mark.parametrize("op", ["Gelu", "BiasGelu", "FastGelu", "QuickGelu"])
 def test_fused_forms_of_onnx_runtime(check, rng, op):
     x, bias = rng.normal(size=(2, 5)).astype(np.float32), rng.normal(size=5).astype(np.float32)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxc.compiler.diagnostics import CompileError
+from onnxc.compiler.frontend import load_graph
+
+from .conftest import model_of
+
 OPS = (
     "ReduceSum",
     "ReduceMean",
@@ -114,3 +119,9 @@ def test_arg_extreme_takes_nan(check):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float16", "int64"])
 def test_arg_extreme_types(check, rng, dtype):
     check("ArgMin", [rng.integers(0, 9, (2, 5)).astype(dtype)], {"axis": 1})
+
+
+def test_models_cannot_name_internal_operators():
+    model = model_of("IndexOf", [np.zeros((2, 3), np.float32), np.zeros((1, 1), np.float32)], {"axes": [5]}, domain="onnxc")
+    with pytest.raises(CompileError, match="E0201"):
+        load_graph(model)
