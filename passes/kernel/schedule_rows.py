@@ -14,7 +14,7 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
-from ...compiler.kernel.traverse import substitute
+from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import Group, ScheduledKernel, Stage
 from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape
@@ -140,7 +140,8 @@ def _parallel_loops(axes: tuple[Loop, ...], inner: int) -> tuple[Loop, ...]:
     taken: list[Loop] = []
     iterations = 1
     for loop in axes[: len(axes) - inner]:
-        if iterations >= ENOUGH_PARALLEL:
+        depends = any(var in free_vars(build.index(loop[1])) for var, _ in taken)
+        if iterations >= ENOUGH_PARALLEL or depends:
             break
         taken.append(loop)
         iterations *= loop[1] if isinstance(loop[1], int) else 1
