@@ -70,7 +70,7 @@ def kind_of(attribute: onnx.AttributeProto, loc: Loc) -> int:
 
 
 def _is_filled(attribute: onnx.AttributeProto, field: str) -> bool:
-    return attribute.HasField(field) if field in _SINGLE else len(getattr(attribute, field)) > 0  # type: ignore[arg-type]
+    return attribute.HasField(field) if field in _SINGLE else len(getattr(attribute, field)) > 0
 
 
 def convert(attribute: onnx.AttributeProto, name: str, reader: TensorReader, loc: Loc) -> Attribute:

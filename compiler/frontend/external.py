@@ -130,7 +130,7 @@ class ExternalData:
         if expected is None:
             return
         if location not in self._digests:
-            self._digests[location] = hashlib.sha1(self._maps[location], usedforsecurity=False).hexdigest()
+            self._digests[location] = hashlib.sha1(self._maps[location].data, usedforsecurity=False).hexdigest()
         if self._digests[location] != expected.lower():
             self._fail(name, f"'{location}' has another checksum than the model says", "the data file is damaged or of another model")
 

@@ -6,14 +6,13 @@ chain and a deep chain of calls cost the same. Only regions recurse, and their n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..diagnostics import CompileError, Diagnostic, Loc
-from ..dtypes import DType
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, TensorType, Value
 from ..ops.control import region_inputs
@@ -85,20 +84,22 @@ class Importer:
     budget: Budget
     _names: set[str] = field(default_factory=set)
 
-    def main(self, body: Body, opsets: Opsets, types: dict[str, TensorType]) -> Graph:
+    def main(self, body: Body, opsets: Opsets, types: Mapping[str, TensorType], bound: Mapping[str, np.ndarray]) -> Graph:
         """Build the graph of a model.
 
         Args:
             body: the model's graph.
             opsets: its versions.
             types: types of the inputs that are not constants.
+            bound: inputs that the user made constants.
         """
         self._names.update(body.inputs, body.outputs, *(call.outputs for call in body.calls))
         builder = GraphBuilder(body.name, loc=Loc(self.model))
         scope = Scope()
         for name, type_ in types.items():
             scope.values[name] = builder.input(name, type_)
-        self._constants(body, scope, builder, set(types))
+        scope.values.update({name: builder.constant(name, array) for name, array in bound.items()})
+        self._constants(body, scope, builder, {*types, *bound})
         self._run(Frame(body, iter(body.calls), scope, builder, opsets, {}, 0))
         # Outputs are told apart by name; one that is listed twice is one.
         return builder.finish([self._output(name, scope, builder) for name in dict.fromkeys(body.outputs)])
@@ -255,7 +256,7 @@ class Importer:
 
         raw = RawNode(call.op, list(call.inputs), list(call.outputs), plain, constant)
         adapt_node(raw, version, loc)
-        inputs = [names[name] if name in names else value for name, value in zip(raw.inputs, self._inputs(raw.inputs, frame, loc, names))]
+        inputs = self._inputs(raw.inputs, frame, loc, names)
         regions = self._regions(call, raw, inputs, frame, loc)
         outputs = [self._name(name, frame.scope) if name else None for name in raw.outputs]
         try:
@@ -280,9 +281,7 @@ class Importer:
             if name and value is not None:
                 frame.scope.values[name] = value
 
-    def _inputs(
-        self, names: Sequence[str], frame: Frame, loc: Loc, own: dict[str, Value] | None = None
-    ) -> list[Value | None]:
+    def _inputs(self, names: Sequence[str], frame: Frame, loc: Loc, own: dict[str, Value] | None = None) -> list[Value | None]:
         found: list[Value | None] = []
         for name in names:
             value = None if not name else (own or {}).get(name) or frame.scope.find(name)
@@ -309,6 +308,3 @@ class Importer:
         self._run(frame.inner(body, scope, builder))
         outputs = [scope.find(name) for name in body.outputs]
         return builder.finish([value for value in outputs if value is not None])
-
-
-SCALAR_INDEX = TensorType(DType.INT64, ())

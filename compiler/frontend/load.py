@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..graph.nodes import Graph
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     import onnx
 
 
+DEFAULT = Limits()
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
 def load_graph(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
-    limits: Limits = Limits(),
-    bind: Mapping[str, int] = {},
-    max: Mapping[str, int] = {},
+    limits: Limits = DEFAULT,
+    bind: Mapping[str, int] = NOTHING,
+    max: Mapping[str, int] = NOTHING,
     overridable: Collection[str] = (),
 ) -> Graph:
     """Read a model into a typed graph of newest operators.
@@ -36,7 +41,8 @@ def load_graph(
     Args:
         source: path of a model, its bytes, or the model itself. External data is read from the folder of the path.
         limits: bounds on what the model may ask for.
-        bind: extents of symbolic dimensions, by symbol or as `input:axis`.
+        bind: extents of symbolic dimensions, by symbol or as `input:axis`; or the value of an integer input of
+            one element, by its name, which makes it a constant.
         max: upper bounds of symbolic dimensions; recorded in `Graph.bounds`.
         overridable: inputs with an initializer that stay inputs; the others are constants.
 
@@ -64,5 +70,5 @@ def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping
     types = symbols.read([value for value in model.graph.input if value.name not in fixed])
     budget = Budget(limits)
     tensors = TensorReader(ExternalData(source.folder, name), budget, name)
-    graph = Importer(name, library, tensors, budget).main(main, opsets, types)
+    graph = Importer(name, library, tensors, budget).main(main, opsets, types, symbols.values)
     return replace(graph, bounds=symbols.bounds)

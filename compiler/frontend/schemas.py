@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 
 _STILL_COMPILED = frozenset({"GroupNormalization"})
 """Version 18 was withdrawn when 21 changed the shape of its scale; models of those opsets use it."""
+
+
+class _Bodies(Protocol):
+    """What the stubs of the onnx package leave out of `OpSchema`."""
+
+    has_function: bool
+    has_context_dependent_function: bool
+    function_opset_versions: Sequence[int]
+    context_dependent_function_opset_versions: Sequence[int]
+
+    def get_function_with_opset_version(self, version: int) -> bytes: ...
+    def get_context_dependent_function_with_opset_version(self, version: int, node: bytes, types: Sequence[bytes]) -> bytes: ...
+
+
+def _bodies(schema: OpSchema) -> _Bodies:
+    return cast("_Bodies", schema)
+
 
 _SPELLED = {DType.FLOAT32: "float", DType.FLOAT64: "double"}
 
@@ -121,6 +138,12 @@ def spelled(dtype: DType) -> str:
     return f"tensor({_SPELLED.get(dtype, dtype.label)})"
 
 
+_ATTRIBUTE_CODES = {
+    "FLOAT": 1, "INT": 2, "STRING": 3, "TENSOR": 4, "GRAPH": 5, "FLOATS": 6, "INTS": 7, "STRINGS": 8, "TENSORS": 9, "GRAPHS": 10,
+    "SPARSE_TENSOR": 11, "SPARSE_TENSORS": 12, "TYPE_PROTO": 13, "TYPE_PROTOS": 14,
+}  # fmt: skip
+"""Codes of `AttributeProto.AttributeType`, which `OpSchema.AttrType` names in the same way."""
+
 _Facts = tuple[tuple[str, ...], Mapping[str, tuple[int, bool]], tuple[tuple[str, frozenset[str], bool], ...]]
 
 
@@ -131,7 +154,7 @@ def _facts(schema: OpSchema) -> _Facts:
 
     required = OpSchema.FormalParameterOption.Single
     inputs = tuple("required" if i.option == required else "" for i in schema.inputs)
-    attributes = {name: (int(a.type.value), bool(a.required)) for name, a in schema.attributes.items()}
+    attributes = {name: (_ATTRIBUTE_CODES[str(a.type).rpartition(".")[2]], bool(a.required)) for name, a in schema.attributes.items()}
     allowed = {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
     types = tuple((i.type_str, allowed.get(i.type_str, frozenset({i.type_str})), i.is_homogeneous) for i in schema.inputs)
     return inputs, attributes, types
@@ -139,14 +162,14 @@ def _facts(schema: OpSchema) -> _Facts:
 
 def has_body(schema: OpSchema) -> bool:
     """True if the specification defines the operator by simpler ones."""
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    return _bodies(schema).has_function or _bodies(schema).has_context_dependent_function
 
 
 def fixed_body(schema: OpSchema, opsets: Opsets) -> Function | None:
     """The operator's body, if it does not depend on types and attributes."""
-    if not schema.has_function:
+    if not _bodies(schema).has_function:
         return None
-    return _function(schema, _fixed(schema, _choose(schema.function_opset_versions, opsets.version(schema.domain))), opsets)
+    return _function(schema, _fixed(schema, _choose(_bodies(schema).function_opset_versions, opsets.version(schema.domain))), opsets)
 
 
 def body_for(schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequence[TensorType | None], loc: Loc) -> Function:
@@ -155,9 +178,9 @@ def body_for(schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequ
         return fixed
     import onnx
 
-    chosen = _choose(schema.context_dependent_function_opset_versions, opsets.version(schema.domain))
+    chosen = _choose(_bodies(schema).context_dependent_function_opset_versions, opsets.version(schema.domain))
     protos = [_type_proto(t).SerializeToString() for t in types]
-    text = schema.get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
+    text = _bodies(schema).get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
     proto = onnx.FunctionProto.FromString(text)
     if not proto.node:
         raise CompileError("E0106", "the specification defines the operator for other types or attributes only", loc)
@@ -168,7 +191,9 @@ def body_for(schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequ
 def _fixed(schema: OpSchema, version: int) -> onnx.FunctionProto:
     import onnx
 
-    return onnx.FunctionProto.FromString(schema.get_function_with_opset_version(version))
+    proto = onnx.FunctionProto()
+    proto.ParseFromString(_bodies(schema).get_function_with_opset_version(version))
+    return proto
 
 
 def _choose(versions: Sequence[int], version: int) -> int:

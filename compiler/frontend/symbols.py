@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
 from ..graph.nodes import TensorType
@@ -31,6 +33,8 @@ class Symbols:
     _shapes: dict[str, list[int | str]] = field(default_factory=dict)
     _dtypes: dict[str, DType] = field(default_factory=dict)
     _bound: dict[str, int] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    """Integer inputs of one element that `bind` makes constants."""
     bounds: dict[str, int] = field(default_factory=dict)
     """Upper bounds by symbol, of symbols that are not bound."""
 
@@ -44,7 +48,7 @@ class Symbols:
             self._declare(value)
         self._bound = self._option("bind", self.bind)
         self.bounds = {name: most for name, most in self._option("max", self.max).items() if name not in self._bound}
-        return {name: self._type(name) for name in self._shapes}
+        return {name: self._type(name) for name in self._shapes if name not in self.values}
 
     def _declare(self, value: onnx.ValueInfoProto) -> None:
         loc = Loc(self.model, value.name)
@@ -82,14 +86,28 @@ class Symbols:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
                 raise CompileError("E0203", f"{option} {name}={value}: the extent must be a non-negative integer", Loc(self.model))
             target = symbols.get(name, places.get(name))
+            if target is None and option == "bind" and self._is_number(name):
+                self.values[name] = self._constant(name, value)
+                continue
             if target is None:
                 known = ", ".join(symbols) or "none"
-                hint = f"symbols: {known}; places are given as input:axis"
+                numbers = ", ".join(filter(self._is_number, self._shapes))
+                hint = f"symbols: {known}; places are given as input:axis" + (f"; inputs: {numbers}" if numbers else "")
                 raise CompileError("E0203", f"{option} {name}={value}: no input has such a dimension", Loc(self.model), hint)
             actual = target if isinstance(target, int) else found.setdefault(target, value)
             if actual != value and not (option == "max" and isinstance(target, int) and actual <= value):
                 raise CompileError("E0203", f"{option} {name}={value}: the extent is {actual}", Loc(self.model))
         return found
+
+    def _is_number(self, name: str) -> bool:
+        """True for an integer input of one element, whose value may be bound."""
+        return name in self._shapes and self._shapes[name] in ([], [1]) and self._dtypes[name].is_int
+
+    def _constant(self, name: str, value: int) -> np.ndarray:
+        dtype, extents = self._dtypes[name], self._shapes[name]
+        if value > dtype.limits[1]:
+            raise CompileError("E0203", f"bind {name}={value}: the input is of type {dtype.label}", Loc(self.model))
+        return np.full([1] * len(extents), value, dtype.numpy)
 
     def _type(self, name: str) -> TensorType:
         shape = tuple(d if isinstance(d, int) else self._dim(d) for d in self._shapes[name])
@@ -98,7 +116,7 @@ class Symbols:
     def _dim(self, symbol: str) -> Dim:
         value = self._bound.get(symbol)
         if value is None:
-            return Var(symbol)  # type: ignore[return-value]
+            return Var(symbol)
         if symbol in self.max and value > self.max[symbol]:
             raise CompileError("E0203", f"bind {symbol}={value} is beyond max {symbol}={self.max[symbol]}", Loc(self.model))
         return value

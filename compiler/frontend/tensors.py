@@ -135,7 +135,8 @@ class TensorReader:
         if dtype.bits < 8:
             return self._unpack(data, dtype, count)
         if dtype is DType.BOOL and data.size and data.max() > 1:
-            return data != 0
+            truth: np.ndarray = np.not_equal(data, 0)
+            return truth
         return data.view(dtype.numpy)
 
     def _unpack(self, data: np.ndarray, dtype: DType, count: int) -> np.ndarray:
@@ -144,7 +145,8 @@ class TensorReader:
         if dtype not in self._tables:
             codes = np.arange(256, dtype=np.uint8)[:, None] >> np.arange(0, 8, dtype.bits, dtype=np.uint8)
             self._tables[dtype] = _decode(codes & ((1 << dtype.bits) - 1), dtype)
-        return self._tables[dtype][data].reshape(data.size * per_byte)[:count]
+        elements: np.ndarray = self._tables[dtype][data].reshape(data.size * per_byte)[:count]
+        return elements
 
     def _typed(self, tensor: onnx.TensorProto, dtype: DType, count: int, name: str) -> np.ndarray:
         expected = _FIELD_OF.get(dtype, "int32_data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 from onnx import parser
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.nodes import Graph, Node
@@ -116,7 +117,12 @@ def test_what_a_loop_changes_becomes_a_symbol_inside_and_another_outside() -> No
 
 
 def test_a_known_trip_count_is_the_length_of_what_is_collected() -> None:
-    graph = load(LOOP.replace("BODY", "Add(v, r2)").replace("COUNT", "five").replace("COND", "ci").replace("{\n  t =", "{ five = Constant<value_int = 5>() t =", 1))
+    graph = load(
+        LOOP.replace("BODY", "Add(v, r2)")
+        .replace("COUNT", "five")
+        .replace("COND", "ci")
+        .replace("{\n  t =", "{ five = Constant<value_int = 5>() t =", 1)
+    )
     assert graph.outputs[1].type.shape == (5, 3)
 
 
@@ -149,7 +155,7 @@ def test_widening_reaches_the_regions_of_regions() -> None:
       y = Loop(m, t, x) <
         body = b (int64 i, bool ci, float[p] v) => (bool co, float[r] w) {
           co = Identity(ci)
-          w = If(c) <then_branch = th () => (float[k] e) { e = Concat<axis = 0>(v, x) }, else_branch = el () => (float[k] f) { f = Relu(v) }>
+          w = If(c) <then_branch = th () => (float[k] e) { e = Concat<axis = 0>(v, x) }, else_branch = o () => (float[k] f) { f = Relu(v) }>
         }
       >
     }

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import Limits, load_graph
 from onnxc.compiler.graph.nodes import Graph
@@ -57,7 +58,9 @@ def test_places_name_model_node_operator_and_opset() -> None:
 def test_constant_nodes_with_tensors(dtype: type) -> None:
     array = np.arange(3).astype(dtype)
     node = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(array))
-    proto = helper.make_model(helper.make_graph([node], "g", [], [value("y", 1, None)]), opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    proto = helper.make_model(
+        helper.make_graph([node], "g", [], [value("y", 1, None)]), opset_imports=[helper.make_opsetid("", 17)], ir_version=10
+    )
     np.testing.assert_array_equal(load_graph(proto).constants["y"], array)
 
 
@@ -74,7 +77,9 @@ def test_constant_nodes_with_tensors(dtype: type) -> None:
 )
 def test_constant_nodes_with_values(attributes: dict[str, object], expected: np.ndarray) -> None:
     node = helper.make_node("Constant", [], ["y"], **attributes)
-    proto = helper.make_model(helper.make_graph([node], "g", [], [value("y", 1, None)]), opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    proto = helper.make_model(
+        helper.make_graph([node], "g", [], [value("y", 1, None)]), opset_imports=[helper.make_opsetid("", 17)], ir_version=10
+    )
     found = load_graph(proto).constants["y"]
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
@@ -138,6 +143,21 @@ def test_an_unknown_symbol_is_answered_with_the_known_ones() -> None:
         load_graph(model(DYNAMIC), bind={"batch": 3})
 
 
+def test_an_integer_input_may_be_bound_to_its_value() -> None:
+    proto = model("""
+    g (int64 rate, float[2] x) => (float[a] y) {
+      k = Constant<value_int = 8000>() c = Equal(rate, k) zero = Constant<value_ints = [0]>()
+      y = If(c) <then_branch = t () => (float[2] p) { p = Relu(x) }, else_branch = e () => (float[4] q) { q = Concat<axis = 0>(x, x) }>
+    }
+    """)
+    graph = load_graph(proto, bind={"rate": 8000})
+    assert [v.name for v in graph.inputs] == ["x"]
+    assert graph.outputs[0].type.shape == (2,)
+    assert load_graph(proto, bind={"rate": 16000}).outputs[0].type.shape == (4,)
+    with pytest.raises(CompileError, match="inputs: rate"):
+        load_graph(proto, bind={"rat": 1})
+
+
 # Opsets
 
 
@@ -152,7 +172,11 @@ def test_older_forms_become_the_newest() -> None:
 def test_upsample_is_resize() -> None:
     if lookup("Resize") is None:
         pytest.fail("the table has no Resize")
-    graph = load_graph(model('g (float[1, 1, 2, 3] x) => (float[1, 1, 4, 6] y) { y = Upsample<mode = "nearest", scales = [1.0, 1.0, 2.0, 2.0]>(x) }', opset=8))
+    graph = load_graph(
+        model(
+            'g (float[1, 1, 2, 3] x) => (float[1, 1, 4, 6] y) { y = Upsample<mode = "nearest", scales = [1.0, 1.0, 2.0, 2.0]>(x) }', opset=8
+        )
+    )
     assert graph.outputs[0].type.shape == (1, 1, 4, 6)
     assert ops(graph) == ["Resize"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType, Kind
 from onnxc.compiler.frontend.external import ExternalData
@@ -31,7 +32,7 @@ def sample(dtype: DType) -> np.ndarray:
     if dtype.is_float:
         return np.array([0.5, -1.5, 2.0, -0.0, 3.0, 1.0, -4.0]).astype(dtype.numpy)
     low, high = dtype.limits
-    return np.array([low, high, 0, 1, high, low, 1]).astype(dtype.numpy)
+    return np.array([low, high, 0, 1, high, low, 1], object).astype(dtype.numpy)
 
 
 def same(found: np.ndarray, expected: np.ndarray) -> bool:
@@ -85,7 +86,9 @@ def test_booleans_of_any_byte_are_true() -> None:
     assert reader().dense(tensor).tobytes() == b"\x00\x01\x01"
 
 
-@pytest.mark.parametrize(("code", "field", "value"), [(3, "int32_data", 128), (9, "int32_data", 2), (12, "uint64_data", 1 << 32), (10, "int32_data", -1)])
+@pytest.mark.parametrize(
+    ("code", "field", "value"), [(3, "int32_data", 128), (9, "int32_data", 2), (12, "uint64_data", 1 << 32), (10, "int32_data", -1)]
+)
 def test_typed_fields_are_checked_for_range(code: int, field: str, value: int) -> None:
     with pytest.raises(CompileError, match="is outside"):
         reader().dense(TensorProto(dims=[1], data_type=code, **{field: [value]}))  # type: ignore[arg-type]

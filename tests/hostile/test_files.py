@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import load_graph
 
@@ -65,12 +66,18 @@ def test_every_truncation_is_refused() -> None:
     data = good().SerializeToString()
     assert load_graph(data).outputs
     for length in range(len(data)):
-        try:
+        with pytest.raises(CompileError) as caught:
             load_graph(data[:length])
-        except CompileError as error:
-            assert error.code in ("E0101", "E0102", "E0105"), (length, error)
-        else:
-            pytest.fail(f"the first {length} of {len(data)} bytes load")
+        assert caught.value.code in ("E0101", "E0102", "E0105"), (length, caught.value)
+
+
+def code_of(data: bytes) -> str:
+    """Code of the error that loading gives, empty if the model loads."""
+    try:
+        load_graph(data)
+    except CompileError as error:
+        return error.code
+    return ""
 
 
 def test_flipped_bits_never_raise_anything_else() -> None:
@@ -79,10 +86,7 @@ def test_flipped_bits_never_raise_anything_else() -> None:
         changed = bytearray(data)
         for _ in range(dice.randint(1, 3)):
             changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
-        try:
-            load_graph(bytes(changed))
-        except CompileError as error:
-            assert error.code != "E0901", error
+        assert code_of(bytes(changed)) != "E0901"
 
 
 # External data

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import Limits, load_graph
 
@@ -36,6 +37,8 @@ def _untyped_attribute(model: onnx.ModelProto) -> None:
     attribute = model.graph.node[0].attribute.add(name="alpha", type=AttributeProto.INT)
     attribute.f = 1.0
 
+
+ONE = onnx.TensorShapeProto.Dimension(dim_value=1)
 
 # fmt: off
 SPOILED: dict[str, tuple[str, Change]] = {
@@ -87,7 +90,7 @@ SPOILED: dict[str, tuple[str, Change]] = {
     "input without a rank": ("E0202", lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")),
     "input without an element type": ("E0202", lambda m: m.graph.input[0].type.tensor_type.ClearField("elem_type")),
     "input of negative extent": ("E0102", lambda m: m.graph.input[0].type.tensor_type.shape.dim[1].__setattr__("dim_value", -7)),
-    "input of huge rank": ("E0103", lambda m: m.graph.input[0].type.tensor_type.shape.dim.extend([onnx.TensorShapeProto.Dimension(dim_value=1)] * 99)),
+    "input of huge rank": ("E0103", lambda m: m.graph.input[0].type.tensor_type.shape.dim.extend([ONE] * 99)),
     "input of huge size": ("E0103", lambda m: m.graph.input[0].type.tensor_type.shape.dim[0].__setattr__("dim_value", 1 << 62)),
     "mixed element types": ("E0202", lambda m: m.graph.input[0].type.tensor_type.__setattr__("elem_type", TensorProto.INT32)),
     "element type not allowed": ("E0202", lambda m: m.graph.input[0].type.tensor_type.__setattr__("elem_type", TensorProto.STRING)),
@@ -103,7 +106,10 @@ MADE: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {
     "attribute of the wrong type": ("E0203", lambda: node_model("Concat", 2, axis="one")),
     "missing attribute": ("E0203", lambda: node_model("Concat", 2)),
     "permutation": ("E0203", lambda: node_model("Transpose", perm=[0, 0, 1])),
-    "expansion": ("E0103", lambda: from_text("g (float[1] x) => (float[a] y) { s = Constant<value_ints = [9999999999999]>() y = Expand(x, s) }")),
+    "expansion": (
+        "E0103",
+        lambda: from_text("g (float[1] x) => (float[a] y) { s = Constant<value_ints = [9999999999999]>() y = Expand(x, s) }"),
+    ),
 }
 
 
@@ -160,7 +166,9 @@ def test_all_unknown_operators_are_named_at_once() -> None:
     assert all("opset 17" in d.message and d.hint for d in caught.value.diagnostics)
 
 
-@pytest.mark.parametrize("name", ["*/ int main(){}", '"quote"', "new\nline", "\x1b[31mred", "../../etc/passwd", "x" * 1_000_000, "int", "%s%n", "é\u202e"])
+@pytest.mark.parametrize(
+    "name", ["*/ int main(){}", '"quote"', "new\nline", "\x1b[31mred", "../../etc/passwd", "x" * 1_000_000, "int", "%s%n", "é\u202e"]
+)
 def test_a_name_may_be_anything(name: str) -> None:
     model = good()
     model.graph.node[0].name = name
