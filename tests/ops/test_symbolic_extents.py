@@ -1,0 +1,43 @@
+"""The same definitions with extents that are known only at run time: equal results, and shapes that stay symbolic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from .conftest import assert_equal, model_of, run_model
+
+CASES = [
+    # operator, shapes of the inputs, attributes, inputs that are constants
+    ("Add", [(2, 3, 4), (3, 1)], {}, ()),
+    ("Max", [(2, 1), (2, 3)], {}, ()),
+    ("PRelu", [(2, 3, 4), (3, 1)], {}, (1,)),
+    ("Softmax", [(2, 3, 4)], {"axis": 1}, ()),
+    ("LogSoftmax", [(2, 3, 4)], {}, ()),
+    ("Hardmax", [(2, 3, 4)], {}, ()),
+    ("ArgMax", [(2, 3, 4)], {"axis": 1, "keepdims": 0}, ()),
+    ("ReduceMean", [(2, 3, 4)], {}, ()),
+    ("ReduceLogSumExp", [(2, 3, 4)], {"keepdims": 0}, ()),
+    ("LayerNormalization", [(2, 3, 4), (4,), (4,)], {}, (1, 2)),
+    ("RMSNormalization", [(2, 3, 4), (4,)], {}, (1,)),
+    ("BatchNormalization", [(2, 4, 3), (4,), (4,), (4,), (4,)], {}, (1, 2, 3, 4)),
+    ("InstanceNormalization", [(2, 4, 3), (4,), (4,)], {}, (1, 2)),
+    ("GroupNormalization", [(2, 4, 3), (4,), (4,)], {"num_groups": 2}, (1, 2)),
+    ("MeanVarianceNormalization", [(2, 3, 4, 5)], {}, ()),
+    ("LpNormalization", [(3, 4)], {}, ()),
+    ("LRN", [(4, 4, 3, 3)], {"size": 3}, ()),
+    ("QuantizeLinear", [(2, 3), (3,)], {}, (1,)),
+    ("DynamicQuantizeLinear", [(2, 3)], {}, ()),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "attrs", "constants"), CASES, ids=[case[0] for case in CASES])
+def test_symbolic_extents(rng, op, shapes, attrs, constants):
+    inputs = [rng.uniform(0.5, 2, shape).astype(np.float32) for shape in shapes]
+    model = model_of(op, inputs, attrs, constants=constants, outputs=3 if op == "DynamicQuantizeLinear" else 1)
+    expected = run_model(model, inputs)
+    for value in model.graph.input:
+        for axis, extent in enumerate(value.type.tensor_type.shape.dim):
+            extent.dim_param = f"{value.name}_{axis}"
+    for found, wanted in zip(run_model(model, inputs), expected, strict=True):
+        assert_equal(found, wanted)
