@@ -21,7 +21,7 @@ INT_TYPES = {
     DType.INT4: "int8_t", DType.INT2: "int8_t", DType.UINT4: "uint8_t", DType.UINT2: "uint8_t",
 }  # fmt: skip
 
-UNSIGNED = {DType.INT8: "uint32_t", DType.INT16: "uint32_t", DType.INT32: "uint32_t", DType.INT64: "uint64_t"}
+UNSIGNED = {DType.INT8: "uint32_t", DType.INT16: "uint32_t", DType.INT32: "uint32_t", DType.INT64: "uint64_t", DType.UINT64: "uint64_t"}
 """Type in which sums and products are computed, so that they wrap; at least as wide as `int`."""
 
 MATH_NAMES: Mapping[MathFn, str] = {

@@ -194,7 +194,7 @@ class ExprPrinter:
             return f"(-{a})" if e.op is UnaryOp.NEG else self.call("fabs", [a], e.dtype)
         if e.op is UnaryOp.ABS and not e.dtype.is_signed:
             return a
-        zero = "UINT64_C(0)" if self.type(e) == "int64_t" else "UINT32_C(0)"
+        zero = "UINT64_C(0)" if e.dtype.bits == 64 else "UINT32_C(0)"
         if self.is_narrow(e):
             negative = f"(-{a})"
         else:
@@ -238,7 +238,7 @@ class ExprPrinter:
 
     def shift(self, e: Binary, a: str, b: str) -> str:
         """Shifts; 0 for an amount that is not below the width."""
-        wide = UNSIGNED.get(e.dtype) or ("uint64_t" if e.dtype is DType.UINT64 else "uint32_t")
+        wide = UNSIGNED.get(e.dtype, "uint32_t")
         if e.op is BinaryOp.SHL:
             text = f"({self.type(e)})(({wide}){a} << {b})"
         else:
