@@ -16,7 +16,7 @@ from ..dtypes import DType, Kind
 from ..kernel import build
 from ..kernel.evaluate import evaluate_nest
 from ..kernel.nest import Nest
-from ..kernel.nodes import Const, Dim, Expr, Var
+from ..kernel.nodes import Const, Dim, Var
 from ..kernel.traverse import free_vars
 from ..ops.table import Nests, Rewrite, context, lookup
 from .nodes import Graph, Node, TensorType, Value
@@ -293,7 +293,5 @@ def captures(graph: Graph) -> tuple[Value, ...]:
 
 def index_symbols(types: Sequence[TensorType]) -> tuple[str, ...]:
     """Names of the symbols in some types, in order of appearance."""
-    extents: list[Expr] = [build.index(d) for t in types for d in t.shape]
-    return tuple(dict.fromkeys(v.name for extent in extents for v in free_vars(extent)))
-
-
+    extents = dict.fromkeys(d for t in types for d in t.shape if not isinstance(d, int))
+    return tuple(dict.fromkeys(v.name for e in extents for v in ((e,) if isinstance(e, Var) else free_vars(e))))

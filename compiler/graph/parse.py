@@ -254,7 +254,7 @@ class _Parser:
         if self.kind == "string":
             return str(json.loads(self.advance()))
         if self.accept("("):
-            return tuple(self.items(")", self.attribute))  # type: ignore[arg-type, return-value]
+            return tuple(self.items(")", self.attribute))  # type: ignore[return-value]
         if self.accept("none"):
             return None
         if self.accept("hex"):

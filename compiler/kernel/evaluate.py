@@ -101,7 +101,7 @@ def _combine(combine: Combine, terms: np.ndarray, dtype: DType, kept: int) -> np
     """Reduce the axes from `kept` on, in the type of the terms."""
     axes = tuple(range(kept, terms.ndim))
     if dtype.kind is Kind.BOOL:
-        return np.any(terms, axis=axes) if combine in (Combine.SUM, Combine.MAX) else np.all(terms, axis=axes)
+        return np.asarray((np.any if combine in (Combine.SUM, Combine.MAX) else np.all)(terms, axis=axes))
     wide = widen(terms, dtype)
     function = {Combine.SUM: np.add, Combine.PROD: np.multiply, Combine.MAX: np.maximum, Combine.MIN: np.minimum}[combine]
     with np.errstate(all="ignore"):

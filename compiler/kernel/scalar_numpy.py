@@ -45,14 +45,14 @@ def _truncated_quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _truncated_remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.where(b == 0, np.zeros_like(a), a - _truncated_quotient(a, b) * b)
+    return np.asarray(np.where(b == 0, np.zeros_like(a), a - _truncated_quotient(a, b) * b))
 
 
 def _shift(op: BinaryOp, a: np.ndarray, by: np.ndarray, dtype: DType) -> np.ndarray:
     legal = (by >= 0) & (by < dtype.bits)
     amount = np.where(legal, by, np.zeros_like(by))
     shifted = np.left_shift(a, amount) if op is BinaryOp.SHL else np.right_shift(a, amount)
-    return np.where(legal, shifted, np.zeros_like(shifted))
+    return np.asarray(np.where(legal, shifted, np.zeros_like(shifted)))
 
 
 _PLAIN: dict[BinaryOp, Callable[..., np.ndarray]] = {
@@ -71,7 +71,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype))
 
 
 def _fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def _cast(a: np.ndarray, old: DType, new: DType, mode: CastMode) -> np.ndarray:
     if mode is CastMode.SATURATE and new.bits <= 8:
         import ml_dtypes
 
-        largest = float(ml_dtypes.finfo(new.numpy).max)
+        largest = float(ml_dtypes.finfo(new.numpy).max)  # type: ignore[no-untyped-call]
         wide = np.asarray(np.clip(wide.astype(np.float32), -largest, largest))
     return np.asarray(wide.astype(new.numpy))
 
