@@ -6,12 +6,14 @@ disk cache, into the process, or into a library (`package.py`).
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 from .features import CpuFeatures
 
@@ -68,7 +70,23 @@ def _machine(features: CpuFeatures, options: CodeOptions) -> llvm.TargetMachine:
     )
 
 
+# The calls that take time. LLVM needs no lock between contexts, but llvmlite holds one around every call
+# (`llvmlite/binding/ffi.py`, `_lib_fn_wrapper`), so that threads would wait for each other.
+_LONG_CALLS = ("LLVMPY_ParseAssembly", "LLVMPY_VerifyModule", "LLVMPY_RunNewModulePassManager", "LLVMPY_TargetMachineEmitToMemory")
+
+
+@functools.cache
+def _lift_lock() -> None:
+    """Let the long calls run at once; does nothing if llvmlite is built otherwise than we know it."""
+    table = getattr(ffi.lib, "_fntab", None)
+    for name in _LONG_CALLS if isinstance(table, dict) else ():
+        call = getattr(getattr(ffi.lib, name, None), "_cfn", None)
+        if call is not None:
+            table[name] = call
+
+
 def _initialize(features: CpuFeatures) -> None:
+    _lift_lock()
     if features.is_host:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
