@@ -13,6 +13,8 @@ from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import CastMode, Dim, Expr, MathFn
+from ..kernel.traverse import free_vars
+from .extents import at_least
 from .scatter import Buffers
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import attr_dtype
@@ -76,7 +78,9 @@ def _range_length(ctx: OpContext) -> Dim:
     """`max(ceil((limit - start) / delta), 0)`; a symbol that `_range_size` fills in for floats of run time."""
     if ctx.dtype(0).is_int:
         start, limit, delta = (build.index(ctx.ints(k)[0]) for k in range(3))
-        return build.dim(build.maximum(build.neg(build.floordiv(build.sub(start, limit), delta)), 0))
+        count = build.neg(build.floordiv(build.sub(start, limit), delta))
+        known = all(map(ctx.facts.is_extent, free_vars(count)))
+        return at_least(build.dim(count), 0) if known else build.maximum(count, 0)
     arrays = [ctx.array(k) for k in range(3)]
     if any(a is None for a in arrays):
         return ctx.fresh("length")

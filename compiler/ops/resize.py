@@ -80,6 +80,7 @@ def _from_scale(ctx: OpContext, k: int, extent: Dim) -> Axis:
     if not value > 0:
         ctx.fail("E0203", f"the scale {value} is not positive")
     ratio = Ratio(value).limit_denominator(4096)
+    # float32 1.6 stands for 8/5: position 8 comes from element 5, as it does when the division is done in float32.
     if np.float32(float(ratio)) != np.float32(value):
         ratio = Ratio(value)  # a float is a fraction itself, with a power of two below
     p, q = ratio.numerator, ratio.denominator
@@ -189,8 +190,10 @@ def _nearest(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...]) -> lis
 
 
 def _narrowed(ctx: OpContext, value: Expr) -> Expr:
-    """The interpolated value in the type of the output; integers are cut off and saturated."""
-    return build.cast(value, ctx.dtype(0), CastMode.SATURATE if ctx.dtype(0).is_int else CastMode.CONVERT)
+    """The interpolated value in the type of the output; integers are rounded to even and saturated."""
+    if ctx.dtype(0).is_int:
+        return build.cast(build.math_fn(MathFn.ROUND, value), ctx.dtype(0), CastMode.SATURATE)
+    return build.cast(value, ctx.dtype(0))
 
 
 def _wide(ctx: OpContext) -> DType:
