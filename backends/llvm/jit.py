@@ -79,7 +79,9 @@ _LONG_CALLS = ("LLVMPY_ParseAssembly", "LLVMPY_VerifyModule", "LLVMPY_RunNewModu
 def _lift_lock() -> None:
     """Let the long calls run at once; does nothing if llvmlite is built otherwise than we know it."""
     table = getattr(ffi.lib, "_fntab", None)
-    for name in _LONG_CALLS if isinstance(table, dict) else ():
+    if not isinstance(table, dict):
+        return
+    for name in _LONG_CALLS:
         call = getattr(getattr(ffi.lib, name, None), "_cfn", None)
         if call is not None:
             table[name] = call
