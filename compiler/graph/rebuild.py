@@ -134,6 +134,8 @@ def _with_output_names(builder: GraphBuilder, outputs: list[Value], names: list[
     made = builder.facts.producers
     kept = {value.name for value, name in zip(outputs, names, strict=True) if value.name == name}
     for value, name in zip(outputs, names, strict=True):
+        if value.name != name and name not in renamed and builder.find(name) is not None:
+            renamed[name] = builder.free_name(name)  # something dead, or another output's value, has the name still
         if value.name == name and name not in builder.facts.constants:
             final.append(value)
         elif value.name in made and value.name not in kept and value.name not in renamed:

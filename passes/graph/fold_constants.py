@@ -70,7 +70,7 @@ def _fold_node(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | No
     if sum(a.nbytes for a in results if a is not None) > limit:
         return None
     return [
-        None if old is None or array is None else builder.constant(old.name, np.ascontiguousarray(array))
+        None if old is None or array is None else builder.constant(old.name, np.ascontiguousarray(array).reshape(array.shape))
         for old, array in zip(node.outputs, results, strict=True)
     ]
 

@@ -1,0 +1,246 @@
+"""Choose once for the whole graph how tensors lie in memory: channels in blocks, zeros around windows.
+
+Runs last on the graph IR, for targets with wide vectors. Convolutions write channels in blocks of one vector
+(NCHW8c and the like); everything that keeps the channel axis follows, by looking at what its nest reads.
+A tensor that a padded convolution reads gets a halo of zeros, so that no tap needs a test. Copies
+(`Relayout`) are inserted only where something needs row-major order: outputs, views, imperative kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ...compiler.dtypes import DType
+from ...compiler.graph.facts import GraphFacts
+from ...compiler.graph.nodes import PLAIN, Graph, Layout, Node, TensorType, Value
+from ...compiler.kernel import build
+from ...compiler.kernel.nest import Nest
+from ...compiler.kernel.nodes import Const, Expr, Read
+from ...compiler.kernel.traverse import walk
+from ...compiler.ops.convolution import Convolution, conv_extents
+from ...compiler.ops.table import Nests, context, lookup
+
+CHANNEL_AXIS = 1
+BLOCKED_TYPES = (DType.FLOAT32, DType.FLOAT16)
+
+
+def assign_layouts(block: int) -> Callable[[Graph], Graph]:
+    """Return the pass for a target whose vectors hold `block` float32 elements."""
+
+    def assign_layouts(graph: Graph) -> Graph:
+        """Block channels and add halos for convolutions, and copy where row-major order is needed."""
+        choice = _Choice(graph, block)
+        return _Rewriter(graph, choice).graph() if choice.convolutions else graph
+
+    return assign_layouts
+
+
+@dataclass(slots=True)
+class _Choice:
+    """Which values are blocked and which have a halo; decided before anything is rewritten."""
+
+    graph: Graph
+    block: int
+    facts: GraphFacts = field(init=False)
+    convolutions: dict[str, Convolution] = field(default_factory=dict)
+    """By the name of the output: the convolutions that run on blocks."""
+    blocked: set[str] = field(default_factory=set)
+    halos: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """For each value read by a padded convolution, the largest padding on each axis."""
+
+    def __post_init__(self) -> None:
+        self.facts = GraphFacts.of(self.graph)
+        for node in self.graph.nodes:
+            if self._is_convolution(node):
+                self._add_convolution(node)
+            elif self._keeps_channels(node):
+                self.blocked.update(v.name for v in node.outputs if v is not None)
+
+    def _is_convolution(self, node: Node) -> bool:
+        if node.op != "Conv" or node.inputs[0] is None or node.inputs[1] is None or node.inputs[1].name not in self.graph.constants:
+            return False
+        weight, data = node.inputs[1].type, node.inputs[0].type
+        if data.dtype not in BLOCKED_TYPES or not isinstance(data.shape[CHANNEL_AXIS], int):
+            return False
+        group = conv_extents(context(node, self.facts)).group
+        filters, depth = int(weight.static_shape[0]) // group, int(weight.static_shape[1])
+        return group == 1 or (filters == depth == 1) or (filters % self.block == 0 and depth % self.block == 0)
+
+    def _add_convolution(self, node: Node) -> None:
+        conv = conv_extents(context(node, self.facts))
+        data, output = node.inputs[0], node.outputs[0]
+        assert data is not None and output is not None
+        pads = [*conv.window.before, *conv.window.after]
+        if not all(isinstance(p, int) and p >= 0 for p in pads):
+            return
+        self.convolutions[output.name] = conv
+        self.blocked.add(output.name)
+        halo = tuple(max(int(b), int(a)) for b, a in zip(conv.window.before, conv.window.after, strict=True))  # type: ignore[arg-type]
+        known = self.halos.get(data.name, (0,) * data.type.rank)
+        self.halos[data.name] = tuple(map(max, known, (0, 0, *halo)))
+
+    def _keeps_channels(self, node: Node) -> bool:
+        """True if the node reads some blocked value and each of them at the channel that it writes."""
+        row = lookup(node.op)
+        if row is None or row.is_view or not isinstance(row.define, Nests) or row.define.sizes is not None:
+            return False
+        inputs = [k for k, v in enumerate(node.inputs) if v is not None and v.name in self.blocked]
+        if not inputs or any(v is not None and v.type.dtype not in BLOCKED_TYPES for v in node.outputs):
+            return False
+        nests = row.define.build(context(node, self.facts))
+        return all(nest is None or _follows(nest, inputs, node, self.block) for nest in nests)
+
+    def layout(self, value: Value) -> Layout:
+        """The layout that a value gets if the node that makes it may choose."""
+        if value.name not in self.blocked or all(d == 1 for d in value.type.shape[2:]):
+            return PLAIN
+        return Layout(CHANNEL_AXIS, self.block)
+
+    def data_layout(self, value: Value) -> Layout:
+        """The layout in which the convolutions want to read a value."""
+        halo = self.halos[value.name]
+        channels = value.type.shape[CHANNEL_AXIS]
+        blocked = value.name in self.blocked or (isinstance(channels, int) and channels >= self.block)
+        flat = all(d == 1 for d in value.type.shape[2:]) and not any(halo)
+        base = Layout(CHANNEL_AXIS, self.block) if blocked and not flat else PLAIN
+        return replace(base, halo=halo) if any(halo) else base
+
+
+def _follows(nest: Nest, inputs: list[int], node: Node, block: int) -> bool:
+    """True if the output's channel axis is that of all blocked inputs, but for whole blocks."""
+    if len(nest.shape) <= CHANNEL_AXIS:
+        return False
+    axis = nest.axes[CHANNEL_AXIS]
+    for read in walk(nest.body, nest.result):
+        if not isinstance(read, Read) or read.operand not in inputs:
+            continue
+        if len(read.indices) != len(nest.axes) or not _is_whole_blocks(build.sub(read.indices[CHANNEL_AXIS], axis), block):
+            return False
+    return True
+
+
+def _is_whole_blocks(distance: Expr, block: int) -> bool:
+    return isinstance(distance, Const) and int(distance.value) % block == 0
+
+
+class _Rewriter:
+    """Gives values their layouts and inserts the copies."""
+
+    def __init__(self, graph: Graph, choice: _Choice) -> None:
+        self.source, self.choice = graph, choice
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        """New values by the names of old ones."""
+        self.copies: dict[tuple[str, Layout], Value] = {}
+        self.names = {v.name for n in graph.nodes for v in n.outputs if v is not None}
+        self.outputs = {v.name for v in graph.outputs}
+
+    def graph(self) -> Graph:
+        """The graph with layouts."""
+        for node in self.source.nodes:
+            output = node.outputs[0].name if node.outputs and node.outputs[0] is not None else ""
+            if output in self.choice.convolutions:
+                self._convolution(node, self.choice.convolutions[output])
+            else:
+                self._other(node)
+        outputs = tuple(self._output(v) for v in self.source.outputs)
+        return replace(self.source, nodes=tuple(self.nodes), outputs=outputs)
+
+    def _output(self, value: Value) -> Value:
+        """A graph output is row-major and keeps its name."""
+        found = self.values.get(value.name, value)
+        if found.type.layout.is_plain:
+            return found
+        return self._copy(found, PLAIN, value.name)
+
+    def _make(self, node: Node, free: bool) -> None:
+        """Append a node; its outputs get their layouts if it may write any."""
+        outputs = []
+        for value in node.outputs:
+            if value is None:
+                outputs.append(None)
+                continue
+            layout = self._written_layout(value) if free else PLAIN
+            name = value.name if layout.is_plain or value.name not in self.outputs else self._free_name(value.name)
+            made = Value(name, replace(value.type, layout=layout))
+            self.values[value.name] = made
+            outputs.append(made)
+        self.nodes.append(replace(node, outputs=tuple(outputs)))
+
+    def _written_layout(self, value: Value) -> Layout:
+        if value.name in self.choice.halos:
+            wanted = self.choice.data_layout(value)
+            base = self.choice.layout(value)
+            if wanted.block == base.block or value.name in self.choice.blocked:
+                return wanted
+        return self.choice.layout(value)
+
+    def _other(self, node: Node) -> None:
+        row = lookup(node.op)
+        assert row is not None
+        reads_any = isinstance(row.define, Nests) and not row.is_view and row.define.sizes is None
+        inputs = tuple(v if v is None else self._input(v, reads_any) for v in node.inputs)
+        for region in node.regions:
+            self._plain_captures(region)
+        self._make(node.with_inputs(*inputs), reads_any)
+
+    def _input(self, value: Value, reads_any: bool) -> Value:
+        found = self.values.get(value.name, value)
+        if reads_any or found.type.layout.is_plain:
+            return found
+        return self._copy(found, PLAIN)
+
+    def _plain_captures(self, region: Graph) -> None:
+        """Values that a region uses by name must be row-major under that name."""
+        for name in _used(region):
+            found = self.values.get(name)
+            assert found is None or found.type.layout.is_plain, f"{name} is captured by a region and has a layout"
+
+    def _convolution(self, node: Node, conv: Convolution) -> None:
+        data = node.inputs[0]
+        assert data is not None
+        source = self.values.get(data.name, data)
+        wanted = self.choice.data_layout(data)
+        found = source if source.type.layout == wanted else self._copy(source, wanted)
+        attrs = dict(node.attrs)
+        if any(wanted.halo):
+            found = self._halo_view(found)
+            halo = wanted.halo[2:]
+            pads = [int(p) - h for side in (conv.window.before, conv.window.after) for p, h in zip(side, halo, strict=True)]  # type: ignore[arg-type]
+            attrs.pop("auto_pad", None)
+            attrs["pads"] = tuple(pads)
+        inputs = (found, *(v if v is None else self.values.get(v.name, v) for v in node.inputs[1:]))
+        self._make(replace(node, inputs=inputs, attrs=attrs), True)
+
+    def _halo_view(self, value: Value) -> Value:
+        key = (value.name, PLAIN)
+        if key not in self.copies:
+            halo = value.type.layout.halo
+            shape = tuple(build.dim(build.add(build.index(d), 2 * h)) for d, h in zip(value.type.shape, halo, strict=True))
+            view = Value(self._free_name(f"{value.name}.halo"), TensorType(value.type.dtype, shape, replace(value.type.layout, halo=())))
+            self.nodes.append(Node("onnxc::HaloView", (value,), (view,), {"halo": halo}))
+            self.copies[key] = view
+        return self.copies[key]
+
+    def _copy(self, value: Value, layout: Layout, name: str = "") -> Value:
+        key = (f"{name}<{value.name}", layout)
+        if key not in self.copies:
+            copy = Value(name or self._free_name(f"{value.name}.{layout}"), replace(value.type, layout=layout))
+            self.nodes.append(Node("onnxc::Relayout", (value,), (copy,)))
+            self.copies[key] = copy
+        return self.copies[key]
+
+    def _free_name(self, stem: str) -> str:
+        name, number = stem, 0
+        while name in self.names or name in self.outputs:
+            number += 1
+            name = f"{stem}.{number}"
+        self.names.add(name)
+        return name
+
+
+def _used(region: Graph) -> set[str]:
+    from ...compiler.graph.builder import used_names
+
+    return used_names(region.nodes) | {v.name for v in region.outputs}
