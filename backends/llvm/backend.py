@@ -8,7 +8,10 @@ from ...compiler.graph.nodes import Graph, Value
 from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Target
+from ...compiler.pass_runner import Pass
+from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
 from ...passes.kernel.schedule_rows import schedule_rows
@@ -31,6 +34,7 @@ def llvm_target(text: str, features: CpuFeatures) -> Target:
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, is_constant),
         kernel_passes=(lambda kernel: lower(kernel, features),),
+        clear_halo=lambda value: clear_halo(value, machine.vector),
     )
 
     def build(graph: Graph) -> Program:
@@ -38,7 +42,7 @@ def llvm_target(text: str, features: CpuFeatures) -> Target:
 
     return Target(
         name=text,
-        graph_passes=GRAPH_PASSES,
+        graph_passes=(*GRAPH_PASSES, Pass(assign_layouts(max(4, features.vector_bits // 32)))),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
         emit=lambda program: emit(program, features),

@@ -58,7 +58,8 @@ class Window:
         if isinstance(limit := build.dim(last), int):
             return limit >= 0
         floor = build.dim(self.output_unrounded(axis, self.after[axis]))
-        return self.after[axis] != 0 or floor != self.output[axis]
+        after = self.after[axis]
+        return not isinstance(after, int) or after > 0 or floor != self.output[axis]
 
     def can_overrun_padding(self, axis: int) -> bool:
         """False if no window reaches past the padding at the end of an axis; `ceil_mode` lets one do so."""

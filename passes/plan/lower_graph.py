@@ -33,6 +33,7 @@ from ...compiler.program.nodes import (
 )
 from ...compiler.program.stages import Group, NodeUnit, Pack, ScheduledKernel, Stage, View
 from ..fusion.form_groups import form_groups
+from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_shape
 from .assign_memory import assign_memory
 from .kernel_pool import KernelPool
@@ -48,6 +49,8 @@ class LoweringOptions:
     schedule: Schedule
     kernel_passes: tuple[Callable[[Kernel], Kernel], ...]
     """What happens to each kernel, in order."""
+    clear_halo: Callable[[Value], ScheduledKernel]
+    """Makes the kernel that clears the halo of a value."""
     heap: bool = True
     """Whether programs may allocate memory of sizes that are known only while running."""
 
@@ -283,7 +286,15 @@ class Lowering:
         if wanted is None:
             wanted = self.temporary(self.bytes_of(value))
         self.storages[value.name] = wanted
+        if has_halo(value.type):
+            self._clear_halo(value)
         return wanted
+
+    def _clear_halo(self, value: Value) -> None:
+        scheduled = self.options.clear_halo(value)
+        self.require(scheduled.kernel.symbols)
+        name = self.pool.add(scheduled.kernel)
+        self.steps.append(Call(name, (self.storages[value.name],), scheduled.kernel.symbols, 1, scheduled.work))
 
     def temporary(self, size: Dim) -> Storage:
         """Fresh working memory: in the arena if its size is known at entry, else on the heap."""
