@@ -9,7 +9,7 @@ import numpy as np
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nodes import Const, Dim, Expr
-from .extents import is_at_least
+from .extents import at_least, is_at_least
 from .movement import movement
 from .table import OpContext, RawNode, register
 
@@ -72,11 +72,18 @@ def _first_and_count(ctx: OpContext, axis: int) -> tuple[Expr, Dim, Expr]:
 
 def _forward(start: Expr, end: Expr, step: Expr, extent: Dim) -> tuple[Expr, Dim]:
     d = build.index(extent)
-    if end is d and isinstance(start, Const) and -FAR < start.value < 0 and step is const(1):
-        count = build.minimum(-int(start.value), d) if not is_at_least(build.add(d, int(start.value)), 0) else const(-int(start.value))
-        return build.sub(d, count), build.dim(count)
-    first, stop = _clamp_bound(start, extent, 0, d), _clamp_bound(end, extent, 0, d)
+    stop = _clamp_bound(end, extent, 0, d)
+    if stop is d and isinstance(start, Const) and abs(start.value) < FAR:
+        # The usual cases x[k:] and x[-k:], with one clamp instead of two.
+        rest = build.dim(build.sub(d, int(start.value))) if start.value >= 0 else _at_most(-int(start.value), d)
+        rest = at_least(rest, 0)
+        return (start if start.value >= 0 else build.sub(d, build.index(rest))), _count(build.index(rest), step)
+    first = _clamp_bound(start, extent, 0, d)
     return first, _count(build.sub(stop, first), step)
+
+
+def _at_most(count: int, extent: Expr) -> Dim:
+    return count if is_at_least(build.sub(extent, count), 0) else build.dim(build.minimum(count, extent))
 
 
 def _backward(start: Expr, end: Expr, step: Expr, extent: Dim) -> tuple[Expr, Dim]:
