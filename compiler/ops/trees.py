@@ -80,6 +80,8 @@ def _classic_trees(ctx: OpContext, prefix: str) -> Trees:
     inner = mode != LEAF
     reached = set(yes[inner].tolist()) | set(no[inner].tolist())
     roots = [i for i in range(len(keys)) if i not in reached]
+    if len(roots) != len({tree for tree, _ in keys}):
+        ctx.fail("E0203", "the nodes do not form trees")
     return Trees(
         _array(ctx, "nodes_featureids"), _array(ctx, "nodes_values", np.float32), mode, yes, no,
         missing if len(missing) else np.zeros(len(keys), np.int64), np.array(roots, np.int64), first,

@@ -100,3 +100,49 @@ def check() -> Callable[..., None]:
 def rng() -> np.random.Generator:
     """Random numbers, the same in every run."""
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def runtime() -> Callable[..., None]:
+    """Call with what `model_of` takes: the node against ONNX Runtime, which knows more operators and attributes.
+
+    `symbolic` names the extents of some inputs; `slack` allows integers to differ by so much.
+    """
+    import onnxruntime
+
+    def run(
+        op: str,
+        inputs: Arrays,
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        symbolic: Mapping[int, Sequence[str | int]] | None = None,
+        rtol: float = 1e-5,
+        slack: int = 0,
+        opset: int = 21,
+        **options: Any,
+    ) -> None:
+        model = model_of(op, inputs, attrs, opset=opset, **options)
+        for entry in model.opset_import:
+            entry.version = 3 if entry.domain == "ai.onnx.ml" else entry.version
+        for value in model.graph.input:
+            value.type.CopyFrom(_renamed(value, (symbolic or {}).get(int(value.name[1:]))))
+        for value in model.graph.output:
+            value.ClearField("type")
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        feeds = {value.name: inputs[int(value.name[1:])] for value in model.graph.input}
+        session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+        for result, wanted in zip(run_model(model, inputs), session.run(None, feeds), strict=True):
+            if slack:
+                assert (result.dtype, result.shape) == (wanted.dtype, wanted.shape)
+                assert np.abs(result.astype(np.int64) - wanted.astype(np.int64)).max() <= slack
+            else:
+                assert_equal(result, wanted, rtol)
+
+    return run
+
+
+def _renamed(value: onnx.ValueInfoProto, extents: Sequence[str | int] | None) -> onnx.TypeProto:
+    kind = value.type.tensor_type
+    shape = [d.dim_value for d in kind.shape.dim] if extents is None else extents
+    return helper.make_tensor_type_proto(kind.elem_type, shape)

@@ -1,0 +1,49 @@
+"""LSTM, GRU and RNN against ONNX Runtime."""
+
+import numpy as np
+import pytest
+
+from onnxc.compiler.diagnostics import CompileError
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+ROWS = [
+    ("LSTM", {}), ("LSTM", {"direction": "reverse"}), ("LSTM", {"direction": "bidirectional", "clip": 0.5}),
+    ("LSTM", {"activations": ["HardSigmoid", "Relu", "Softsign"], "activation_alpha": [0.3], "activation_beta": [0.4]}),
+    ("LSTM", {"input_forget": 1}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("GRU", {"direction": "bidirectional"}),
+    ("GRU", {"direction": "reverse", "linear_before_reset": 1}), ("RNN", {}), ("RNN", {"direction": "bidirectional"}),
+    ("RNN", {"activations": ["Affine"], "activation_alpha": [0.7], "activation_beta": [0.1]}), ("RNN", {"activations": ["LeakyRelu"]}),
+]  # fmt: skip
+
+
+def operands(rng, op, attrs, time=4, batch=2, width=3, hidden=5):
+    def normal(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    d, g = 2 if attrs.get("direction") == "bidirectional" else 1, GATES[op]
+    lengths = np.array([time, 2], np.int32)
+    inputs = [normal(time, batch, width), normal(d, g * hidden, width), normal(d, g * hidden, hidden), normal(d, 2 * g * hidden), lengths]
+    inputs.append(normal(d, batch, hidden))
+    return [*inputs, normal(d, batch, hidden), normal(d, 3 * hidden)] if op == "LSTM" else inputs
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(("op", "attrs"), ROWS)
+def test_all_inputs(runtime, rng, op, attrs, symbolic):
+    inputs = operands(rng, op, attrs)
+    runtime(op, inputs, {"hidden_size": 5, **attrs}, outputs=3 if op == "LSTM" else 2, symbolic={0: ["t", "b", 3]} if symbolic else None)
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_only_the_needed_inputs(check, rng, op):
+    check(op, operands(rng, op, {})[:3], {"hidden_size": 5}, outputs=2, rtol=1e-5)
+
+
+def test_batch_first(check, rng):
+    x, w, r, *_ = operands(rng, "LSTM", {})
+    check("LSTM", [x, w, r], {"hidden_size": 5, "layout": 1}, outputs=3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attrs", [{"activations": ["Tan", "Tanh", "Tanh"]}, {"activations": ["Tanh"]}, {"direction": "bidirectional"}])
+def test_what_does_not_fit_is_refused(check, rng, attrs):
+    with pytest.raises(CompileError, match="E0203"):
+        check("LSTM", operands(rng, "LSTM", {})[:3], {"hidden_size": 5, **attrs}, expected=[])
