@@ -33,6 +33,7 @@ from ...compiler.kernel.nodes import (
 from ...compiler.kernel.traverse import free_vars, statement_exprs, walk, walk_statements
 from .dialect import Dialect
 from .expressions import ExprPrinter
+from .lines import Lines
 from .names import clean
 
 C99 = Dialect()
@@ -57,16 +58,14 @@ def can_fail(kernel: Kernel) -> bool:
     return any(isinstance(s, Assert) for s in walk_statements(kernel.body))
 
 
-class CPrinter:
+class CPrinter(Lines):
     """Statements of one kernel."""
 
     expressions = ExprPrinter
 
     def __init__(self, kernel: Kernel, dialect: Dialect, helpers: dict[str, str]) -> None:
+        super().__init__(self.expressions(dialect, helpers, Bounds()))
         self.kernel, self.dialect = kernel, dialect
-        self.e = self.expressions(dialect, helpers, Bounds())
-        self.lines: list[str] = []
-        self.depth = 0
         self.stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
         self.stored |= {b for s in walk_statements(kernel.body) if isinstance(s, Extern) for b in s.buffers if b.scope is not Scope.CONST}
 
@@ -110,30 +109,6 @@ class CPrinter:
             self.e.vars[v.name] for v in self.kernel.symbols if v.name not in names
         ]
 
-    # --- Lines --------------------------------------------------------------------------------
-
-    def line(self, text: str) -> None:
-        """Append a line at the current depth."""
-        self.lines.append("    " * self.depth + text)
-
-    def open(self, head: str) -> None:
-        """Start a block."""
-        self.line(f"{head} {{" if head else "{")
-        self.depth += 1
-
-    def close(self, tail: str = "") -> None:
-        """End a block."""
-        self.depth -= 1
-        self.line("}" + tail)
-
-    def values(self, *exprs: Expr) -> list[str]:
-        """Texts of expressions, after the lines of the locals that they need."""
-        for declaration in self.e.prepare(exprs):
-            self.line(declaration)
-        texts = [self.e.value(e) for e in exprs]
-        self.e.forget()
-        return texts
-
     # --- Statements ---------------------------------------------------------------------------
 
     def statement(self, stmt: Stmt) -> None:
@@ -155,7 +130,7 @@ class CPrinter:
             case Alloc():
                 self.alloc(stmt)
             case Assert():
-                self.scoped(stmt, "if (!{0}) {{ return %d; }}" % stmt.code, stmt.cond)
+                self.scoped("if (!{0}) {{ return %d; }}" % stmt.code, stmt.cond)
             case Barrier():
                 self.barrier()
             case Extern():
@@ -163,28 +138,13 @@ class CPrinter:
             case _:
                 assert_never(stmt)
 
-    def scoped(self, stmt: Stmt, pattern: str, *exprs: Expr) -> None:
-        """A line made of expressions; in a block of its own if they need locals."""
-        del stmt
-        start = len(self.lines)
-        self.depth += 1
-        texts = self.values(*exprs)
-        self.depth -= 1
-        if len(self.lines) == start:
-            self.line(pattern.format(*texts))
-            return
-        self.lines.insert(start, "    " * self.depth + "{")
-        self.depth += 1
-        self.line(pattern.format(*texts))
-        self.close()
-
     def store(self, stmt: Store) -> None:
         """An assignment, under its mask."""
         name = self.e.buffers[stmt.buffer]
         if stmt.mask is not None:
-            self.scoped(stmt, f"if ({{2}}) {{{{ {name}[{{0}}] = {self._assigned(stmt.value)}; }}}}", stmt.index, stmt.value, stmt.mask)
+            self.scoped(f"if ({{2}}) {{{{ {name}[{{0}}] = {self._assigned(stmt.value)}; }}}}", stmt.index, stmt.value, stmt.mask)
         else:
-            self.scoped(stmt, f"{name}[{{0}}] = {self._assigned(stmt.value)};", stmt.index, stmt.value)
+            self.scoped(f"{name}[{{0}}] = {self._assigned(stmt.value)};", stmt.index, stmt.value)
 
     def _assigned(self, e: Expr) -> str:
         return self.e.converted(e, "{1}") if not isinstance(e, (Const, Var)) else "{1}"

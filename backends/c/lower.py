@@ -1,0 +1,18 @@
+"""The kernel passes of the `c` backend, in their order: from a schedule's kernel to one that prints.
+
+Loads get masks, functions and narrow floats become arithmetic that C has. Loops stay loops.
+"""
+
+from __future__ import annotations
+
+from ...compiler.kernel.nodes import Kernel
+from ...passes.kernel.expand_math import expand_math
+from ...passes.kernel.guard_loads import guard_loads
+from ...passes.kernel.legalize_floats import legalize_floats
+
+KERNEL_PASSES = ("guard_loads", "expand_math", "legalize_floats")
+
+
+def lower(kernel: Kernel) -> Kernel:
+    """Return the kernel in the form that `print_kernel_c` takes."""
+    return legalize_floats(expand_math(guard_loads(kernel)))

@@ -1,0 +1,232 @@
+"""A program as one C function that calls the kernels in order.
+
+    int model_run(const float *in_x, float *out_y, int64_t dim_n, int64_t *sizes, void *arena)
+
+Inputs, outputs and symbols are parameters in the order of the program; `sizes` is there only if the program
+sets symbols of its own. Memory is the caller's: there is no heap, so programs with `Allocate` steps do not
+reach this printer (`LoweringOptions.heap`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from ...compiler.diagnostics import CompileError
+from ...compiler.dtypes import DType
+from ...compiler.kernel import build
+from ...compiler.kernel.bounds import Bounds
+from ...compiler.kernel.nodes import Dim, Kernel, Scope, Store
+from ...compiler.kernel.traverse import walk_statements
+from ...compiler.program.nodes import (
+    Allocate,
+    Branch,
+    Call,
+    Check,
+    Copy,
+    Free,
+    Move,
+    Place,
+    Program,
+    ReadSymbol,
+    Repeat,
+    SetSymbol,
+    Step,
+    Storage,
+)
+from .dialect import Dialect
+from .expressions import ExprPrinter
+from .lines import Lines
+from .names import clean
+from .print import can_fail
+from .weights import element_type
+
+COPY_HELPER = """static void onnxc_copy(unsigned char *restrict target, const unsigned char *restrict source, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i++) {
+        target[i] = source[i];
+    }
+}
+"""
+
+
+class Signature:
+    """Names and types of the run function's parameters."""
+
+    def __init__(self, program: Program, dialect: Dialect) -> None:
+        taken: set[str] = {"arena", "sizes"}
+        self.inputs = [_distinct(f"in_{clean(v.name)}", taken) for v in program.inputs]
+        self.outputs = [_distinct(f"out_{clean(v.name)}", taken) for v in program.outputs]
+        self.symbols = [_distinct(f"dim_{clean(s.symbol.name)}", taken) for s in program.symbols]
+        self.sizes = ["int64_t *sizes"] if program.locals else []
+        self.symbol_parameters = [f"int64_t {name}" for name in self.symbols]
+        self.parameters = [
+            *(f"const {dialect.type(v.type.dtype)} *{name}" for v, name in zip(program.inputs, self.inputs, strict=True)),
+            *(f"{dialect.type(v.type.dtype)} *{name}" for v, name in zip(program.outputs, self.outputs, strict=True)),
+            *self.symbol_parameters,
+            *self.sizes,
+            "void *arena",
+        ]
+
+
+def _distinct(name: str, taken: set[str]) -> str:
+    chosen, count = name, 1
+    while chosen in taken:
+        count += 1
+        chosen = f"{name}_{count}"
+    taken.add(chosen)
+    return chosen
+
+
+class ProgramPrinter(Lines):
+    """Prints the steps of a program.
+
+    Args:
+        functions: name of each kernel's function.
+        weights: name of each constant's array.
+        helpers: gets the helper functions that the text calls.
+    """
+
+    def __init__(
+        self, program: Program, dialect: Dialect, functions: Mapping[str, str], weights: Sequence[str], helpers: dict[str, str]
+    ) -> None:
+        super().__init__(ExprPrinter(dialect, helpers, Bounds()))
+        self.program, self.dialect, self.functions, self.weights, self.helpers = program, dialect, functions, weights, helpers
+        self.signature = Signature(program, dialect)
+        self.e.vars = {s.symbol.name: name for s, name in zip(program.symbols, self.signature.symbols, strict=True)}
+        self.uses_base = False
+
+    def function(self, name: str) -> str:
+        """The whole definition."""
+        self.depth = 1
+        for k, local in enumerate(self.program.locals):
+            self.e.vars[local.name] = f"local_{k}"
+            self.line(f"int64_t local_{k} = 0;")
+        self.steps(self.program.steps)
+        if self.program.locals:
+            self.open("if (sizes != NULL)")
+            for k in range(len(self.program.locals)):
+                self.line(f"sizes[{k}] = local_{k};")
+            self.close()
+        self.line("return 0;")
+        head = f"int {name}({', '.join(self.signature.parameters)}) {{"
+        base = ["    unsigned char *const base = (unsigned char *)arena;"] if self.uses_base else []
+        return "\n".join([head, *base, *self._unused(), *self.lines, "}"]) + "\n"
+
+    def _unused(self) -> list[str]:
+        """Mentions of parameters that no step uses, against warnings; harmless for those that are used."""
+        names = [*self.signature.inputs, *self.signature.outputs, *self.signature.symbols]
+        return [f"    (void){name};" for name in [*names, "arena"]]
+
+    def arena_function(self, name: str) -> str:
+        """The function that computes the size of an arena with symbolic extents."""
+        self.depth = 1
+        texts = self.values(build.index(self.program.arena_bytes))
+        self.line(f"return (size_t)({texts[0]});")
+        unused = [f"    (void){s};" for s in self.signature.symbols]
+        return "\n".join([f"size_t {name}({', '.join(self.signature.symbol_parameters) or 'void'}) {{", *unused, *self.lines, "}"]) + "\n"
+
+    # --- Steps --------------------------------------------------------------------------------
+
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Print steps in order."""
+        for step in steps:
+            self.step(step)
+
+    def step(self, step: Step) -> None:
+        """Print one step."""
+        match step:
+            case Call():
+                self.call(step)
+            case Copy():
+                self.copy(step)
+            case SetSymbol(symbol=symbol, value=e):
+                self.scoped(f"{self.e.vars[symbol.name]} = {{0}};", e)
+            case ReadSymbol():
+                pointer = self.pointer(step.source, step.dtype, is_const=True)
+                self.line(f"{self.e.vars[step.symbol.name]} = (int64_t){pointer}[{step.element}];")
+            case Check(cond=cond, code=code):
+                self.scoped(f"if (!{{0}}) {{{{ return {code}; }}}}", cond)
+            case Branch():
+                self.branch(step)
+            case Repeat():
+                self.open("for (;;)")
+                (cond,) = self.values(step.cond)
+                self.line(f"if (!{cond}) {{ break; }}")
+                self.steps(step.body)
+                self.close()
+            case Allocate() | Free() | Move():
+                raise CompileError("E0302", "the model needs memory of a size that is known only while it runs; this target has no heap")
+            case _:
+                assert_never(step)
+
+    def branch(self, step: Branch) -> None:
+        """Either of two lists of steps."""
+        self.open("")
+        (cond,) = self.values(step.cond)
+        self.open(f"if ({cond})")
+        self.steps(step.then)
+        if step.other:
+            self.close(" else {")
+            self.depth += 1
+            self.steps(step.other)
+        self.close()
+        self.close()
+
+    def call(self, step: Call) -> None:
+        """A call of a kernel; its failure ends the run."""
+        kernel = self.program.kernels[step.kernel]
+        stored = written_buffers(kernel)
+        pointers = [
+            self.pointer(storage, buffer.dtype, is_const=buffer not in stored)
+            for storage, buffer in zip(step.buffers, kernel.buffers, strict=True)
+        ]
+        slots = [f"{{{k}}}" for k in range(len(step.symbols))]
+        call = f"{self.functions[step.kernel]}({', '.join([*pointers, *slots])})"
+        symbols = [build.index(d) for d in step.symbols]
+        if can_fail(kernel):
+            self.scoped(f"{{{{ const int status = {call}; if (status != 0) {{{{ return status; }}}} }}}}", *symbols)
+        else:
+            self.scoped(f"{call};", *symbols)
+
+    def copy(self, step: Copy) -> None:
+        """A copy of bytes."""
+        self.helpers["onnxc_copy"] = COPY_HELPER
+        target, source = self.bytes(step.target, is_const=False), self.bytes(step.source, is_const=True)
+        exprs = [build.index(d) for d in (step.target_offset, step.source_offset, step.bytes)]
+        self.scoped(f"onnxc_copy({target} + {{0}}, {source} + {{1}}, {{2}});", *exprs)
+
+    # --- Memory -------------------------------------------------------------------------------
+
+    def pointer(self, storage: Storage, dtype: DType, *, is_const: bool) -> str:
+        """A typed pointer to a storage."""
+        wanted = self.dialect.type(dtype)
+        found, name = self._named(storage)
+        if found == wanted:
+            return name
+        return f"(({'const ' if is_const else ''}{wanted} *){self.bytes(storage, is_const=is_const) if found is None else name})"
+
+    def bytes(self, storage: Storage, *, is_const: bool) -> str:
+        """A pointer to the first byte of a storage."""
+        found, name = self._named(storage)
+        return name if found is None else f"(({'const ' if is_const else ''}unsigned char *){name})"
+
+    def _named(self, storage: Storage) -> tuple[str | None, str]:
+        """Element type and name of a parameter or constant; None and an expression for a place in the arena."""
+        match storage.place:
+            case Place.INPUT:
+                return self.dialect.type(self.program.inputs[storage.index].type.dtype), self.signature.inputs[storage.index]
+            case Place.OUTPUT:
+                return self.dialect.type(self.program.outputs[storage.index].type.dtype), self.signature.outputs[storage.index]
+            case Place.WEIGHTS:
+                return self.dialect.type(element_type(self.program.constants[storage.index])), self.weights[storage.index]
+            case Place.ARENA:
+                self.uses_base = True
+                (offset,) = self.values(build.index(storage.offset))
+                return None, f"(base + {offset})"
+            case Place.HEAP:
+                raise CompileError("E0302", "the model needs memory of a size that is known only while it runs; this target has no heap")
+
+
+def written_buffers(kernel: Kernel) -> set[object]:
+    """Buffers that a kernel stores to, whose pointers are not const."""
+    return {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store) and s.buffer.scope is not Scope.CONST}

@@ -1,0 +1,62 @@
+"""Target strings of the `c` backend: `c`, `c:cortex-m4`, `c:rv32imc,separate-weights`.
+
+Grammar: `c[:part[,part]*]` with parts in any order: the name of a processor, which so far only names the
+artifact (the text is portable C99), and `separate-weights` for a weights file of its own.
+"""
+
+from __future__ import annotations
+
+from ...compiler.diagnostics import CompileError
+from ...compiler.graph.nodes import Graph
+from ...compiler.program.interface import interface_of
+from ...compiler.program.nodes import Program
+from ...compiler.target import Target
+from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.kernel.clear_halo import clear_halo
+from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_rows import schedule_rows
+from ...passes.plan.lower_graph import LoweringOptions, lower_graph
+from .artifact import CArtifact, load_files
+from .lower import KERNEL_PASSES, lower
+from .package import print_files
+
+PROCESSORS = ("avr", "cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc", "rv32imfc")
+
+SCALAR = VectorShape(0)
+"""The C compiler makes vectors itself, if there are any."""
+
+
+def make_target(text: str) -> Target:
+    """The `c` target of a target string.
+
+    Raises:
+        CompileError: E0301 if a part is not understood.
+    """
+    parts = [part.strip() for part in text.partition(":")[2].split(",") if part.strip()]
+    unknown = [part for part in parts if part not in (*PROCESSORS, "separate-weights")]
+    if unknown:
+        raise CompileError("E0301", f"target '{text}': unknown part '{unknown[0]}'", hint=f"processors are: {', '.join(PROCESSORS)}")
+    separate = "separate-weights" in parts
+    options = LoweringOptions(
+        schedule=lambda group, is_constant: (schedule_rows(group, SCALAR, is_constant),),
+        kernel_passes=(lower,),
+        clear_halo=lambda value: clear_halo(value, SCALAR),
+        heap=False,
+    )
+
+    def build(graph: Graph) -> Program:
+        return lower_graph(graph, options)
+
+    def emit(program: Program) -> CArtifact:
+        return CArtifact(interface_of(program), print_files(program, separate_weights=separate))
+
+    return Target(
+        name=text,
+        graph_passes=GRAPH_PASSES,
+        kernel_passes=KERNEL_PASSES,
+        build=build,
+        emit=emit,
+        fingerprint=f"c {','.join(sorted(parts))}",
+        load=load_files,
+        features={"language": "C99", "processor": next((p for p in parts if p in PROCESSORS), "any")},
+    )
