@@ -6,7 +6,7 @@ be a list in the order of the graph's inputs or a mapping by name, and numpy sca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from shutil import which
 from typing import Any
@@ -16,6 +16,8 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from . import driver
+from .diagnostics import CompileError
+from .target import load_target
 
 TARGETS = {"CPU": "cpu", "C": "c", "CUDA": "cuda"}
 
@@ -77,11 +79,22 @@ class OnnxcBackend(Backend):
     def supports_device(cls, device: str) -> bool:
         """True if the device's target can run here."""
         name = device.partition(":")[0]
-        if name == "CPU":
-            return find_spec("llvmlite") is not None
-        if name == "C":
-            return any(which(compiler) for compiler in ("cc", "gcc", "clang"))
-        return name == "CUDA" and find_spec("cuda") is not None and which("nvidia-smi") is not None
+        return name in TARGETS and _RUNS_HERE[name]() and _has_target(TARGETS[name])
+
+
+_RUNS_HERE: Mapping[str, Callable[[], bool]] = {
+    "CPU": lambda: find_spec("llvmlite") is not None,
+    "C": lambda: any(which(compiler) for compiler in ("cc", "gcc", "clang")),
+    "CUDA": lambda: which("nvidia-smi") is not None,
+}
+
+
+def _has_target(text: str) -> bool:
+    try:
+        load_target(text)
+    except (CompileError, ImportError):
+        return False
+    return True
 
 
 def as_tensor(value: Any) -> Any:
