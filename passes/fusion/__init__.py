@@ -1,0 +1,1 @@
+"""Fusion: nests are substituted into each other until groups of stages remain."""

@@ -1,0 +1,1 @@
+"""From groups and kernels to programs: steps, memory plan, shared kernels."""
