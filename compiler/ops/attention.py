@@ -53,7 +53,7 @@ def lowest(dtype: DType) -> float:
     """The most negative finite number of a float type."""
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(dtype.numpy).min)
+    return float(ml_dtypes.finfo(dtype.numpy).min)  # type: ignore[no-untyped-call]
 
 
 # --- Masks ------------------------------------------------------------------------------------

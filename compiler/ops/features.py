@@ -125,7 +125,7 @@ def _one_hot(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 
 def _label_table(ctx: OpContext) -> tuple[np.ndarray, np.ndarray, np.generic]:
     """Keys in ascending order, their values, and the default; E0202 if strings are involved."""
-    if any(ctx.attr(name, tuple) for name in ("keys_strings", "values_strings")) or ctx.attr("classes_strings", tuple):
+    if any(name in ctx.node.attrs for name in ("keys_strings", "values_strings", "classes_strings")):
         ctx.fail("E0202", "labels that are strings are not supported")
     keys, values = (_label_side(ctx, side) for side in ("keys", "values"))
     if keys.dtype.kind in "OSU" or values.dtype.kind in "OSU":

@@ -149,7 +149,7 @@ def _lstm_cell(steps: Steps, gates: Buffer, states: Sequence[Buffer], b: Expr) -
 
     def gate(which: int, j: Expr, looks_at: Expr) -> Expr:
         """Gate i, o or f (0, 1, 2), with its peephole."""
-        x = load(gates, build.add(j, which * hidden))
+        x: Expr = load(gates, build.add(j, which * hidden))
         if peephole is not None:
             x = build.add(x, build.mul(steps.read(peephole, build.add(j, which * hidden)), looks_at))
         return steps.activate(0, x)

@@ -64,6 +64,8 @@ def _grouped(owners: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _classic_trees(ctx: OpContext, prefix: str) -> Trees:
     """Tables of TreeEnsembleClassifier (`class`) and TreeEnsembleRegressor (`target`)."""
+    _check_lengths(ctx, "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_values")
+    _check_lengths(ctx, f"{prefix}_treeids", f"{prefix}_nodeids", f"{prefix}_ids", f"{prefix}_weights")
     keys = list(zip(_array(ctx, "nodes_treeids").tolist(), _array(ctx, "nodes_nodeids").tolist(), strict=True))
     number = {key: i for i, key in enumerate(keys)}
     modes = ctx.attr("nodes_modes", tuple) or ()
@@ -74,30 +76,44 @@ def _classic_trees(ctx: OpContext, prefix: str) -> Trees:
     children = [_array(ctx, f"nodes_{side}nodeids").tolist() for side in ("true", "false")]
     yes, no = (np.array([number.get((tree, c), 0) for (tree, _), c in zip(keys, side, strict=True)], np.int64) for side in children)
     owner_keys = zip(_array(ctx, f"{prefix}_treeids").tolist(), _array(ctx, f"{prefix}_nodeids").tolist(), strict=True)
-    owners = np.array([number[key] for key in owner_keys], np.int64)
+    owners = np.array([number.get(key, -1) for key in owner_keys], np.int64)
+    if (owners < 0).any():
+        ctx.fail("E0203", "a weight belongs to a node that does not exist")
     order, first = _grouped(owners, len(keys))
     missing = _array(ctx, "nodes_missing_value_tracks_true")
     inner = mode != LEAF
     reached = set(yes[inner].tolist()) | set(no[inner].tolist())
-    roots = [i for i in range(len(keys)) if i not in reached]
-    if len(roots) != len({tree for tree, _ in keys}):
-        ctx.fail("E0203", "the nodes do not form trees")
-    return Trees(
+    roots = np.array([i for i in range(len(keys)) if i not in reached], np.int64)
+    trees = Trees(
         _array(ctx, "nodes_featureids"), _array(ctx, "nodes_values", np.float32), mode, yes, no,
-        missing if len(missing) else np.zeros(len(keys), np.int64), np.array(roots, np.int64), first,
+        missing if len(missing) else np.zeros(len(keys), np.int64), roots, first,
         _array(ctx, f"{prefix}_ids")[order], _array(ctx, f"{prefix}_weights", np.float32)[order],
         np.zeros(len(keys) + 1, np.int64), np.zeros(1, np.float32),
     )  # fmt: skip
+    if _visits(trees) != len(keys):
+        ctx.fail("E0203", "the nodes do not form trees")
+    return trees
+
+
+def _check_lengths(ctx: OpContext, *names: str) -> None:
+    """E0203 unless these attributes have one length."""
+    if len({len(_array(ctx, name, np.float32)) for name in names}) > 1:
+        ctx.fail("E0203", f"the attributes {', '.join(names)} differ in length")
 
 
 def _modern_trees(ctx: OpContext) -> Trees:
     """Tables of TreeEnsemble (version 5), where leaves are numbered apart; here they follow the nodes."""
+    _check_lengths(ctx, "nodes_modes", "nodes_featureids", "nodes_splits", "nodes_truenodeids", "nodes_falsenodeids")
+    _check_lengths(ctx, "nodes_modes", "nodes_trueleafs", "nodes_falseleafs")
+    _check_lengths(ctx, "leaf_targetids", "leaf_weights")
     modes = _array(ctx, "nodes_modes")
     nodes, leaves = len(modes), len(_array(ctx, "leaf_weights", np.float32))
     sides = [_array(ctx, f"nodes_{s}nodeids") + nodes * (_array(ctx, f"nodes_{s}leafs") != 0) for s in ("true", "false")]
     yes, no = (np.concatenate([side, np.zeros(leaves, np.int64)]) for side in sides)
     missing = _array(ctx, "nodes_missing_value_tracks_true")
     roots = _array(ctx, "tree_roots")
+    if len(roots) and not 0 <= roots.min() <= roots.max() < nodes:
+        ctx.fail("E0203", "a root of a tree does not exist")
     single = (yes[roots] == no[roots]) & (yes[roots] >= nodes)
     values = _array(ctx, "nodes_splits", np.float32)
     member_first, members = _members(ctx, modes, nodes + leaves, values.dtype)
@@ -133,7 +149,7 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     if any(len(t) != size for t in (trees.feature, trees.value, trees.yes, trees.no, trees.missing)):
         ctx.fail("E0203", "the attributes of the nodes differ in length")
     inner = trees.mode != LEAF
-    if not all(0 <= int(i) < size for t in (trees.yes[inner], trees.no[inner], trees.roots) for i in t) or _has_cycle(trees):
+    if not all(0 <= int(i) < size for t in (trees.yes[inner], trees.no[inner], trees.roots) for i in t) or _visits(trees) > size:
         ctx.fail("E0203", "the nodes do not form trees")
     if not all(0 <= int(t) < targets for t in trees.target) or (trees.feature[inner] < 0).any():
         ctx.fail("E0203", "a target or feature is out of range")
@@ -148,12 +164,14 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     return b.op("onnxc::TreeSums", ctx.value(0), *constants, *weights, targets=targets, aggregate=aggregate, modes=present)
 
 
-def _has_cycle(trees: Trees) -> bool:
-    """True if a walk from a root may not end: some node is reached twice."""
-    inner = np.flatnonzero(trees.mode != LEAF)
-    reached = np.concatenate([trees.yes[inner], trees.no[inner]])
-    reached = reached[trees.mode[reached] != LEAF]
-    return len(np.unique(reached)) != len(reached) or bool(np.isin(trees.roots[trees.mode[trees.roots] != LEAF], reached).any())
+def _visits(trees: Trees) -> int:
+    """How many nodes a walk of all branches from the roots visits, at most one more than there are."""
+    visited, level = 0, trees.roots
+    while len(level) and visited <= len(trees.mode):
+        visited += len(level)
+        inner = level[trees.mode[level] != LEAF]
+        level = np.concatenate([trees.yes[inner], trees.no[inner]])
+    return visited
 
 
 # --- The kernel -------------------------------------------------------------------------------
@@ -182,10 +200,10 @@ def _walk(ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], out
             begin, end = load(first, load(node, 0)), load(first, build.add(load(node, 0), 1))
             with k.let(begin) as start_here, k.loop("w", build.sub(end, start_here)) as w:
                 entry = build.add(start_here, w)
-                with k.let(load(target, entry)) as j:
-                    k.store(acc, j, _combined(aggregate, load(acc, j), load(weight, entry)))
+                with k.let(load(target, entry)) as which:
+                    k.store(acc, which, _combined(aggregate, load(acc, which), load(weight, entry)))
         with k.loop("j", targets) as j:
-            total = load(acc, j)
+            total: Expr = load(acc, j)
             if aggregate == "AVERAGE":
                 total = build.div(total, build.cast(build.index(count), y.dtype))
             k.store(y, build.add(build.mul(n, targets), j), total)
