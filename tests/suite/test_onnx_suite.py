@@ -1,7 +1,8 @@
 """The ONNX backend suite: every case that passed must pass; one that newly passes is reported.
 
 `expected/DEVICE.txt` lists the passing cases; `pytest --bless tests/suite` renews it. The C device compiles each case with a C
-compiler, so a usual run takes a quarter of them (`ONNXC_SUITE=all` and `--bless` take all).
+compiler, so a usual run takes a quarter of them (`ONNXC_SUITE=all` and `--bless` take all). The reasons of the cases that fail are
+in `.pytest_cache/v/onnx-suite/DEVICE-PART` afterwards.
 """
 
 import os
@@ -82,7 +83,7 @@ def _pump(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") ->
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("device", list(SHARE))
-def test_suite(device: str, part: int, bless: bool):
+def test_suite(device: str, part: int, bless: bool, cache: pytest.Cache):
     if not onnx_backend.supports_device(device):
         pytest.skip(f"{device} cannot run here")
     names = all_names()[part::PARTS]
@@ -90,6 +91,7 @@ def test_suite(device: str, part: int, bless: bool):
         names = [name for name in names if zlib.crc32(name.encode()) % SHARE[device] == 0]
     results = run_cases(device, names)
     passed = {name for name, reason in results.items() if not reason}
+    cache.set(f"onnx-suite/{device}-{part}", {name: reason for name, reason in results.items() if reason})
     expected = expected_cases(device)
     if bless:
         renewed = (expected - set(names)) | passed
