@@ -569,11 +569,11 @@ def _merge_one(terms: _Terms, term: tuple[Expr, ...], factor: int) -> _Terms | N
         if not (isinstance(quotient, Binary) and quotient.op is BinaryOp.FLOORDIV):
             continue
         rest = term[:position] + term[position + 1 :]
-        for divided, whole in _product_terms(index_terms(e.b), {tuple(sorted((*rest, quotient), key=_order)): factor}).items():
-            if terms.get(divided) == whole:
-                without = {t: c for t, c in terms.items() if t not in (term, divided)}
-                joined = _product_terms({tuple(sorted(rest, key=_order)): factor}, index_terms(e.a))
-                return {t: c for t, c in _sum_terms(without, joined, 1).items() if c}
+        whole = _product_terms(index_terms(e.b), {tuple(sorted((*rest, quotient), key=_order)): factor})
+        if all(terms.get(t) == c for t, c in whole.items()):  # all of a divisor that is a sum, such as `n + 1`
+            without = {t: c for t, c in terms.items() if t != term and t not in whole}
+            joined = _product_terms({tuple(sorted(rest, key=_order)): factor}, index_terms(e.a))
+            return {t: c for t, c in _sum_terms(without, joined, 1).items() if c}
     return None
 
 
