@@ -158,6 +158,10 @@ def exact_product(a: Expr, b: Expr) -> Pair:
 
 def _halves(a: Expr) -> tuple[Expr, Expr]:
     """The upper bits and the rest, by masking: no overflow, and products of halves are exact."""
-    form = FORMATS[a.dtype]
-    upper = from_bits(bit_and(bits(a), -(1 << ((form.mantissa + 2) // 2))), a.dtype)
+    upper = upper_half(a)
     return upper, build.sub(a, upper)
+
+
+def upper_half(a: Expr) -> Expr:
+    """`a` with the lower half of its significand cut off; its square is exact."""
+    return from_bits(bit_and(bits(a), -(1 << ((FORMATS[a.dtype].mantissa + 2) // 2))), a.dtype)

@@ -130,7 +130,7 @@ def erf(x: Expr) -> Expr:
     """A polynomial below 1; `1 - exp(-Q(|x|))` with a polynomial Q above."""
     size = build.absolute(x)
     square = build.mul(x, x)
-    small = build.mul(x, horner(square, tables.ERF[x.dtype]))
+    small = fma(x, horner(square, tables.ERF[x.dtype]), x)
     bounded = at_most(size, _RANGES[x.dtype].erf_is_one)
     large = build.sub(1.0, _exp_in_range(build.neg(horner(bounded, tables.ERFC[x.dtype]))))
     return build.select(build.lt(size, 1.0), small, copysign(large, x))

@@ -90,7 +90,8 @@ def acosh(x: Expr) -> Expr:
     large = build.gt(x, _LN2_LARGEST[x.dtype])
     root = build.math_fn(MathFn.SQRT, fma(t, t, build.add(t, t)))
     value = log1p(build.select(large, x, build.add(t, root)))
-    return build.select(large, build.add(value, math.log(2)), value)
+    value = build.select(large, build.add(value, math.log(2)), value)
+    return build.select(build.lt(x, 1.0), math.nan, value)
 
 
 def atanh(x: Expr) -> Expr:

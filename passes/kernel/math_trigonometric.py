@@ -13,7 +13,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Expr, MathFn
 from . import math_coefficients as tables
 from .argument_reduction import reduce_angle
-from .float_parts import Pair, bit_and, copysign, fma, horner
+from .float_parts import Pair, bit_and, copysign, fma, horner, upper_half
 
 _TINY = {DType.FLOAT32: 2.0**-12, DType.FLOAT64: 2.0**-27}
 _PI_LOW = {DType.FLOAT32: -8.742277657347586e-08, DType.FLOAT64: 1.2246467991473532e-16}
@@ -65,31 +65,40 @@ def tan(x: Expr) -> Expr:
     return build.select(build.lt(build.absolute(x), _TINY[x.dtype]), x, value)
 
 
-def _asin_small(x: Expr, square: Expr) -> Expr:
-    """asin for |x| <= 1/2."""
-    return fma(build.mul(x, square), horner(square, tables.ASIN[x.dtype]), x)
+def _asin_tail(t: Expr, square: Expr) -> Expr:
+    """asin(t) - t for |t| <= 1/2."""
+    return build.mul(build.mul(t, square), horner(square, tables.ASIN[t.dtype]))
 
 
-def _asin_parts(x: Expr) -> tuple[Expr, Expr]:
-    """asin(t), where t is |x| if that is at most 1/2, else sqrt((1 - |x|) / 2); and whether it is the first."""
+def _fold_sine(x: Expr) -> tuple[Expr, Expr, Expr]:
+    """A number t whose arcsine is small, t**2, and whether t is |x|: else it is sqrt((1 - |x|) / 2)."""
     size = build.absolute(x)
     inner = build.le(size, 0.5)
     folded = build.mul(build.sub(1.0, size), 0.5)
     square = build.select(inner, build.mul(size, size), folded)
-    return _asin_small(build.select(inner, size, build.math_fn(MathFn.SQRT, folded)), square), build.logical_not(build.gt(size, 0.5))
+    return build.select(inner, size, build.math_fn(MathFn.SQRT, folded)), square, inner
 
 
 def asin(x: Expr) -> Expr:
-    """asin(x); pi/2 - 2 asin(sqrt((1 - x) / 2)) above 1/2. NaN outside of [-1, 1]."""
-    angle, inner = _asin_parts(x)
-    high, low = _pi(x.dtype, 0.5)
-    outer = build.sub(high, build.sub(build.add(angle, angle), low))
-    return copysign(build.select(inner, angle, outer), x)
+    """asin(x); pi/2 - 2 asin(sqrt((1 - x) / 2)) above 1/2. NaN outside of [-1, 1].
+
+    The root is corrected by what it lost in rounding, as in FreeBSD's e_asin.c.
+    """
+    t, square, inner = _fold_sine(x)
+    tail = _asin_tail(t, square)
+    upper = upper_half(t)
+    lost = build.sub(square, build.mul(upper, upper))
+    lost = build.div(lost, build.select(build.eq(t, 0.0), 1.0, build.add(t, upper)))
+    (quarter, _), (_, low) = _pi(x.dtype, 0.25), _pi(x.dtype, 0.5)
+    rest = build.sub(build.mul(build.add(tail, lost), 2.0), low)
+    outer = build.add(quarter, build.sub(build.sub(quarter, build.mul(upper, 2.0)), rest))
+    return copysign(build.select(inner, build.add(t, tail), outer), x)
 
 
 def acos(x: Expr) -> Expr:
     """pi/2 - asin(x); 2 asin(sqrt((1 - |x|) / 2)) above 1/2, its complement to pi below -1/2."""
-    angle, inner = _asin_parts(x)
+    t, square, inner = _fold_sine(x)
+    angle = build.add(t, _asin_tail(t, square))
     negative = build.lt(x, 0.0)
     half, half_low = _pi(x.dtype, 0.5)
     signed = build.select(negative, build.neg(angle), angle)
