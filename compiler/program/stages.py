@@ -6,7 +6,9 @@ A stage is a nest bound to the values it reads and the value it makes. A group i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from ..diagnostics import NOWHERE, Loc
 from ..graph.nodes import Node, Value
 from ..kernel.nest import Nest
-from ..kernel.nodes import Dim, Expr, Kernel, Read
+from ..kernel.nodes import Dim, Expr, Kernel, Read, Var
 from ..kernel.traverse import map_expr, walk
 
 
@@ -70,6 +72,16 @@ def make_stage(value: Value, operands: tuple[Value | None, ...], nest: Nest, loc
     return Stage(value, tuple(kept), replace(nest, body=map_expr(nest.body, renumber, memo), finish=finish), loc, covers)
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A tensor that is a part of another one, in the other's memory."""
+
+    root: Value
+    """The whole."""
+    start: tuple[Dim, ...]
+    """Logical indices in `root` of the part's first element."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
     """Stages that become one kernel: for each row, all stages in order.
@@ -82,6 +94,21 @@ class Group:
     outputs: tuple[Value, ...]
     """Values that are used outside; the others live only inside the kernel."""
     rows: int = 0
+    placements: Mapping[str, Placement] = field(default_factory=lambda: MappingProxyType({}))
+    """Values of the group, by name, that are parts of others; `root` is never a part itself."""
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """All values that the stages read or make, in a fixed order."""
+        return tuple(dict.fromkeys(v for stage in self.stages for v in (*stage.operands, stage.value)))
+
+
+def shift_symbol(position: int) -> Var:
+    """The kernel argument that says where value number `position` of a group starts in its root, in elements.
+
+    An argument rather than a constant, so that equal kernels serve parts at different places.
+    """
+    return Var(f"shift{position}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,8 @@ epilogue; only then are cheap maps repeated in several users.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import networkx as nx
 
 from ...compiler.graph.nodes import Graph
@@ -16,6 +18,7 @@ from ...compiler.ops.table import Facts
 from ...compiler.program.stages import Group, NodeUnit, Stage, Unit, View
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
+from .place_concats import place_concats
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
 from .stage_graph import StageGraph, used_names, make_stage_graph
 
@@ -27,12 +30,13 @@ MAX_LOCAL_ELEMENTS = 8192
 def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used."""
     stages = make_stage_graph(graph, facts)
+    place_concats(stages, graph.nodes)
     inline_single_use_maps(stages)
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
     drop_unused_stages(stages)
-    return _ordered(_units(stages), symbol_sources(graph))
+    return _ordered(_units(stages), symbol_sources(graph), stages.roots)
 
 
 def drop_unused_stages(graph: StageGraph) -> None:
@@ -59,6 +63,7 @@ def _units(graph: StageGraph) -> list[Unit]:
     for unit in graph.others:
         used = used_names(unit.node)
         depends.update({v.name: used for v in unit.node.outputs if v is not None})
+    depends.update({root: set(pieces) for root, pieces in graph.roots.items()})
     rows = group_rows(graph, depends)
     units: list[Unit] = [*graph.views.values(), *graph.others]
     for name in graph.stages:
@@ -75,7 +80,9 @@ def _group(graph: StageGraph, rows: RowGroup) -> Group:
         operand.name for name, stage in graph.stages.items() if name not in members for operand in stage.operands
     } | graph.needed
     outputs = tuple(stage.value for stage in stages if stage.value.name in outside or not _fits_on_stack(stage, rows.rows))
-    return Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
+    group = Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
+    placed = {value.name: graph.placement(value) for value in group.values}
+    return replace(group, placements={name: found for name, found in placed.items() if found is not None})
 
 
 def _fits_on_stack(stage: Stage, rows: int) -> bool:
@@ -84,7 +91,7 @@ def _fits_on_stack(stage: Stage, rows: int) -> bool:
     return isinstance(size, int) and size <= MAX_LOCAL_ELEMENTS
 
 
-def _ordered(units: list[Unit], sources: dict[str, set[str]]) -> list[Unit]:
+def _ordered(units: list[Unit], sources: dict[str, set[str]], roots: dict[str, tuple[str, ...]]) -> list[Unit]:
     order = nx.DiGraph()
     maker: dict[str, int] = {}
     for k, unit in enumerate(units):
@@ -92,8 +99,14 @@ def _ordered(units: list[Unit], sources: dict[str, set[str]]) -> list[Unit]:
         maker.update({name: k for name in made(unit)})
     for k, unit in enumerate(units):
         needed = used(unit).union(*(sources.get(symbol, ()) for symbol in symbols(unit))) if sources else used(unit)
-        order.add_edges_from((maker[name], k) for name in needed if name in maker and maker[name] != k)
+        makers = {maker[part] for name in needed for part in _parts(name, roots) if part in maker}
+        order.add_edges_from((made_by, k) for made_by in makers if made_by != k)
     return [units[k] for k in nx.lexicographical_topological_sort(order)]
+
+
+def _parts(name: str, roots: dict[str, tuple[str, ...]]) -> list[str]:
+    """What must be computed for a value: itself, or all parts of a root."""
+    return [inner for part in roots[name] for inner in _parts(part, roots)] if name in roots else [name]
 
 
 def made(unit: Unit) -> set[str]:

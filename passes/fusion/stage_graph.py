@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...compiler.graph.nodes import Graph, Node, Value
+from ...compiler.kernel import build
 from ...compiler.kernel.nest import Combine
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Expr, Math, MathFn, Read, Select
 from ...compiler.kernel.traverse import children, free_vars
 from ...compiler.ops.table import Facts, Nests, context, lookup
-from ...compiler.program.stages import NodeUnit, Stage, View, make_stage
+from ...compiler.program.stages import NodeUnit, Placement, Stage, View, make_stage
 
 NATIVE_MATH = frozenset({MathFn.SQRT, MathFn.FLOOR, MathFn.CEIL, MathFn.TRUNC, MathFn.ROUND, MathFn.FMA, MathFn.ISNAN, MathFn.ISINF})
 
@@ -27,6 +28,20 @@ class StageGraph:
     others: list[NodeUnit] = field(default_factory=list)
     needed: set[str] = field(default_factory=set)
     """Values that must lie in memory because an output, a view, another node or a region uses them."""
+    placements: dict[str, Placement] = field(default_factory=dict)
+    """Values that are parts of another one's memory."""
+    roots: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values that are made of their parts: the names of the parts."""
+
+    def placement(self, value: Value) -> Placement | None:
+        """Where a value lies in the root that is no part itself; None if it has memory of its own."""
+        found = self.placements.get(value.name)
+        if found is None:
+            return None
+        outer = self.placement(found.root)
+        if outer is None:
+            return found
+        return Placement(outer.root, tuple(build.dim(build.add(build.index(a), build.index(b))) for a, b in zip(found.start, outer.start, strict=True)))
 
     def users(self) -> dict[str, list[str]]:
         """For each value the names of the stages that read it."""

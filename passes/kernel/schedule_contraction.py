@@ -256,7 +256,8 @@ class _Tiles:
         with k.loop("p", build.product(extents), LoopKind.PARALLEL) as p:
             inner = form.substitute(dict(zip((v for v, _ in parallel), build.delinearize(p, extents), strict=True)))
             emit_map(k, inner, axes[len(parallel) :], self.lanes)
-        operands = [v for v in self.group.stages[0].operands if self.binder.arguments[v.name] in {a.buffer for a in form.loads()}]
+        read = {at.buffer for at in form.loads()}
+        operands = [v for v in self.binder.values if self.binder.arguments[v.name] in read]
         kernel = k.kernel("pack", (*(self.binder.arguments[v.name] for v in operands), buffer), self.group.stages[0].loc, "pack()")
         return ScheduledKernel(kernel, (*operands, value), build.product(extents), build.product(dims))
 

@@ -15,7 +15,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
-from ...compiler.program.stages import Group, ScheduledKernel, Stage
+from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
 from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape
 
@@ -40,27 +40,38 @@ class Binder:
             self._argument(value, Scope.GLOBAL)
         self.locals: dict[str, Buffer] = {}
         for stage in group.stages:
-            if stage.value.name not in self.arguments:
+            if stage.value not in group.outputs:
                 size = build.product(stage.value.type.shape[group.rows :])
                 assert isinstance(size, int), "values of unknown size are outputs of their group"
                 name = f"row{len(self.locals)}"
                 self.locals[stage.value.name] = Buffer(name, stage.value.type.dtype, size, Scope.STACK, 64)
 
     def _argument(self, value: Value, scope: Scope) -> None:
-        size = build.product(physical_shape(value.type))
-        self.arguments[value.name] = Buffer(f"b{len(self.values)}", value.type.dtype, size, scope)
-        self.values.append(value)
+        root = self._root(value)
+        if root in self.values:
+            return
+        size = build.product(physical_shape(root.type))
+        self.arguments[root.name] = Buffer(f"b{len(self.values)}", root.type.dtype, size, scope)
+        self.values.append(root)
+
+    def _root(self, value: Value) -> Value:
+        """The value in whose memory a value lies."""
+        placed = self.group.placements.get(value.name)
+        return value if placed is None else placed.root
 
     def offset(self, value: Value, indices: tuple[Expr, ...]) -> Expr:
         """Where an element of a value lies in its buffer."""
         if value.name in self.locals:
             rows = self.group.rows
             return build.linearize(indices[rows:], value.type.shape[rows:])
-        return physical_offset(value.type, indices)
+        placed = self.group.placements.get(value.name)
+        if placed is None:
+            return physical_offset(value.type, indices)
+        return build.add(physical_offset(placed.root.type, indices), shift_symbol(self.group.values.index(value)))
 
     def buffer(self, value: Value) -> Buffer:
         """The buffer of a value."""
-        return self.locals.get(value.name) or self.arguments[value.name]
+        return self.locals.get(value.name) or self.arguments[self._root(value).name]
 
     def load(self, value: Value, indices: tuple[Expr, ...]) -> Load:
         """An element of a value."""

@@ -35,7 +35,7 @@ class KernelPool:
         Returns:
             The named kernels, and what stands for the values of the group that they were made for.
         """
-        values = tuple(dict.fromkeys(v for stage in group.stages for v in (*stage.operands, stage.value)))
+        values = _with_roots(group)
         key = _group_key(group, values, is_constant)
         if key not in self._groups:
             kernels = tuple((self.add(s.kernel), s) for s in schedule(group, is_constant))
@@ -59,4 +59,11 @@ def _group_key(group: Group, values: tuple[Value, ...], is_constant: Callable[[V
     number = {value: k for k, value in enumerate(values)}
     stages = tuple((stage.nest, tuple(number[v] for v in stage.operands), number[stage.value]) for stage in group.stages)
     types = tuple((value.type, is_constant(value)) for value in values)
-    return stages, types, tuple(number[v] for v in group.outputs), group.rows
+    roots = tuple((number[v], number[group.placements[v.name].root]) for v in group.values if v.name in group.placements)
+    return stages, types, tuple(number[v] for v in group.outputs), group.rows, roots
+
+
+def _with_roots(group: Group) -> tuple[Value, ...]:
+    """The values of a group, then the roots that they lie in."""
+    roots = (group.placements[v.name].root for v in group.values if v.name in group.placements)
+    return tuple(dict.fromkeys((*group.values, *roots)))

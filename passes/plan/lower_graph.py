@@ -31,10 +31,10 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Group, NodeUnit, Pack, ScheduledKernel, Stage, View
+from ...compiler.program.stages import Group, NodeUnit, Pack, ScheduledKernel, View, shift_symbol
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
-from ..kernel.loop_form import physical_shape
+from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
 from .kernel_pool import KernelPool
 
@@ -185,7 +185,10 @@ class Lowering:
         kernels, values = self.pool.schedule(group, self.options.schedule, self.is_constant)
         scratch: dict[str, Storage] = {}
         for value in group.outputs:
-            self.place(value, wanted.get(value.name))
+            root = group.placements[value.name].root if value.name in group.placements else value
+            if root.name not in self.storages:
+                self.place(root, wanted.get(root.name))
+        shifts = self._shifts(group)
         covers = tuple(dict.fromkeys(name for stage in group.stages for name in stage.covers))
         for name, scheduled in kernels:
             operands = [values.get(v.name, v) for v in scheduled.operands]
@@ -198,11 +201,22 @@ class Lowering:
                     storages.append(scratch[operand.name])
                 else:
                     storages.append(self.storage(operand, pack))
-            self.require(scheduled.kernel.symbols)
+            symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
+            self.require(free_vars(*(build.index(s) for s in symbols)))
             loc = group.stages[-1].loc
-            self.steps.append(
-                Call(name, tuple(storages), tuple(scheduled.kernel.symbols), scheduled.iterations, scheduled.work, loc, covers)
-            )
+            self.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
+
+    def _shifts(self, group: Group) -> dict[Var, Dim]:
+        """Where the values of a group that are parts of others start in them, in elements."""
+        shifts: dict[Var, Dim] = {}
+        for position, value in enumerate(group.values):
+            placed = group.placements.get(value.name)
+            if placed is not None:
+                root = placed.root.type
+                origin = physical_offset(root, tuple(build.const(0) for _ in root.shape))
+                first = physical_offset(root, tuple(build.index(d) for d in placed.start))
+                shifts[shift_symbol(position)] = build.dim(build.sub(first, origin))
+        return shifts
 
     def _node(self, node: Node, wanted: dict[str, Storage]) -> None:
         row = lookup(node.op)
