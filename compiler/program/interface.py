@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.nodes import Value
 from ..kernel import build
-from ..kernel.nodes import Binary, BinaryOp, Const, Dim, Expr, Select, Var
+from ..kernel.nodes import Assert, Binary, BinaryOp, Const, Dim, Expr, Select, Var
+from ..kernel.traverse import walk_statements
 from .nodes import InputSymbol, Program
 
 Json: TypeAlias = "int | str | list[Json]"
@@ -45,6 +46,8 @@ class Interface:
     heap_outputs: frozenset[int]
     """Outputs that the model allocates."""
     weight_bytes: int = 0
+    messages: Mapping[int, str] = field(default_factory=dict)
+    """What the status codes of failed checks mean."""
 
 
 def interface_of(program: Program) -> Interface:
@@ -62,7 +65,14 @@ def interface_of(program: Program) -> Interface:
         program.arena_bytes,
         program.heap_outputs,
         sum(a.nbytes for a in program.constants),
+        {**_kernel_messages(program), **program.messages},
     )
+
+
+def _kernel_messages(program: Program) -> dict[int, str]:
+    """Messages of the assertions in kernels."""
+    found = (s for kernel in program.kernels.values() for s in walk_statements(kernel.body) if isinstance(s, Assert))
+    return {s.code: s.message for s in found if s.message}
 
 
 # --- JSON -------------------------------------------------------------------------------------
@@ -79,6 +89,7 @@ def to_json(interface: Interface) -> str:
         "arena_bytes": dim_to_json(interface.arena_bytes),
         "heap_outputs": sorted(interface.heap_outputs),
         "weight_bytes": interface.weight_bytes,
+        "messages": {str(code): text for code, text in interface.messages.items()},
     }
     return json.dumps(data, sort_keys=True)
 
@@ -100,8 +111,9 @@ def from_json(text: str | bytes) -> Interface:
             dim_from_json(data["arena_bytes"]),
             frozenset(data["heap_outputs"]),
             data["weight_bytes"],
+            {int(code): text for code, text in data["messages"].items()},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CompileError("E0501", f"the interface of the artifact is damaged: {error}") from None
 
 

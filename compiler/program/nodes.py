@@ -179,3 +179,5 @@ class Program:
     """Number of heap variables."""
     lower_bound_bytes: Dim = 0
     """Largest sum of the bytes that are live at one time: no plan can use less."""
+    messages: Mapping[int, str] = field(default_factory=dict)
+    """What each status code of a `Check` means."""

@@ -57,7 +57,8 @@ class Runner:
         status = self.entry(ctypes.addressof(table_in), ctypes.addressof(table_out), symbols.ctypes.data, arena.ctypes.data)
         self._arenas.append(arena)
         if status:
-            raise CompileError("E0402", f"the model stopped with status {status}: {STATUS_MEANINGS.get(status, 'a check failed')}")
+            meaning = STATUS_MEANINGS.get(status) or face.messages.get(status)
+            raise CompileError("E0402", meaning or f"the model stopped with status {status}")
         environment |= {name: int(value) for name, value in zip(face.locals, symbols[count:], strict=False)}
         return {
             port.name: _take(table_out[k], self._shape(port, environment), port.dtype) if array is None else array

@@ -54,7 +54,9 @@ def symbol_sources(graph: Graph) -> dict[str, set[str]]:
     """For each symbol that is found out while running, the values that must be computed before it is known."""
     sources = {symbol: {value} for symbol, (value, _) in graph.data_symbols.items()}
     inputs = {v.name: used_names(n) for n in graph.nodes for v in n.outputs if v is not None}
-    sources.update({symbol: inputs.get(value, set()) for symbol, (value, _) in graph.size_symbols.items()})
+    regions = {v.name for n in graph.nodes if n.regions for v in n.outputs if v is not None}
+    for symbol, (value, _) in graph.size_symbols.items():  # a node with regions must have run, others find sizes first
+        sources[symbol] = {value} if value in regions else inputs.get(value, set())
     return sources
 
 

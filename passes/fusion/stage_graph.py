@@ -54,7 +54,7 @@ class StageGraph:
 
 def make_stage_graph(graph: Graph, facts: Facts) -> StageGraph:
     """Define every node of a graph by its row of the operator table."""
-    result = StageGraph(needed={v.name for v in graph.outputs})
+    result = StageGraph(needed={v.name for v in graph.outputs} | {value for value, _ in graph.data_symbols.values()})
     for node in graph.nodes:
         row = lookup(node.op)
         assert row is not None, node.op
@@ -63,6 +63,8 @@ def make_stage_graph(graph: Graph, facts: Facts) -> StageGraph:
             result.needed.add(node.inputs[0].name)
         elif isinstance(row.define, Nests):
             _add_stages(result, node, facts, row.define)
+            if row.define.sizes is not None:  # the kernel that finds the sizes reads the operands
+                result.needed.update(used_names(node))
         else:
             result.others.append(NodeUnit(node))
             result.needed.update(used_names(node))

@@ -41,11 +41,16 @@ def assign_memory(program: Program, temporaries: Sequence[Dim]) -> Program:
 
 
 def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim]) -> list[Life]:
-    """When each temporary is in use. What a loop uses from outside stays alive until the loop ends."""
+    """When each temporary is in use.
+
+    What lives across the beginning or the end of a loop lives in all of its rounds; what a loop writes and reads
+    only inside is written anew in each round.
+    """
     lives: dict[int, Life] = {}
+    loops: list[tuple[int, int]] = []
     position = 0
 
-    def visit(steps: Sequence[Step], start: int) -> None:
+    def visit(steps: Sequence[Step]) -> None:
         nonlocal position
         for step in steps:
             position += 1
@@ -54,16 +59,20 @@ def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim]) -> list[Life]:
                     life = lives.setdefault(storage.index, Life(storage.index, position, position, align_up(temporaries[storage.index])))
                     life.last = position
             if isinstance(step, Branch):
-                visit(step.then, start)
-                visit(step.other, start)
+                visit(step.then)
+                visit(step.other)
             elif isinstance(step, Repeat):
                 begin = position
-                visit(step.body, begin)
-                for life in lives.values():
-                    if life.last > begin:  # the next round may need it again
-                        life.first, life.last = min(life.first, begin), position
+                visit(step.body)
+                loops.append((begin, position))
 
-    visit(steps, 0)
+    visit(steps)
+    for begin, end in loops:  # inner loops come before those around them
+        for life in lives.values():
+            if life.first <= begin < life.last:
+                life.last = max(life.last, end)
+            elif begin < life.first <= end < life.last:
+                life.first = begin
     return sorted(lives.values(), key=lambda life: life.number)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...compiler.diagnostics import CompileError
+from ...compiler.diagnostics import CompileError, Loc
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
@@ -23,11 +23,13 @@ from ...compiler.ops.table import Imperative, Nests, Region, context, lookup
 from ...compiler.program.nodes import (
     Allocate,
     Call,
+    Check,
     Copy,
     InputSymbol,
     Place,
     Program,
     ReadSymbol,
+    SetSymbol,
     Step,
     Storage,
 )
@@ -37,6 +39,9 @@ from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
 from .kernel_pool import KernelPool
+
+FIRST_CHECK = 256
+"""Status of the first check of a program; smaller ones belong to kernels, and to running out of memory."""
 
 Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
 """(group, is this value a constant) -> kernels in order."""
@@ -100,6 +105,8 @@ class Lowering:
     """Heap variables of outputs of unknown size."""
     pool: KernelPool = field(init=False)
     packed: dict[tuple[str, Pack | None], Storage] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)
+    """What the checks of the program say, and their status codes."""
 
     def __post_init__(self) -> None:
         self.pool = KernelPool(self.options.kernel_passes)
@@ -124,15 +131,18 @@ class Lowering:
 
     def _outputs(self, graph: Graph) -> dict[str, Storage]:
         """Storages of the outputs that a kernel can write directly."""
-        made = {v.name: lookup(n.op) for n in graph.nodes for v in n.outputs if v is not None}
+        direct = self.written_directly(graph)
         wanted: dict[str, Storage] = {}
         for position, value in enumerate(graph.outputs):
-            row = made.get(value.name)
-            if row is None or row.is_view or isinstance(row.define, Region) or value.name in wanted:
-                continue
-            if self._at_entry(value):
+            if value.name in direct and value.name not in wanted and self._at_entry(value):
                 wanted[value.name] = Storage(Place.OUTPUT, position)
         return wanted
+
+    def written_directly(self, graph: Graph) -> set[str]:
+        """Outputs of a graph that a kernel of its own writes, so that it may write them anywhere."""
+        rows = [(lookup(node.op), node) for node in graph.nodes]
+        made = {v.name for row, n in rows if row and not row.is_view and not isinstance(row.define, Region) for v in n.outputs if v is not None}
+        return made & {v.name for v in graph.outputs}
 
     def _copy_output(self, position: int, value: Value) -> None:
         source, size = self.storages[value.name], self.bytes_of(value)
@@ -177,6 +187,7 @@ class Lowering:
         return Program(
             self.name, graph.inputs, graph.outputs, tuple(self.symbols), tuple(self.locals), tuple(self.steps),
             self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
+            messages={code: text for text, code in self.messages.items()},
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------
@@ -348,6 +359,19 @@ class Lowering:
                 assert source is not None, f"symbol {symbol.name} has no value here"
                 value = self.values[source[0]]
                 self.set(ReadSymbol(symbol, self.storage(value), source[1], value.type.dtype))
+
+    def define(self, symbol: Var, extent: Dim) -> None:
+        """Append a step that sets a symbol to an expression of others."""
+        self.require(free_vars(build.index(extent)))
+        self.steps.append(SetSymbol(symbol, build.index(extent)))
+        self.known.add(symbol)
+        self.locals[symbol] = None
+
+    def check(self, condition: Expr, message: str, loc: Loc) -> None:
+        """Append a step that ends the run with a message of its own unless a condition holds."""
+        text = f"{loc}: {message}" if str(loc) else message
+        code = self.messages.setdefault(text, FIRST_CHECK + len(self.messages))
+        self.steps.append(Check(condition, code, text))
 
     def set(self, step: ReadSymbol) -> None:
         """Append a step that gives a symbol its value."""
