@@ -12,9 +12,10 @@ The same integer expressions serve as symbolic dimensions of the graph IR.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 from ..diagnostics import NOWHERE, Loc
@@ -117,6 +118,12 @@ class CastMode(enum.Enum):
     __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
 
 
+@functools.cache
+def _defaults(cls: type) -> tuple[object, ...]:
+    """Default values of a node class's last fields: a value left out and its default make the same node."""
+    return tuple(f.default for f in fields(cls) if f.default is not MISSING)  # type: ignore[arg-type]
+
+
 class _Interned(type):
     """Makes equal nodes one object. Constants are keyed by their bits, so 0.0 and -0.0 differ."""
 
@@ -125,10 +132,14 @@ class _Interned(type):
     if not TYPE_CHECKING:  # to a type checker the nodes are plain dataclasses
 
         def __call__(cls, *args: object) -> Expr:
+            missing = len(cls.__match_args__) - len(args)
+            if 0 < missing <= len(_defaults(cls)):
+                args += _defaults(cls)[-missing:]
             key: tuple[object, ...] = (cls, *args)
             if cls.__name__ == "Const" and isinstance(args[0], float):
                 key = (cls, struct.pack("<d", args[0]), *args[1:])
-            node = _Interned._nodes.get(key)
+            found = _Interned._nodes.data.get(key)  # the dictionary's own `get` is a Python function, and this is a hot spot
+            node = None if found is None else found()
             if node is None:
                 node = super().__call__(*args)
                 _Interned._nodes[key] = node
