@@ -66,7 +66,7 @@ def run_kernel(
     Args:
         kernel: any kernel; vector nodes and GPU loops included.
         arrays: one 1-D array of the element type for each buffer argument, of at least its size.
-        symbols: value of each symbol of the kernel, by name.
+        symbols: value of each symbol of the kernel and of the sizes of its buffers, by name.
         externs: meanings of `Extern` instructions, by name.
 
     Raises:
@@ -74,11 +74,11 @@ def run_kernel(
         AccessError: on an access outside of a buffer.
     """
     machine = _Machine(kernel, externs or {})
-    env = {v.name: (int(symbols[v.name]),) for v in kernel.symbols}
+    env: _Env = {v.name: (int(symbols[v.name]),) for v in kernel.symbols}
     memory = {}
     for buffer in kernel.buffers:
         array = arrays[buffer]
-        size = int(machine.value(_size(buffer), env, {}))
+        size = int(evaluate(_size(buffer), symbols))
         if array.ndim != 1 or array.dtype != buffer.dtype.numpy or len(array) < size:
             raise AccessError(f"{kernel.name}: buffer {buffer.name} needs {size} {buffer.dtype.label}, got {array.dtype}{list(array.shape)}")
         memory[buffer] = array[:size]
@@ -89,7 +89,7 @@ def run_kernel(
 
 def evaluate(e: Expr, symbols: Mapping[str, int] | None = None) -> Scalar:
     """Value of a scalar expression without loads, for given values of its variables."""
-    env = {name: (int(value),) for name, value in (symbols or {}).items()}
+    env: _Env = {name: (int(value),) for name, value in (symbols or {}).items()}
     with np.errstate(all="ignore"):
         return _Evaluation(env, {}, "expression").at(e, 0)
 
@@ -111,13 +111,12 @@ class _Evaluation:
 
     def at(self, e: Expr, lane: int) -> Scalar:
         """Lane `lane` of an expression; that of a scalar is the same for all lanes."""
-        kind = type(e)
-        if kind is Const:
-            return scalar.number(e.value, e.dtype)  # type: ignore[union-attr]
+        if isinstance(e, Const):
+            return scalar.number(e.value, e.dtype)
         key = (e, lane if e.lanes > 1 else 0)
         found = self.memo.get(key)
         if found is None:
-            found = self.memo[key] = _EVALUATE[kind](self, e, key[1])  # type: ignore[index]
+            found = self.memo[key] = _EVALUATE[type(e)](self, e, key[1])
         return found
 
     def lanes(self, e: Expr) -> tuple[Scalar, ...]:
@@ -159,7 +158,7 @@ class _Evaluation:
     def ramp(self, e: Ramp, lane: int) -> Scalar:
         base, stride = self.at(e.base, 0), self.at(e.stride, 0)
         if e.dtype.is_float:
-            return base + stride * e.dtype.numpy.type(lane)  # type: ignore[operator,no-any-return]
+            return base + stride * e.dtype.numpy.type(lane)  # type: ignore[no-any-return]
         return scalar.wrap(int(base) + int(stride) * lane, e.dtype)
 
     def broadcast(self, e: Broadcast, lane: int) -> Scalar:

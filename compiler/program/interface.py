@@ -15,7 +15,7 @@ from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.nodes import Value
 from ..kernel import build
-from ..kernel.nodes import Assert, Binary, BinaryOp, Const, Dim, Expr, Select, Var
+from ..kernel.nodes import Assert, Binary, BinaryOp, Const, Dim, Expr, Select, Unary, UnaryOp, Var
 from ..kernel.traverse import walk_statements
 from .nodes import InputSymbol, Program
 
@@ -135,6 +135,8 @@ def dim_to_json(extent: Dim) -> Json:
             return int(value)
         case Var(name=name):
             return name
+        case Unary(op=op, a=a):
+            return [op.value, dim_to_json(a)]
         case Binary(op=op, a=a, b=b):
             return [op.value, dim_to_json(a), dim_to_json(b)]
         case Select(cond=cond, then=then, other=other):
@@ -150,7 +152,9 @@ def dim_from_json(data: Json) -> Dim:
         return Var(data)
     op, *operands = data
     parts = [build.index(dim_from_json(o)) for o in operands]
-    return build.dim(build.select(*parts) if op == "select" else build.binary(BinaryOp(op), *parts))
+    if op == "select":
+        return build.dim(build.select(*parts))
+    return build.dim(build.unary(UnaryOp(op), *parts) if len(parts) == 1 else build.binary(BinaryOp(op), *parts))
 
 
 def evaluate_dim(extent: Dim, symbols: Mapping[str, int]) -> int:

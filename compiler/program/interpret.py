@@ -126,7 +126,7 @@ class _Machine:
     def call(self, step: Call) -> None:
         """Run a kernel on views of its storages."""
         kernel = self.program.kernels[step.kernel]
-        symbols = {var.name: self.value(given) for var, given in zip(kernel.symbols, step.symbols, strict=True)}
+        symbols = self.symbols | {var.name: self.value(given) for var, given in zip(kernel.symbols, step.symbols, strict=True)}
         arrays: dict[Buffer, np.ndarray] = {}
         for buffer, storage in zip(kernel.buffers, step.buffers, strict=True):
             size = int(evaluate(build.index(buffer.size), symbols))

@@ -50,6 +50,7 @@ class Collected:
         if mentions(self.whole.type.shape, own):
             lowering.steps.append(Allocate(storage, 0))
             lowering.define(self._capacity, 0)
+            lowering.require(v for v in free_vars(*map(build.index, self.whole.type.shape)) if v not in own)
 
     def add(self, lowering: Lowering, counter: Var, own: frozenset[Var], length: Expr | None, loc: Loc) -> None:
         """Store the slice of a round, in the loop."""

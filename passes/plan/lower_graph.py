@@ -355,10 +355,15 @@ class Lowering:
             if symbol.name in self.sized:
                 self._sizes(self.makers[self.sized[symbol.name][0]])
             else:
-                source = self.sources.get(symbol.name)
+                source = self._source(symbol.name)
                 assert source is not None, f"symbol {symbol.name} has no value here"
                 value = self.values[source[0]]
                 self.set(ReadSymbol(symbol, self.storage(value), source[1], value.type.dtype))
+
+    def _source(self, symbol: str) -> tuple[str, int] | None:
+        """Where a data symbol is read: recorded in its graph, or asked for by a definition while lowering."""
+        later = (facts.data_symbols[symbol] for facts in reversed(self.facts) if symbol in facts.data_symbols)
+        return self.sources.get(symbol) or next(later, None)
 
     def define(self, symbol: Var, extent: Dim) -> None:
         """Append a step that sets a symbol to an expression of others."""
