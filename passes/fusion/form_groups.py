@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import networkx as nx
 
+from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
-from ...compiler.ops.table import Facts
 from ...compiler.program.stages import Group, NodeUnit, Stage, Unit, View
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
@@ -27,7 +27,7 @@ MAX_LOCAL_ELEMENTS = 8192
 """Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
 
 
-def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
+def form_groups(graph: Graph, facts: GraphFacts) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used."""
     stages = make_stage_graph(graph, facts)
     place_concats(stages, graph.nodes)
@@ -36,7 +36,7 @@ def form_groups(graph: Graph, facts: Facts) -> list[Unit]:
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
     drop_unused_stages(stages)
-    return _ordered(_units(stages), symbol_sources(graph), stages.roots)
+    return _ordered(_units(stages), symbol_sources(graph, facts), stages.roots)
 
 
 def drop_unused_stages(graph: StageGraph) -> None:
@@ -50,9 +50,9 @@ def drop_unused_stages(graph: StageGraph) -> None:
         del graph.stages[name]
 
 
-def symbol_sources(graph: Graph) -> dict[str, set[str]]:
+def symbol_sources(graph: Graph, facts: GraphFacts) -> dict[str, set[str]]:
     """For each symbol that is found out while running, the values that must be computed before it is known."""
-    sources = {symbol: {value} for symbol, (value, _) in graph.data_symbols.items()}
+    sources = {symbol: {value} for symbol, (value, _) in facts.data_symbols.items()}
     inputs = {v.name: used_names(n) for n in graph.nodes for v in n.outputs if v is not None}
     regions = {v.name for n in graph.nodes if n.regions for v in n.outputs if v is not None}
     for symbol, (value, _) in graph.size_symbols.items():  # a node with regions must have run, others find sizes first

@@ -12,7 +12,7 @@ from ...compiler.kernel.nest import Nest
 from ...compiler.kernel.nodes import Expr, Read, Var
 from ...compiler.kernel.traverse import map_expr, substitute
 from ...compiler.program.stages import Stage, make_stage
-from .stage_graph import StageGraph
+from .stage_graph import StageGraph, contraction_factors
 
 
 def fuse_epilogues(graph: StageGraph) -> None:
@@ -40,6 +40,8 @@ def refuse(graph: StageGraph, producer: Stage, user: Stage) -> str | None:
     readers = [s for s in graph.stages.values() if producer.value in s.operands]
     if len(readers) != 1:
         return "the producer has other users"
+    if producer.value.type.layout.block != user.value.type.layout.block and contraction_factors(producer.nest) is not None:
+        return "the user writes another layout than the contraction runs in"
     reads = user.reads(producer.value)
     if len(reads) != 1:
         return "the user reads several elements"

@@ -38,7 +38,7 @@ def group_rows(graph: StageGraph, depends: dict[str, set[str]]) -> dict[str, Row
     groups: dict[str, RowGroup] = {}
     order = {name: k for k, name in enumerate(graph.stages)}
     for name, stage in graph.stages.items():
-        if contraction_factors(stage) is not None:
+        if contraction_factors(stage.nest) is not None:
             continue
         for operand in stage.operands:
             if operand.name in graph.stages:
@@ -54,7 +54,7 @@ def _try_join(
     producer, stage = graph.stages[other], graph.stages[name]
     group = groups.get(other)
     if group is None:
-        if contraction_factors(producer) is not None or (producer.is_map and stage.is_map):
+        if contraction_factors(producer.nest) is not None or (producer.is_map and stage.is_map):
             return
         rows = row_count(producer if not producer.is_map else stage)
         group = RowGroup(rows, producer.nest.shape[:rows], [other])

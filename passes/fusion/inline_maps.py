@@ -52,7 +52,9 @@ def _inline(graph: StageGraph, wanted) -> None:  # type: ignore[no-untyped-def]
 
 def refuse(producer: Stage, user: Stage) -> str | None:
     """Why a map may not be substituted into a user; None if it may."""
-    if contraction_factors(user) is not None and any(r in _term_reads(user) for r in user.reads(producer.value)):
+    if contraction_factors(user.nest) is not None and any(r in _term_reads(user) for r in user.reads(producer.value)):
+        if not user.value.type.layout.is_plain:
+            return "the contraction reads blocks"
         return None if is_movement(producer) else "computed in the operand of a contraction"
     cost = element_cost(producer.nest.body)
     reads = user.reads(producer.value)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...compiler.graph.facts import MAX_ELEMENTS, GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
-from ...compiler.kernel.nest import Combine
+from ...compiler.kernel.nest import Combine, Nest
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Expr, Math, MathFn, Read, Select
 from ...compiler.kernel.traverse import children, free_vars
-from ...compiler.ops.table import Facts, Nests, context, lookup
+from ...compiler.ops.table import Nests, context, lookup
 from ...compiler.program.stages import NodeUnit, Placement, Stage, View, make_stage
 
 NATIVE_MATH = frozenset({MathFn.SQRT, MathFn.FLOOR, MathFn.CEIL, MathFn.TRUNC, MathFn.ROUND, MathFn.FMA, MathFn.ISNAN, MathFn.ISINF})
@@ -52,9 +53,9 @@ class StageGraph:
         return found
 
 
-def make_stage_graph(graph: Graph, facts: Facts) -> StageGraph:
+def make_stage_graph(graph: Graph, facts: GraphFacts) -> StageGraph:
     """Define every node of a graph by its row of the operator table."""
-    result = StageGraph(needed={v.name for v in graph.outputs} | {value for value, _ in graph.data_symbols.values()})
+    result = StageGraph(needed={v.name for v in graph.outputs})
     for node in graph.nodes:
         row = lookup(node.op)
         assert row is not None, node.op
@@ -68,7 +69,17 @@ def make_stage_graph(graph: Graph, facts: Facts) -> StageGraph:
         else:
             result.others.append(NodeUnit(node))
             result.needed.update(used_names(node))
+            _root_integers(node, facts)
+    # Only now all definitions have asked for the integers that they read as symbols.
+    result.needed.update(value for value, _ in facts.data_symbols.values())
     return result
+
+
+def _root_integers(node: Node, facts: GraphFacts) -> None:
+    """Take note of the symbols that the definition of an imperative kernel may ask for later."""
+    for value in node.inputs:
+        if value is not None and value.type.dtype.is_int and value.type.is_static and value.type.element_count <= MAX_ELEMENTS:
+            facts.run_time_contents(value)
 
 
 def _same_layout(node: Node) -> bool:
@@ -79,7 +90,7 @@ def _same_layout(node: Node) -> bool:
     return source.type.layout.is_plain and target.type.layout.is_plain
 
 
-def _add_stages(result: StageGraph, node: Node, facts: Facts, define: Nests) -> None:
+def _add_stages(result: StageGraph, node: Node, facts: GraphFacts, define: Nests) -> None:
     nests = define.build(context(node, facts))
     for value, nest in zip(node.outputs, nests, strict=False):
         if value is not None and nest is not None:
@@ -138,9 +149,8 @@ def is_movement(stage: Stage) -> bool:
     return stage.is_map and isinstance(body, Read) and not any(any_read(i) for i in body.indices)
 
 
-def contraction_factors(stage: Stage) -> tuple[Expr, Expr] | None:
-    """The two factors if the stage is a sum of products in which an output axis is in one factor only."""
-    nest = stage.nest
+def contraction_factors(nest: Nest) -> tuple[Expr, Expr] | None:
+    """The two factors if the nest is a sum of products in which an output axis is in one factor only."""
     if nest.combine is not Combine.SUM or not (nest.dtype.is_float or nest.dtype.is_int):
         return None
     body = nest.body

@@ -20,6 +20,7 @@ from ...compiler.kernel.nodes import Const, Expr, Read
 from ...compiler.kernel.traverse import walk
 from ...compiler.ops.convolution import Convolution, conv_extents
 from ...compiler.ops.table import Nests, context, lookup
+from ..fusion.stage_graph import contraction_factors
 
 CHANNEL_AXIS = 1
 BLOCKED_TYPES = (DType.FLOAT32, DType.FLOAT16)
@@ -88,8 +89,17 @@ class _Choice:
         inputs = [k for k, v in enumerate(node.inputs) if v is not None and v.name in self.blocked]
         if not inputs or any(v is not None and v.type.dtype not in BLOCKED_TYPES for v in node.outputs):
             return False
+        output = node.outputs[0]
+        if any(self._is_plain_like(v, output) for k, v in enumerate(node.inputs) if k not in inputs):
+            return False
         nests = row.define.build(context(node, self.facts))
         return all(nest is None or _follows(nest, inputs, node, self.block) for nest in nests)
+
+    def _is_plain_like(self, value: Value | None, output: Value | None) -> bool:
+        """True for a computed row-major tensor as large as the output: reading it in blocks would be slow."""
+        if value is None or output is None or value.name in self.graph.constants:
+            return False
+        return value.type.shape == output.type.shape and any(d != 1 for d in value.type.shape[2:])
 
     def layout(self, value: Value) -> Layout:
         """The layout that a value gets if the node that makes it may choose."""
@@ -179,11 +189,18 @@ class _Rewriter:
     def _other(self, node: Node) -> None:
         row = lookup(node.op)
         assert row is not None
-        reads_any = isinstance(row.define, Nests) and not row.is_view and row.define.sizes is None
+        reads_any = isinstance(row.define, Nests) and not row.is_view and row.define.sizes is None and not self._contracts(node, row.define)
         inputs = tuple(v if v is None else self._input(v, reads_any) for v in node.inputs)
         for region in node.regions:
             self._plain_captures(region)
         self._make(node.with_inputs(*inputs), reads_any)
+
+    def _contracts(self, node: Node, define: Nests) -> bool:
+        """True for sums of products: one that does not run on blocks wants row-major operands."""
+        if not any(v is not None and v.name in self.choice.blocked for v in node.inputs):
+            return False
+        nests = define.build(context(node, self.choice.facts))
+        return any(nest is not None and contraction_factors(nest) is not None for nest in nests)
 
     def _input(self, value: Value, reads_any: bool) -> Value:
         found = self.values.get(value.name, value)

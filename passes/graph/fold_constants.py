@@ -24,6 +24,8 @@ BUDGET_BYTES = 64 << 20
 """Largest constant that is made."""
 GROWTH, SLACK_BYTES = 4, 1 << 20
 """A folded value has at most `GROWTH` times the bytes of its inputs, and this much more."""
+FILL_BYTES = 1 << 30
+"""Largest constant that is one number repeated."""
 MAX_TERMS = 1 << 27
 """Limit of the arithmetic for one value."""
 MAX_IMPERATIVE_BYTES = 1 << 16
@@ -62,6 +64,8 @@ def _fold_if(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
 
 def _fold_node(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | None:
     arrays = [None if v is None else builder.array(v) for v in node.inputs]
+    if node.op == "ConstantOfShape":
+        return _fold_fill(builder, node)
     source_bytes = sum(a.nbytes for a in arrays if a is not None)
     limit = min(BUDGET_BYTES, GROWTH * source_bytes + SLACK_BYTES)
     if not _is_affordable(context(node, builder.facts), source_bytes, limit):
@@ -73,6 +77,16 @@ def _fold_node(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | No
         None if old is None or array is None else builder.constant(old.name, np.ascontiguousarray(array).reshape(array.shape))
         for old, array in zip(node.outputs, results, strict=True)
     ]
+
+
+def _fold_fill(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | None:
+    """A tensor of one number: an array without memory of its own, so that even large weights may be so."""
+    (output,) = node.outputs
+    if output is None or not output.type.is_static or output.type.element_count * output.type.dtype.bytes > FILL_BYTES:
+        return None
+    fill = node.attrs.get("value")
+    number = np.zeros((), np.float32) if fill is None else np.asarray(fill).reshape(-1)[0]
+    return [builder.constant(output.name, np.broadcast_to(np.asarray(number, output.type.dtype.numpy), output.type.static_shape))]
 
 
 def _is_affordable(ctx: OpContext, source_bytes: int, limit: int) -> bool:

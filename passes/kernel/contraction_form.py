@@ -48,7 +48,7 @@ def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
     found = _factors(form.term)
     if found is None:
         return "the term is not a product of two reads"
-    form = split_blocked_reduction(form)
+    form = split_grouped_axis(split_blocked_reduction(form))
     factors = _factors(form.term)
     assert factors is not None
     lane = form.axes[-1]
@@ -92,6 +92,22 @@ def split_blocked_reduction(form: LoopForm) -> LoopForm:
         rest = form.reduce[:position] + form.reduce[position + 1 :]
         form = form.substitute({var: build.add(build.mul(outer, block), inner)})
         return replace(form, reduce=((outer, -(-extent // block)), *rest, (inner, block)))
+    return form
+
+
+def split_grouped_axis(form: LoopForm) -> LoopForm:
+    """Split an output loop that is divided in some offset, as the channels of a grouped convolution are.
+
+    What is divided out selects the group, which both factors share; what is left is a row of the tile.
+    """
+    for position, (var, extent) in enumerate(form.axes):
+        group = _block_of(form, var)
+        if group is None or not isinstance(extent, int) or extent % group or extent == group:
+            continue
+        outer = build.loop_var(f"{var.name}g", extent // group)
+        inner = build.loop_var(f"{var.name}r", group)
+        form = form.substitute({var: build.add(build.mul(outer, group), inner)})
+        return replace(form, axes=(*form.axes[:position], (outer, extent // group), (inner, group), *form.axes[position + 1 :]))
     return form
 
 

@@ -91,12 +91,13 @@ def schedule_rows(group: Group, vector: VectorShape, is_constant: Callable[[Valu
         iterations = _emit_single(k, collapse(forms)[0][0], vector)
     else:
         iterations = _emit_rows(k, forms, group.rows, vector, tuple(binder.locals.values()))
-    work = build.dim(_total_work(group))
+    work = build.dim(total_work(group))
     kernel = k.kernel("rows", tuple(binder.arguments.values()), group.stages[-1].loc, f"rows(lanes={vector.bits // 32})")
     return ScheduledKernel(kernel, tuple(binder.values), iterations, work)
 
 
-def _total_work(group: Group) -> Expr:
+def total_work(group: Group) -> Expr:
+    """Estimated scalar operations of a group."""
     from ..fusion.stage_graph import element_cost
 
     total: Expr = build.const(0)
