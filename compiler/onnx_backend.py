@@ -1,7 +1,7 @@
 """The face of ONNX's own backend interface: `from onnxc import onnx_backend; onnx_backend.run_model(model, inputs)`.
 
-Devices are targets: CPU is compiled in-process through LLVM, C through the C target, CUDA through the CUDA target. Inputs may
-be a list in the order of the graph's inputs or a mapping by name, and numpy scalars count as tensors of rank 0.
+Devices are targets: CPU is compiled in-process through LLVM, C through the C target, CUDA through the CUDA target (on the CPU,
+through its host shim, where there is no GPU). Inputs may be a list in the order of the graph's inputs or a mapping by name, and numpy scalars count as tensors of rank 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OnnxcBackend(Backend):
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> CompiledRep:
         """Compile a model for a device; keyword arguments go to `onnxc.compile`."""
-        return CompiledRep(driver.compile(model, TARGETS[device.partition(":")[0]], **kwargs))
+        return CompiledRep(driver.compile(model, target_of(device), **kwargs))
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
@@ -79,14 +79,24 @@ class OnnxcBackend(Backend):
     def supports_device(cls, device: str) -> bool:
         """True if the device's target can run here."""
         name = device.partition(":")[0]
-        return name in TARGETS and _RUNS_HERE[name]() and _has_target(TARGETS[name])
+        return name in TARGETS and _RUNS_HERE[name]() and _has_target(target_of(device))
 
 
 _RUNS_HERE: Mapping[str, Callable[[], bool]] = {
     "CPU": lambda: find_spec("llvmlite") is not None,
     "C": lambda: any(which(compiler) for compiler in ("cc", "gcc", "clang")),
-    "CUDA": lambda: which("nvidia-smi") is not None,
+    "CUDA": lambda: _has_gpu() or any(which(compiler) for compiler in ("g++", "clang++")),
 }
+
+
+def _has_gpu() -> bool:
+    return which("nvidia-smi") is not None and which("nvcc") is not None
+
+
+def target_of(device: str) -> str:
+    """The target string of a device of ONNX's interface."""
+    name = device.partition(":")[0]
+    return "cuda:shim" if name == "CUDA" and not _has_gpu() else TARGETS[name]
 
 
 def _has_target(text: str) -> bool:

@@ -8,8 +8,9 @@ overrides the method, or changes a row of `dialect.py`. What an expression uses 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 from ...compiler.dtypes import DType, Kind
 from ...compiler.kernel import build
@@ -142,7 +143,7 @@ class ExprPrinter:
         if name is not None:
             return name
         assert e.lanes == 1, "vectors are printed as loops"
-        return self.rows[type(e)](self, e)  # type: ignore[operator]
+        return self.rows[type(e)](self, e)
 
     def const(self, e: Const) -> str:
         """A number."""
@@ -211,7 +212,8 @@ class ExprPrinter:
         if op in (BinaryOp.MIN, BinaryOp.MAX):
             return self.extreme(e, a, b)
         if e.dtype.is_float:
-            return self.call("fmod", [a, b], e.dtype) if op is BinaryOp.MOD else f"({a} {'/' if op is BinaryOp.DIV else ARITHMETIC[op]} {b})"
+            sign = "/" if op is BinaryOp.DIV else ARITHMETIC.get(op, "")
+            return self.call("fmod", [a, b], e.dtype) if op is BinaryOp.MOD else f"({a} {sign} {b})"
         return self.integer_binary(e, a, b)
 
     def extreme(self, e: Binary, a: str, b: str) -> str:
@@ -245,6 +247,9 @@ class ExprPrinter:
             text = f"({self.type(e)})({a} >> {b})"
         if isinstance(e.b, Const):
             return self.fitted(e, f"({text})" if 0 <= e.b.value < e.dtype.bits else "0")
+        known = self.bounds.of(e.b)
+        if known is not None and known[0] >= 0 and known[1] < e.dtype.bits:
+            return self.fitted(e, f"({text})")
         return self.fitted(e, f"(({wide}){b} < {e.dtype.bits}u ? {text} : 0)")
 
     def division(self, e: Binary, a: str, b: str) -> str:
@@ -331,7 +336,7 @@ class ExprPrinter:
         """Vectors do not reach this printer."""
         raise AssertionError(f"{type(e).__name__} in a kernel for a language without vectors")
 
-    rows = {
+    rows: ClassVar[Mapping[type, Callable[..., str]]] = {
         Const: const,
         Var: var,
         Load: load,

@@ -108,25 +108,26 @@ def _interface(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "symbol_names": signature.symbols,
         "sizes": [comment(v.name) for v in program.locals],
         "ports": [_port(role, value, parameter, macro, dialect) for role, value, parameter in named],
-        "codes": _codes(program),
+        "codes": status_codes(program),
         "parameters": signature.parameters,
     }
 
 
 def _port(role: str, value: Value, parameter: str, macro: str, dialect: Dialect) -> Port:
     elements = build.product(value.type.shape)
-    shape = " x ".join(comment(_dim_text(d)) for d in value.type.shape) or "1"
+    shape = " x ".join(comment(dim_text(d)) for d in value.type.shape) or "1"
     held = dialect.type(value.type.dtype)
     kind = held if value.type.dtype in (DType.FLOAT32, DType.FLOAT64) or value.type.dtype.is_int else f"{held} ({value.type.dtype.label})"
     count = elements if isinstance(elements, int) else 0
     return Port(role, comment(value.name), parameter, f"{macro}_{parameter.upper()}", kind, shape, count)
 
 
-def _dim_text(extent: Dim) -> str:
+def dim_text(extent: Dim) -> str:
+    """An extent in a comment."""
     return str(extent) if isinstance(extent, int) else getattr(extent, "name", "computed")
 
 
-def _codes(program: Program) -> list[tuple[int, str]]:
+def status_codes(program: Program) -> list[tuple[int, str]]:
     """Every status that the run may return, with what it means."""
     found: dict[int, str] = {}
     for kernel in program.kernels.values():

@@ -38,7 +38,8 @@ class KernelBuilder:
         return f"{prefix}.{self._names}"
 
     @contextmanager
-    def _nested(self) -> Iterator[list[Stmt]]:
+    def nested(self) -> Iterator[list[Stmt]]:
+        """Collect what is emitted in a list instead, for statements that no other method makes."""
         self._stack.append([])
         try:
             yield self._stack[-1]
@@ -49,7 +50,7 @@ class KernelBuilder:
     def loop(self, name: str, extent: Dim, kind: LoopKind = LoopKind.SERIAL) -> Iterator[Var]:
         """`for name in range(extent)`; yields the variable."""
         var = build.loop_var(self.name(name), extent)
-        with self._nested() as body:
+        with self.nested() as body:
             yield var
         self.emit(For(var, build.index(extent), kind, block(body)))
 
@@ -57,7 +58,7 @@ class KernelBuilder:
     def loops(self, extents: tuple[Dim, ...], kind: LoopKind = LoopKind.SERIAL) -> Iterator[tuple[Var, ...]]:
         """Nested loops; yields their variables."""
         variables = tuple(build.loop_var(self.name(f"i{k}"), extent) for k, extent in enumerate(extents))
-        with self._nested() as body:
+        with self.nested() as body:
             yield variables
         stmt = block(body)
         for var, extent in zip(reversed(variables), reversed(extents), strict=True):
@@ -67,14 +68,14 @@ class KernelBuilder:
     @contextmanager
     def repeat(self, cond: Expr) -> Iterator[None]:
         """`while cond`; the condition must read what the body changes through `load`."""
-        with self._nested() as body:
+        with self.nested() as body:
             yield
         self.emit(While(cond, block(body)))
 
     @contextmanager
     def when(self, cond: Expr) -> Iterator[None]:
         """`if cond`."""
-        with self._nested() as body:
+        with self.nested() as body:
             yield
         self.emit(If(cond, block(body)))
 
@@ -83,7 +84,7 @@ class KernelBuilder:
         """`else` of the `when` just before."""
         before = self._stack[-1].pop()
         assert isinstance(before, If) and before.other is None
-        with self._nested() as body:
+        with self.nested() as body:
             yield
         self.emit(If(before.cond, before.then, block(body)))
 
@@ -99,7 +100,7 @@ class KernelBuilder:
     def let(self, value: Expr, name: str = "t") -> Iterator[Var]:
         """Evaluate `value` now and name it for the block."""
         var = Var(self.name(name), value.dtype, value.lanes)
-        with self._nested() as body:
+        with self.nested() as body:
             yield var
         self.emit(Let(var, value, block(body)))
 
@@ -112,7 +113,7 @@ class KernelBuilder:
     @contextmanager
     def around(self, buffer: Buffer) -> Iterator[Buffer]:
         """A stack or register array that is already made lives for the block."""
-        with self._nested() as body:
+        with self.nested() as body:
             yield buffer
         self.emit(Alloc(buffer, block(body)))
 
