@@ -19,6 +19,7 @@ from .opsets import read_opsets
 from .source import Source, read_source
 from .symbols import Symbols
 from .tensors import TensorReader
+from .upgrade import upgrade_old
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +57,7 @@ def load_graph(
 
 
 def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping[str, int], overridable: frozenset[str]) -> Graph:
-    model, name = source.model, source.name
+    model, name = upgrade_old(source.model, source.name), source.name
     opsets = read_opsets(model, name)
     reader = BodyReader(name, limits)
     main, library = reader.graph(model.graph), read_functions(model, reader, opsets)

@@ -7,7 +7,7 @@ they are, since performing them does no harm.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, logical_and, logical_not, range_of
@@ -21,54 +21,92 @@ def guard_loads(kernel: Kernel) -> Kernel:
     return replace(kernel, body=guard.statement(kernel.body))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Context:
+    """Where an expression stands: the condition under which it is evaluated, and what is evaluated anyway."""
+
+    condition: Expr
+    outer: _Context | None = None
+    always: frozenset[Expr] = frozenset()
+    """Expressions that the context around evaluates in any case; they need no condition of this one."""
+
+
 class _Guard:
-    """One kernel; shared expressions are rebuilt once for each condition they stand under."""
+    """One kernel; shared expressions are rebuilt once for each context they stand in."""
 
     def __init__(self) -> None:
-        self._memo: dict[tuple[Expr, Expr], Expr] = {}
-        self._loads: dict[Expr, bool] = {}
+        self._root = _Context(TRUE)
+        self._branches: dict[tuple[_Context, Expr, bool], _Context] = {}
+        self._plain: dict[Expr, _Context] = {}
+        self._memo: dict[tuple[Expr, _Context], Expr] = {}
+        self._open: dict[Expr, bool] = {}
+        self._always: dict[Expr, frozenset[Expr]] = {}
 
     def statement(self, stmt: Stmt) -> Stmt:
         """Rebuild one statement."""
-        return map_statement(stmt, lambda e: self.under(e, TRUE), self.statement)
+        return map_statement(stmt, lambda e: self.under(e, self._root), self.statement)
 
-    def under(self, e: Expr, condition: Expr) -> Expr:
-        """`e` as it stands where only `condition` is known to hold."""
-        if not self._has_load(e):
+    def under(self, e: Expr, context: _Context) -> Expr:
+        """`e` as it stands in a context."""
+        if not self._has_open_load(e):
             return e
-        found = self._memo.get((e, condition))
+        while context.outer is not None and e in context.always:
+            context = context.outer
+        found = self._memo.get((e, context))
         if found is None:
-            found = self._memo[e, condition] = self._rebuild(e, condition)
+            found = self._memo[e, context] = self._rebuild(e, context)
         return found
 
-    def _has_load(self, e: Expr) -> bool:
-        found = self._loads.get(e)
+    def _has_open_load(self, e: Expr) -> bool:
+        """True if some load is not certainly inside its buffer."""
+        found = self._open.get(e)
         if found is None:
-            found = self._loads[e] = isinstance(e, Load) or any(map(self._has_load, children(e)))
+            found = isinstance(e, Load) and not _is_inside(e) or any(map(self._has_open_load, children(e)))
+            self._open[e] = found
         return found
 
-    def _rebuild(self, e: Expr, condition: Expr) -> Expr:
+    def _evaluated(self, e: Expr) -> frozenset[Expr]:
+        """Parts with loads that are evaluated whenever `e` is: all but the branches of selects."""
+        found = self._always.get(e)
+        if found is None:
+            parts = (e.cond,) if isinstance(e, Select) else children(e)
+            found = frozenset((e,)).union(*(self._evaluated(part) for part in parts if self._has_open_load(part)))
+            self._always[e] = found
+        return found
+
+    def _rebuild(self, e: Expr, context: _Context) -> Expr:
         match e:
             case Select():
-                cond = self.under(e.cond, condition)
-                then = self.under(e.then, logical_and(condition, cond))
-                other = self.under(e.other, logical_and(condition, logical_not(cond)))
-                return build.select(cond, then, other)
+                then, other = (self._branch(context, e.cond, holds) for holds in (True, False))
+                return build.select(self.under(e.cond, context), self.under(e.then, then), self.under(e.other, other))
             case Load():
-                return self._load(e, condition)
-            case Broadcast() if condition.lanes > 1:
-                scalar = condition.value if isinstance(condition, Broadcast) else None
-                if scalar is not None:
-                    return build.broadcast(self.under(e.value, scalar), e.lanes)
-                return self.under(_spread(e.value, e.lanes), condition)
-            case Lane() if condition is not TRUE:
-                return Lane(self.under(e.vector, build.broadcast(condition, e.vector.lanes)), e.index)
-        parts = {c: self.under(c, condition) for c in children(e)}
+                return self._load(e, context)
+            case Broadcast() if context.condition.lanes > 1:
+                if isinstance(context.condition, Broadcast):
+                    return build.broadcast(self.under(e.value, self._alone(context.condition.value)), e.lanes)
+                return self.under(_spread(e.value, e.lanes), context)
+            case Lane() if context.condition is not TRUE:
+                return Lane(self.under(e.vector, self._alone(build.broadcast(context.condition, e.vector.lanes))), e.index)
+        parts = {c: self.under(c, context) for c in children(e)}
         return map_expr(e, lambda node: None if node is e else parts[node])
 
-    def _load(self, e: Load, condition: Expr) -> Expr:
-        at = self.under(e.index, condition)
-        mask = None if e.mask is None else self.under(e.mask, condition)
+    def _branch(self, context: _Context, cond: Expr, holds: bool) -> _Context:
+        """The context of a select's branch: made once, so that what several selects share is rebuilt once."""
+        found = self._branches.get((context, cond, holds))
+        if found is None:
+            mask = self.under(cond, context)
+            always = self._evaluated(cond) if self._has_open_load(cond) else frozenset[Expr]()
+            found = _Context(logical_and(context.condition, mask if holds else logical_not(mask)), context, always)
+            self._branches[context, cond, holds] = found
+        return found
+
+    def _alone(self, condition: Expr) -> _Context:
+        return self._plain.setdefault(condition, _Context(condition))
+
+    def _load(self, e: Load, context: _Context) -> Expr:
+        condition = context.condition
+        at = self.under(e.index, context)
+        mask = None if e.mask is None else self.under(e.mask, context)
         if condition is TRUE or _is_inside(e):
             return Load(e.buffer, at, mask)
         mask = condition if mask is None else logical_and(mask, condition)

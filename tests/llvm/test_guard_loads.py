@@ -53,3 +53,15 @@ def test_masks_join() -> None:
     """A load that has a mask keeps it."""
     cond, own = lt(I, N), lt(I, 4)
     assert guarded(select(cond, Load(X, I, own), Const(0.0, F32))) == {I: logical_and(own, cond)}
+
+
+def test_what_the_condition_evaluates_needs_no_mask_in_the_branches() -> None:
+    """The running maximum of a window: each step uses the one before in its condition and in a branch.
+
+    Without this the work doubles with each step.
+    """
+    best = load(X, add(I, N))
+    for k in range(60):
+        term = load(X, add(add(I, N), k + 1))
+        best = select(build.gt(term, best), term, best)
+    assert set(guarded(best).values()) == {None}
