@@ -50,7 +50,7 @@ def _load(compiler: str, folder: Path, sources: Mapping[str, str]) -> Entry:
     units = [str(folder / name) for name in sources if name.endswith(".c")]
     done = subprocess.run([compiler, *FLAGS, "-o", str(library), *units, "-lm"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"generated C does not compile:\n{done.stderr}"
-    address = ctypes.cast(ctypes.CDLL(str(library)).onnxc_entry, ctypes.c_void_p).value
+    address = ctypes.cast(ctypes.CDLL(str(library)).onnxc_entry, ctypes.c_void_p).value or 0
     return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(address)
 
 

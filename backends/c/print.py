@@ -130,7 +130,7 @@ class CPrinter(Lines):
             case Alloc():
                 self.alloc(stmt)
             case Assert():
-                self.scoped("if (!{0}) {{ return %d; }}" % stmt.code, stmt.cond)
+                self.scoped(f"if (!{{0}}) {{{{ return {stmt.code}; }}}}", stmt.cond)
             case Barrier():
                 self.barrier()
             case Extern():

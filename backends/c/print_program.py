@@ -16,7 +16,7 @@ from ...compiler.diagnostics import CompileError
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds
-from ...compiler.kernel.nodes import Dim, Kernel, Scope, Store
+from ...compiler.kernel.nodes import Kernel, Scope, Store
 from ...compiler.kernel.traverse import walk_statements
 from ...compiler.program.nodes import (
     Allocate,
@@ -139,8 +139,8 @@ class ProgramPrinter(Lines):
                 self.call(step)
             case Copy():
                 self.copy(step)
-            case SetSymbol(symbol=symbol, value=e):
-                self.scoped(f"{self.e.vars[symbol.name]} = {{0}};", e)
+            case SetSymbol(symbol=symbol, value=value):
+                self.scoped(f"{self.e.vars[symbol.name]} = {{0}};", value)
             case ReadSymbol():
                 pointer = self.pointer(step.source, step.dtype, is_const=True)
                 self.line(f"{self.e.vars[step.symbol.name]} = (int64_t){pointer}[{step.element}];")
@@ -150,8 +150,8 @@ class ProgramPrinter(Lines):
                 self.branch(step)
             case Repeat():
                 self.open("for (;;)")
-                (cond,) = self.values(step.cond)
-                self.line(f"if (!{cond}) {{ break; }}")
+                (test,) = self.values(step.cond)
+                self.line(f"if (!{test}) {{ break; }}")
                 self.steps(step.body)
                 self.close()
             case Allocate() | Free() | Move():

@@ -33,7 +33,8 @@ def numbers(array: np.ndarray, dialect: Dialect) -> str:
     flat = np.ascontiguousarray(array).reshape(-1)
     if not flat.size:
         return "    0"
-    return textwrap.fill(", ".join(_texts(flat, dtype, dialect)), WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    text = ", ".join(_texts(flat, dtype, dialect))
+    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _texts(flat: np.ndarray, dtype: DType, dialect: Dialect) -> list[str]:

@@ -6,7 +6,7 @@ An interval is a pair of integers, or None where nothing is known; every interva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from .nodes import Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Lane, Load, Ramp, Select, Unary, UnaryOp, Var
@@ -96,7 +96,7 @@ def _multiply(x: Interval | None, y: Interval | None) -> Interval | None:
     return None if x is None or y is None else _corners(lambda a, b: a * b, x, y)
 
 
-def _corners(apply, x: Interval, y: Interval) -> Interval:  # type: ignore[no-untyped-def]
+def _corners(apply: Callable[[int, int], int], x: Interval, y: Interval) -> Interval:
     values = [apply(a, b) for a in x for b in y]
     return min(values), max(values)
 
@@ -153,7 +153,7 @@ def _one_sided(op: BinaryOp) -> Interval | None:
 
 
 _TRUTH = frozenset({BinaryOp.EQ, BinaryOp.NE, BinaryOp.LT, BinaryOp.LE, BinaryOp.GT, BinaryOp.GE})
-_RULES = {
+_RULES: dict[BinaryOp, Callable[[Interval, Interval], Interval | None]] = {
     BinaryOp.ADD: _add,
     BinaryOp.SUB: lambda x, y: (x[0] - y[1], x[1] - y[0]),
     BinaryOp.MUL: _multiply,

@@ -80,7 +80,8 @@ def run_kernel(
         array = arrays[buffer]
         size = int(evaluate(_size(buffer), symbols))
         if array.ndim != 1 or array.dtype != buffer.dtype.numpy or len(array) < size:
-            raise AccessError(f"{kernel.name}: buffer {buffer.name} needs {size} {buffer.dtype.label}, got {array.dtype}{list(array.shape)}")
+            found = f"{array.dtype}{list(array.shape)}"
+            raise AccessError(f"{kernel.name}: buffer {buffer.name} needs {size} {buffer.dtype.label}, got {found}")
         memory[buffer] = array[:size]
     with np.errstate(all="ignore"):
         for _ in machine.run(kernel.body, env, memory):

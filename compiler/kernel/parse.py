@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from typing import NoReturn
 
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
@@ -95,7 +96,7 @@ class _Parser:
             self.tokens.append(match[1])
             at = match.end()
 
-    def fail(self, message: str) -> None:
+    def fail(self, message: str) -> NoReturn:
         """Stop at this line."""
         raise KernelTextError(f"line {self.line + 1}: {message}")
 
@@ -152,7 +153,7 @@ class _Parser:
                 case "buffer":
                     buffers.append(self.declaration())
                 case "loc":
-                    loc = Loc(*(self.name() for _ in range(4)))
+                    loc = Loc(self.name(), self.name(), self.name(), self.name(), self.number())
                 case _:
                     schedule = self.name()
             self.advance()
@@ -172,7 +173,6 @@ class _Parser:
         reader = _STATEMENTS.get(keyword)
         if reader is None:
             self.fail(f"unknown statement {keyword}")
-        assert reader is not None
         return reader(self)
 
     def end(self, stmt: Stmt) -> Stmt:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeAlias
+from typing import cast as cast_type
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def from_array(value: np.generic, dtype: DType) -> Scalar:
 def number(value: int | float | bool, dtype: DType) -> Scalar:
     """A constant as a scalar of its type."""
     if dtype.is_float:
-        return dtype.numpy.type(value)
+        return cast_type(Scalar, dtype.numpy.type(value))
     return bool(value) if dtype.kind is Kind.BOOL else wrap(int(value), dtype)
 
 
@@ -48,7 +49,7 @@ def number(value: int | float | bool, dtype: DType) -> Scalar:
 def unary(op: UnaryOp, a: Scalar, dtype: DType) -> Scalar:
     """`op(a)`."""
     if dtype.is_float:
-        return -a if op is UnaryOp.NEG else abs(a)  # type: ignore[operator]
+        return -a if op is UnaryOp.NEG else abs(a)  # type: ignore[operator,arg-type]
     if dtype.kind is Kind.BOOL:
         return not a if op is UnaryOp.NOT else a
     value = int(a)
@@ -61,7 +62,7 @@ def binary(op: BinaryOp, a: Scalar, b: Scalar, dtype: DType) -> Scalar:
     if compare is not None:
         return bool(compare(a, b))
     if dtype.is_float:
-        return _FLOAT[op](a, b)  # type: ignore[no-any-return]
+        return _FLOAT[op](a, b)
     if dtype.kind is Kind.BOOL:
         return bool(_INT[op](int(a), int(b)))
     if op in (BinaryOp.SHL, BinaryOp.SHR) and not 0 <= b < dtype.bits:  # type: ignore[operator]
@@ -117,7 +118,7 @@ def math_fn(fn: MathFn, args: tuple[Scalar, ...], dtype: DType) -> Scalar:
         return bool(np.isnan(args[0]) if fn is MathFn.ISNAN else np.isinf(args[0]))
     wide = tuple(np.float64(a) for a in args)
     with np.errstate(all="ignore"):
-        return dtype.numpy.type(_MATH[fn](*wide))
+        return cast_type(Scalar, dtype.numpy.type(_MATH[fn](*wide)))
 
 
 def _fma(a: np.float64, b: np.float64, c: np.float64) -> np.float64:
@@ -171,7 +172,7 @@ _MATH: dict[MathFn, Callable[..., np.float64]] = {
 def cast(value: Scalar, source: DType, target: DType, mode: CastMode) -> Scalar:
     """`value` of type `source` in type `target`."""
     if mode is CastMode.BITS:
-        return from_array(np.asarray(value, source.numpy).view(target.numpy)[()], target)
+        return from_array(np.asarray([value], source.numpy).view(target.numpy)[0], target)
     if target.kind is Kind.BOOL:
         return bool(value != 0)
     if target.is_float:
@@ -184,13 +185,12 @@ def _to_float(value: Scalar, source: DType, target: DType, mode: CastMode) -> Sc
     if mode is CastMode.SATURATE and target.is_narrow_float:
         import ml_dtypes
 
-        largest = float(ml_dtypes.finfo(target.numpy).max)
-        smallest = float(ml_dtypes.finfo(target.numpy).min)
-        held = np.clip(held.astype(np.float64), smallest, largest)
+        limits = ml_dtypes.finfo(target.numpy)  # type: ignore[no-untyped-call]
+        held = np.clip(held.astype(np.float64), float(limits.min), float(limits.max))
         if source.bits <= 32:
             held = held.astype(np.float32)
     with np.errstate(over="ignore"):
-        return held.astype(target.numpy)[()]  # type: ignore[no-any-return]
+        return cast_type(Scalar, held.astype(target.numpy)[()])
 
 
 def _to_int(value: Scalar, target: DType, mode: CastMode) -> int:

@@ -87,7 +87,7 @@ class _Printer:
             yield f"  buffer {self.declared(buffer)}"
         if kernel.loc != NOWHERE:
             loc = kernel.loc
-            yield f"  loc {' '.join(json.dumps(part) for part in (loc.model, loc.node, loc.op_type, loc.origin))}"
+            yield f"  loc {' '.join(json.dumps(part) for part in (loc.model, loc.node, loc.op_type, loc.origin))} {loc.opset}"
         if kernel.schedule:
             yield f"  schedule {json.dumps(kernel.schedule)}"
         yield from self.lines(kernel.body, "  ")
@@ -145,8 +145,8 @@ class _Printer:
         """Lines that name the parts which expressions use more than once."""
         exprs = tuple(exprs)
         uses: dict[Expr, int] = {}
-        for e in (*exprs, *(c for e in walk(*exprs) for c in children(e))):
-            uses[e] = uses.get(e, 0) + 1
+        for used in (*exprs, *(c for e in walk(*exprs) for c in children(e))):
+            uses[used] = uses.get(used, 0) + 1
         for e in walk(*exprs):
             if uses.get(e, 0) > 1 and not isinstance(e, (Const, Var)):
                 text = self.value(e)
@@ -214,7 +214,7 @@ def _head(e: Expr) -> str:
         case Read():
             return f"read.{e.operand}.{e.dtype.label}"
         case Unary() | Binary():
-            return e.op.value
+            return str(e.op.value)
         case Math():
             return f"math.{e.fn.value}"
         case Select():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
@@ -81,7 +82,7 @@ def _window(size: Expr, count: int, words: Sequence[int]) -> tuple[Expr, list[Ex
     start = build.add(shift_right(pattern, form.mantissa), 32 - form.bias - form.mantissa)
     selected = _select_words(words, shift_right(start, 5), count + 1)
     shift = bit_and(start, 31)
-    joined = [build.bitwise(_OR, shift_left(a, 32), b) for a, b in zip(selected, selected[1:], strict=False)]
+    joined = [build.bitwise(_OR, shift_left(a, 32), b) for a, b in pairwise(selected)]
     return significand, [shift_right(build.bitwise(_SHL, pair, shift), 32) for pair in joined]
 
 

@@ -111,7 +111,7 @@ def cosh(x: Expr) -> Expr:
 
 
 def tanh(x: Expr) -> Expr:
-    """t / (t + 2) for t = exp(2|x|) - 1."""
+    """T / (t + 2) for t = exp(2|x|) - 1."""
     size = build.absolute(x)
     double = at_most(build.add(size, size), _RANGES[x.dtype].tanh_is_one)
     fraction, n = _reduce(double)

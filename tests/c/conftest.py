@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from onnxc.backends.c.print import PRELUDE, print_kernel_c
 from onnxc.compiler.kernel.interpret import run_kernel
 from onnxc.compiler.kernel.nodes import Buffer, Kernel
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror", "-O1")
-SANITIZED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 Run = Callable[[Kernel, Mapping[Buffer, np.ndarray], Mapping[str, int]], None]
 
@@ -30,7 +30,8 @@ def compile_shared(text: str, folder: Path, *flags: str) -> ctypes.CDLL:
     """Compile a C file and load it."""
     source, library = folder / "kernel.c", folder / "kernel.so"
     source.write_text(text)
-    done = subprocess.run(["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", library, source, "-lm"], capture_output=True, text=True, check=False)
+    command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + text
     return ctypes.CDLL(str(library))
 
@@ -43,7 +44,8 @@ def run_c(tmp_path: Path) -> Run:
     def run(kernel: Kernel, arrays: Mapping[Buffer, np.ndarray], symbols: Mapping[str, int]) -> None:
         folder = tmp_path / str(next(count))
         folder.mkdir()
-        text = print_kernel_c(replace(kernel, name="entry")).replace("static void entry(", "void entry(").replace("static int entry(", "int entry(")
+        text = print_kernel_c(replace(kernel, name="entry"))
+        text = text.replace("static void entry(", "void entry(").replace("static int entry(", "int entry(")
         declaration = text[text.index(" entry(") - 4 : text.index(" {", text.index(" entry("))].strip()
         library = compile_shared(f"{PRELUDE}#include <math.h>\n{declaration};\n{text}", folder)
         pointers = [ctypes.c_void_p(arrays[b].ctypes.data) for b in kernel.buffers]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxc
 import pytest
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
+
+import onnxc
 from onnxc.backends.c.package import comment
 from onnxc.backends.c.target import make_target
 from onnxc.compiler.diagnostics import CompileError
@@ -106,7 +107,8 @@ def test_the_arena_is_all_the_memory_that_a_model_writes(tmp_path: Path) -> None
         "    return status != 0 || sum < 0.999f || sum > 1.001f;\n}\n"
     )
     flags = ["-std=c99", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    built = subprocess.run(["gcc", *flags, "tiny.c", "main.c", "-o", "run", "-lm"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ["gcc", *flags, "tiny.c", "main.c", "-o", "run", "-lm"]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr:
         pytest.skip("the sanitizers' libraries are not installed")
     assert built.returncode == 0, built.stderr

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from onnxc.backends.c.names import Names, clean
 from onnxc.backends.c.print import print_kernel_c
 from onnxc.compiler.dtypes import DType, Kind
@@ -80,7 +81,8 @@ def test_casts(dtype: DType, check_c) -> None:
         targets = [t for t in (*INTEGERS, *FLOATS, DType.BOOL) if t is not dtype]
         exact = [build.cast(a, t) for t in targets if not (dtype.is_float and t.is_int)]
         clamped = [build.cast(a, t, CastMode.SATURATE) for t in targets if t.is_int and dtype.kind is not Kind.BOOL]
-        bits = [build.cast(a, t, CastMode.BITS) for t in targets if t.bits == dtype.bits and dtype.kind is not Kind.BOOL and t.kind is not Kind.BOOL]
+        same = [t for t in targets if t.bits == dtype.bits and Kind.BOOL not in (dtype.kind, t.kind)]
+        bits = [build.cast(a, t, CastMode.BITS) for t in same]
         inside = build.clamp(a, 0.0, 100.0) if dtype.is_float else a
         inside = build.select(build.math_fn(MathFn.ISNAN, a), 1.0, inside) if dtype.is_float else a
         return [*exact, *clamped, *bits, *(build.cast(inside, t) for t in INTEGERS if t is not dtype)]
@@ -106,15 +108,14 @@ def test_statements(check_c) -> None:
     k = KernelBuilder()
     k.store(total, 0, 0)
     k.store(total, 1, 0)
-    with k.loop("i", n, LoopKind.PARALLEL) as i:
-        with k.local(DType.FLOAT32, 4, scope=Scope.REGISTER) as acc:
-            with k.loop("u", 4, LoopKind.UNROLL) as u:
-                k.store(acc, u, build.mul(build.load(x, i), build.cast(u, DType.FLOAT32)))
-            with k.when(build.gt(build.load(acc, 3), 0.0)):
-                k.store(y, i, build.load(acc, 3))
-            with k.otherwise(), k.let(build.load(acc, 1)) as kept:
-                k.store(acc, 1, 0.0)
-                k.store(y, i, build.sub(kept, build.load(acc, 1)))
+    with k.loop("i", n, LoopKind.PARALLEL) as i, k.local(DType.FLOAT32, 4, scope=Scope.REGISTER) as acc:
+        with k.loop("u", 4, LoopKind.UNROLL) as u:
+            k.store(acc, u, build.mul(build.load(x, i), build.cast(u, DType.FLOAT32)))
+        with k.when(build.gt(build.load(acc, 3), 0.0)):
+            k.store(y, i, build.load(acc, 3))
+        with k.otherwise(), k.let(build.load(acc, 1)) as kept:
+            k.store(acc, 1, 0.0)
+            k.store(y, i, build.sub(kept, build.load(acc, 1)))
     with k.repeat(build.lt(build.load(total, 0), n)):
         k.store(total, 1, build.add(build.load(total, 1), build.mul(build.load(total, 0), build.load(total, 0))))
         k.store(total, 0, build.add(build.load(total, 0), 1))

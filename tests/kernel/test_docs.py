@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from onnxc.compiler.kernel import nodes
 from onnxc.compiler.kernel.parse import parse_kernel
 from onnxc.compiler.kernel.text import print_kernel

@@ -2,13 +2,29 @@
 
 import numpy as np
 import pytest
+
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.interpret import AccessError, evaluate, run_kernel
 from onnxc.compiler.kernel.nodes import (
-    Alloc, Barrier, BinaryOp, Block, Buffer, CastMode, Extern, For, Kernel, Load, LoopKind, MathFn, Scope, Select, Store, Var,
+    Alloc,
+    Barrier,
+    BinaryOp,
+    Block,
+    Buffer,
+    CastMode,
+    Extern,
+    For,
+    Kernel,
+    Load,
+    LoopKind,
+    MathFn,
+    Scope,
+    Select,
+    Store,
+    Var,
 )  # fmt: skip
 
 X, Y = Buffer("x", DType.FLOAT32, 8), Buffer("y", DType.FLOAT32, 8)

@@ -1,6 +1,7 @@
 """Interning: equal nodes are one object."""
 
 import pytest
+
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel.nodes import Buffer, Const, Load, Var
 

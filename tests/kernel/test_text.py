@@ -1,12 +1,31 @@
 """Kernels survive printing and parsing."""
 
 import pytest
+
 from onnxc.compiler.diagnostics import Loc
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.nodes import (
-    Alloc, Barrier, Block, Broadcast, Buffer, CastMode, Const, Extern, For, If, Kernel, Lane, Let, Load, LoopKind, MathFn, Scope, Store, Var,
+    Alloc,
+    Barrier,
+    Block,
+    Broadcast,
+    Buffer,
+    CastMode,
+    Const,
+    Extern,
+    For,
+    If,
+    Kernel,
+    Lane,
+    Let,
+    Load,
+    LoopKind,
+    MathFn,
+    Scope,
+    Store,
+    Var,
 )  # fmt: skip
 from onnxc.compiler.kernel.parse import KernelTextError, parse_kernel
 from onnxc.compiler.kernel.text import print_kernel
@@ -76,7 +95,8 @@ def test_shared_parts_are_printed_once() -> None:
     for _ in range(60):
         e = build.mul(e, build.add(e, 1.0))
     y = Buffer("y", DType.FLOAT32, 1)
-    kernel = Kernel("deep", (y,), (), Let(Var("x", DType.FLOAT32), build.const(1.0, DType.FLOAT32), Store(y, build.const(0), e)))
+    body = Let(Var("x", DType.FLOAT32), build.const(1.0, DType.FLOAT32), Store(y, build.const(0), e))
+    kernel = Kernel("deep", (y,), (), body)
     assert len(print_kernel(kernel)) < 10_000
     assert parse_kernel(print_kernel(kernel)).body.body.value is e
 

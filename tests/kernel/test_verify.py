@@ -5,13 +5,32 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build, nodes
 from onnxc.compiler.kernel.bounds import Bounds
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.interpret import evaluate
 from onnxc.compiler.kernel.nodes import (
-    Alloc, Binary, BinaryOp, Block, Buffer, Cast, CastMode, Const, Expr, For, Kernel, Let, Load, LoopKind, Scope, Select, Stmt, Store, Var,
+    Alloc,
+    Binary,
+    BinaryOp,
+    Block,
+    Buffer,
+    Cast,
+    CastMode,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Let,
+    Load,
+    LoopKind,
+    Scope,
+    Select,
+    Stmt,
+    Store,
+    Var,
 )  # fmt: skip
 from onnxc.compiler.kernel.verify import RULES, verify
 
@@ -19,7 +38,7 @@ F32, I32, BOOL = DType.FLOAT32, DType.INT32, DType.BOOL
 X = Buffer("x", F32, 8)
 C = Buffer("c", F32, 8, Scope.CONST)
 R = Buffer("r", F32, 8, Scope.REGISTER)
-ONE, HALF, I = build.const(1), build.const(0.5, F32), build.loop_var("i", 8)
+ONE, HALF, INDEX = build.const(1), build.const(0.5, F32), build.loop_var("i", 8)
 TRUE = Const(True, BOOL)
 
 
@@ -49,12 +68,12 @@ FAULTS = {
     "int64 into a buffer of float32": stored(ONE),
     "the index is not int64": kernel(Store(X, Const(1, I32), HALF)),
     "c is constant": kernel(Store(C, ONE, HALF)),
-    "variable i is not defined": kernel(Store(X, I, HALF)),
+    "variable i is not defined": kernel(Store(X, INDEX, HALF)),
     "buffer r is not known here": kernel(Store(X, ONE, Load(R, ONE))),
     "x[9] is outside of 8 elements": kernel(Store(X, build.const(9), HALF)),
-    "a parallel loop that is not outermost": kernel(Block((For(I, build.const(8), LoopKind.PARALLEL, Block(())),))),
-    "without a constant extent": Kernel("k", (), (Var("n"),), For(I, Var("n"), LoopKind.UNROLL, Block(()))),
-    "i goes beyond its bound": kernel(For(I, build.const(9), LoopKind.SERIAL, Block(()))),
+    "a parallel loop that is not outermost": kernel(Block((For(INDEX, build.const(8), LoopKind.PARALLEL, Block(())),))),
+    "without a constant extent": Kernel("k", (), (Var("n"),), For(INDEX, Var("n"), LoopKind.UNROLL, Block(()))),
+    "i goes beyond its bound": kernel(For(INDEX, build.const(9), LoopKind.SERIAL, Block(()))),
     "variable and value differ in type": kernel(Let(Var("v", F32), ONE, Block(()))),
     "x is an argument by its scope": kernel(Alloc(X, Block(()))),
     "beyond the type": stored(Cast(Const(300, DType.UINT8), F32, CastMode.CONVERT, 1)),
@@ -70,14 +89,14 @@ def test_faults_are_found(message: str) -> None:
 
 
 def test_register_buffers_want_constant_indices_after_unrolling() -> None:
-    body = kernel(Alloc(R, For(I, build.const(8), LoopKind.SERIAL, Store(R, I, HALF))))
+    body = kernel(Alloc(R, For(INDEX, build.const(8), LoopKind.SERIAL, Store(R, INDEX, HALF))))
     assert verify(body).faults == []
     assert len(verify(body, unrolled=True).faults) == 1
 
 
 def test_accesses_that_cannot_be_proved_are_reported() -> None:
-    at = build.mul(I, 2)
-    report = verify(kernel(For(I, build.const(8), LoopKind.SERIAL, Store(X, at, HALF))))
+    at = build.mul(INDEX, 2)
+    report = verify(kernel(For(INDEX, build.const(8), LoopKind.SERIAL, Store(X, at, HALF))))
     assert report.faults == []
     assert len(report.unknown) == 1
 
@@ -90,7 +109,8 @@ A, B = Var("a"), Var("b")
 _leaves = st.sampled_from([A, B]) | st.integers(-9, 9).map(build.const)
 _ops = [BinaryOp.ADD, BinaryOp.SUB, BinaryOp.MUL, BinaryOp.DIV, BinaryOp.MOD, BinaryOp.FLOORDIV, BinaryOp.FLOORMOD, BinaryOp.MIN,
         BinaryOp.MAX, BinaryOp.AND, BinaryOp.SHR]  # fmt: skip
-_exprs = st.recursive(_leaves, lambda e: st.builds(lambda op, a, b: Binary(op, a, b, DType.INT64, 1), st.sampled_from(_ops), e, e), max_leaves=6)
+_make = lambda op, a, b: Binary(op, a, b, DType.INT64, 1)  # noqa: E731
+_exprs = st.recursive(_leaves, lambda e: st.builds(_make, st.sampled_from(_ops), e, e), max_leaves=6)
 
 
 @given(_exprs, st.tuples(st.integers(-5, 5), st.integers(0, 4)), st.tuples(st.integers(-5, 5), st.integers(0, 4)))
