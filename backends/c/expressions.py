@@ -336,7 +336,7 @@ class ExprPrinter:
         """Vectors do not reach this printer."""
         raise AssertionError(f"{type(e).__name__} in a kernel for a language without vectors")
 
-    rows: ClassVar[Mapping[type, Callable[..., str]]] = {
+    rows: ClassVar[Mapping[object, Callable[..., str]]] = {
         Const: const,
         Var: var,
         Load: load,

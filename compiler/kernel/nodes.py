@@ -121,7 +121,7 @@ class CastMode(enum.Enum):
 @functools.cache
 def _defaults(cls: type) -> tuple[object, ...]:
     """Default values of a node class's last fields: a value left out and its default make the same node."""
-    return tuple(f.default for f in fields(cls) if f.default is not MISSING)  # type: ignore[arg-type]
+    return tuple(f.default for f in fields(cls) if f.default is not MISSING)
 
 
 class _Interned(type):
