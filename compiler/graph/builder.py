@@ -14,7 +14,7 @@ import numpy as np
 
 from ..diagnostics import NOWHERE, CompileError, Loc
 from ..dtypes import DType
-from ..kernel.nodes import Dim, Var
+from ..kernel.nodes import Dim, Expr, Var
 from ..ops.table import OpDef, context, lookup
 from .facts import GraphFacts, captures, index_symbols
 from .nodes import Attribute, Graph, Node, TensorType, Value
@@ -190,6 +190,10 @@ class GraphBuilder:
     def fresh(self, node: Node, hint: str) -> Var:
         """See `Facts.fresh`."""
         return self.facts.fresh(node, hint)
+
+    def require(self, node: Node, condition: Expr, message: str) -> None:
+        """See `Facts.require`."""
+        self.facts.require(node, condition, message)
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
         """See `Facts.region`."""

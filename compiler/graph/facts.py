@@ -16,7 +16,7 @@ from ..dtypes import DType, Kind
 from ..kernel import build
 from ..kernel.evaluate import evaluate_nest
 from ..kernel.nest import Nest
-from ..kernel.nodes import Const, Dim, Var
+from ..kernel.nodes import Const, Dim, Expr, Var
 from ..kernel.traverse import free_vars
 from ..ops.table import Nests, Rewrite, context, lookup
 from .nodes import Graph, Node, TensorType, Value
@@ -46,6 +46,8 @@ class GraphFacts:
         self.producers: dict[str, Node] = {}
         self.data_symbols: dict[str, tuple[str, int]] = {}
         self.size_symbols: dict[str, tuple[str, int]] = {}
+        self.conditions: list[tuple[Node, Expr, str]] | None = None
+        """What nodes rely on (`require`), if somebody collects it."""
         self.retyped: dict[Graph, Graph] = {}
         """The latest answer of `region` for each region."""
         self._elements: dict[tuple[str, bool], _Elements | None] = {}
@@ -131,6 +133,11 @@ class GraphFacts:
             count = sum(1 for output, _ in self.size_symbols.values() if output == first)
             self.size_symbols[name] = (first, count)
         return Var(name)
+
+    def require(self, node: Node, condition: Expr, message: str) -> None:
+        """See `Facts.require`."""
+        if self.conditions is not None:
+            self.conditions.append((node, condition, message))
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
         """The region with its types inferred anew for these inputs."""

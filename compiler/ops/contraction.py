@@ -56,9 +56,7 @@ def narrowed(dtype: DType) -> Finish | None:
 
 def same_extent(ctx: OpContext, a: Dim, b: Dim, what: str) -> Dim:
     """The common extent of two axes, a known one if there is one; E0203 if they differ."""
-    if isinstance(a, int) and isinstance(b, int) and a != b:
-        ctx.fail("E0203", f"{what} differ: {a} and {b}")
-    return a if isinstance(a, int) else b
+    return ctx.same_extent(a, b, what)
 
 
 def scaled(value: Expr, factor: float) -> Expr:

@@ -33,14 +33,23 @@ def broadcast_shape(ctx: OpContext, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]
             d = shape[axis] if -axis <= len(shape) else 1
             if d == 1 or d is extent or d == extent:
                 continue
+            if extent != 1:
+                ctx.require(_broadcasts(d, extent), f"shapes {' and '.join(map(_show, shapes))} do not broadcast on axis {axis}")
             if extent == 1 or (isinstance(d, int) and not isinstance(extent, int)):
                 extent = d
-            elif isinstance(d, int) and isinstance(extent, int):
-                ctx.fail("E0203", f"shapes {' and '.join(map(_show, shapes))} do not broadcast")
             elif not isinstance(d, int) and not isinstance(extent, int):
                 extent = build.dim(build.maximum(d, extent))
         result.append(extent)
     return tuple(result)
+
+
+def _broadcasts(a: Dim, b: Dim) -> Expr:
+    """Whether extents, neither of which is the constant 1, are equal or one of them is 1 and the other is larger."""
+    if isinstance(a, int) or isinstance(b, int):
+        known, other = (a, b) if isinstance(a, int) else (b, a)
+        one: Expr = const(False, DType.BOOL) if isinstance(other, int) else build.eq(other, 1)
+        return build.logical_or(build.eq(build.index(other), known), one)
+    return build.logical_or(build.eq(a, b), build.eq(build.minimum(a, b), 1))
 
 
 def _show(shape: tuple[Dim, ...]) -> str:

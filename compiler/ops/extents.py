@@ -106,11 +106,6 @@ def _smallest(e: Expr) -> int | None:
     return None
 
 
-def merge(a: Dim, b: Dim) -> Dim:
-    """One of two extents that must be equal: the known one if there is one."""
-    return a if isinstance(a, int) else b
-
-
 Group = tuple[tuple[int, ...], tuple[int, ...]]
 
 

@@ -12,7 +12,7 @@ from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
 from .elementwise import broadcast_read, broadcast_shape
-from .extents import merge, minus, times, total
+from .extents import minus, times, total
 from .table import Nests, OpContext, OpDef, RawNode, register
 
 
@@ -95,9 +95,10 @@ def _concat_type(ctx: OpContext) -> list[TensorType]:
         if len(other) != len(shape):
             ctx.fail("E0203", f"input {position} has rank {len(other)}, input 0 has rank {len(shape)}")
         for k, extent in enumerate(other):
-            if k != axis and isinstance(extent, int) and isinstance(shape[k], int) and extent != shape[k]:
-                ctx.fail("E0203", f"axis {k} of input {position} has {extent} elements, that of input 0 has {shape[k]}")
-            shape[k] = total(shape[k], extent) if k == axis else merge(shape[k], extent)
+            if k == axis:
+                shape[k] = total(shape[k], extent)
+            else:
+                shape[k] = ctx.same_extent(extent, shape[k], f"the extents of inputs 0 and {position} on axis {k}")
     return [TensorType(ctx.dtype(0), tuple(shape))]
 
 

@@ -25,8 +25,9 @@ import numpy as np
 from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.nodes import Attribute, Graph, Node, TensorType, Value
+from ..kernel import build
 from ..kernel.nest import Nest
-from ..kernel.nodes import Buffer, Dim, Expr, Read, Var
+from ..kernel.nodes import Buffer, Const, Dim, Expr, Read, Var
 
 if TYPE_CHECKING:
     from ..kernel.builder import KernelBuilder
@@ -54,6 +55,10 @@ class Facts(Protocol):
 
     def fresh(self, node: Node, hint: str) -> Var:
         """A symbol for an extent that the node itself determines while running; same name each time."""
+        ...
+
+    def require(self, node: Node, condition: Expr, message: str) -> None:
+        """Take note of a condition on symbols that a node relies on; it is checked while running."""
         ...
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
@@ -171,6 +176,19 @@ class OpContext:
     def fail(self, code: str, message: str, hint: str = "") -> NoReturn:
         """Raise a `CompileError` at this node."""
         raise CompileError(code, message, self.node.loc, hint)
+
+    def require(self, condition: Expr, message: str) -> None:
+        """Something that must hold of the extents: E0203 if it cannot, E0402 while running if it depends on symbols."""
+        if not isinstance(condition, Const):
+            self.facts.require(self.node, condition, message)
+        elif not condition.value:
+            self.fail("E0203", message)
+
+    def same_extent(self, a: Dim, b: Dim, what: str) -> Dim:
+        """One of two extents that must be equal: the known one if there is one."""
+        shown = " and ".join(str(d) if isinstance(d, int) else "another number" for d in (a, b))
+        self.require(build.eq(build.index(a), build.index(b)), f"{what} differ: {shown}")
+        return a if isinstance(a, int) else b
 
     def fresh(self, hint: str) -> Var:
         """A symbol for a data-dependent extent of an output, written by the definition's `sizes` kernel."""

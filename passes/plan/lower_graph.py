@@ -38,6 +38,7 @@ from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
+from .find_conditions import Condition, find_conditions
 from .kernel_pool import KernelPool
 
 FIRST_CHECK = 256
@@ -105,6 +106,8 @@ class Lowering:
     """Heap variables of outputs of unknown size."""
     pool: KernelPool = field(init=False)
     packed: dict[tuple[str, Pack | None], Storage] = field(default_factory=dict)
+    pending: list[list[Condition]] = field(default_factory=list)
+    """For this graph and those around it, what is to be checked once its symbols are known."""
     messages: dict[str, int] = field(default_factory=dict)
     """What the checks of the program say, and their status codes."""
 
@@ -165,12 +168,17 @@ class Lowering:
         self.arrays.update(graph.constants)
         self.sources.update(graph.data_symbols)
         self.sized.update(graph.size_symbols)
-        self.facts.append(GraphFacts.of(graph, self.facts[-1] if self.facts else None))
+        facts = GraphFacts.of(graph, self.facts[-1] if self.facts else None)
+        facts.conditions = []
+        self.facts.append(facts)
         for node in graph.nodes:
             self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
-        for unit in form_groups(graph, self.facts[-1]):
+        units = form_groups(graph, facts)
+        self.pending.append(find_conditions(graph, facts))
+        self._check_known()
+        for unit in units:
             match unit:
                 case View(value=value, source=source):
                     self.storages[value.name] = self.storage(source)
@@ -181,6 +189,7 @@ class Lowering:
         for value in graph.outputs:
             self.storage(value)
         self.facts.pop()
+        self.pending.pop()
 
     def program(self, graph: Graph) -> Program:
         """The program of everything that was lowered."""
@@ -369,8 +378,7 @@ class Lowering:
         """Append a step that sets a symbol to an expression of others."""
         self.require(free_vars(build.index(extent)))
         self.steps.append(SetSymbol(symbol, build.index(extent)))
-        self.known.add(symbol)
-        self.locals[symbol] = None
+        self._learn(symbol)
 
     def check(self, condition: Expr, message: str, loc: Loc) -> None:
         """Append a step that ends the run with a message of its own unless a condition holds."""
@@ -381,8 +389,21 @@ class Lowering:
     def set(self, step: ReadSymbol) -> None:
         """Append a step that gives a symbol its value."""
         self.steps.append(step)
-        self.known.add(step.symbol)
-        self.locals[step.symbol] = None
+        self._learn(step.symbol)
+
+    def _learn(self, symbol: Var) -> None:
+        self.known.add(symbol)
+        self.locals[symbol] = None
+        self._check_known()
+
+    def _check_known(self) -> None:
+        """Check what the nodes of this graph rely on, as soon as the symbols are known."""
+        if not self.pending or not self.pending[-1]:
+            return
+        ready = [c for c in self.pending[-1] if self.known.issuperset(c.symbols)]
+        for condition in ready:
+            self.pending[-1].remove(condition)
+            self.check(condition.holds, condition.message, condition.loc)
 
 
 def parallel_extent(kernel: Kernel) -> Dim:

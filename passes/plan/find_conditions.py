@@ -1,0 +1,55 @@
+"""What the nodes of a graph rely on that depends on symbols: extents that must be equal, shapes that must broadcast.
+
+The operator table says so while types are inferred and nests are built (`OpContext.require`). The program
+checks each condition once, as soon as its symbols have values and before a kernel uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...compiler.diagnostics import CompileError, Loc
+from ...compiler.graph.facts import GraphFacts
+from ...compiler.graph.nodes import Graph, Node
+from ...compiler.kernel.nodes import Expr
+from ...compiler.kernel.traverse import free_vars
+from ...compiler.ops.table import context, lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on symbols, and whom it concerns."""
+
+    holds: Expr
+    message: str
+    loc: Loc
+
+    @property
+    def symbols(self) -> tuple[Expr, ...]:
+        """The symbols that decide it."""
+        return tuple(free_vars(self.holds))
+
+
+def find_conditions(graph: Graph, facts: GraphFacts) -> list[Condition]:
+    """Return the distinct conditions of a graph's own nodes, and stop collecting.
+
+    Args:
+        graph: a typed graph.
+        facts: its facts; `conditions` holds what was found while nests were built.
+    """
+    for node in graph.nodes:
+        if _is_symbolic(node) and not node.regions:
+            row = lookup(node.op)
+            assert row is not None, node.op
+            try:
+                row.infer(context(node, facts))
+            except CompileError:  # an internal operator whose types are not inferred from its inputs
+                continue
+    found = {holds: Condition(holds, message, node.loc) for node, holds, message in reversed(facts.conditions or ())}
+    facts.conditions = None
+    return list(reversed(found.values()))
+
+
+def _is_symbolic(node: Node) -> bool:
+    """True if an extent of an input is not known."""
+    return any(v is not None and not v.type.is_static for v in node.inputs)
