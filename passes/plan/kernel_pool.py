@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ...compiler.diagnostics import NOWHERE
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel.nodes import Kernel
 from ...compiler.kernel.text import print_kernel
@@ -45,7 +46,7 @@ class KernelPool:
 
     def add(self, kernel: Kernel) -> str:
         """Finish a kernel by the target's passes; returns its name in the program."""
-        text = print_kernel(replace(kernel, name="kernel", schedule=""))
+        text = print_kernel(replace(kernel, name="kernel", schedule="", loc=NOWHERE))
         if text not in self._names:
             name = self._names[text] = f"{kernel.name}{len(self.kernels)}"
             kernel = replace(kernel, name=name)
