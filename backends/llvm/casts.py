@@ -21,6 +21,8 @@ def cast(w: Writer, e: Cast) -> str:
     before, after = register_type(source, e.lanes), register_type(target, e.lanes)
     if e.mode is CastMode.BITS:
         assert source.bits == target.bits, f"{source} as {target}"
+        if Kind.BOOL in (source.kind, target.kind) and source is not target:  # a byte in memory, one bit in a register
+            return _resize_bool(w, e)
         return value(w, e.value) if before == after else w.let(f"bitcast {typed(w, e.value)} to {after}")
     for dtype in (source, target):
         assert not dtype.is_float or dtype in _FLOATS, f"a cast of {dtype} was not expanded"
@@ -44,6 +46,12 @@ def _resize(w: Writer, a: str, source: DType, target: DType, lanes: int) -> str:
     wider = register_width(source) < register_width(target)
     name = ("sext" if source.kind is Kind.INT else "zext") if wider else "trunc"
     return w.let(f"{name} {before} {a} to {after}")
+
+
+def _resize_bool(w: Writer, e: Cast) -> str:
+    if e.dtype.kind is Kind.BOOL:
+        return w.let(f"icmp ne {typed(w, e.value)}, {literal(0, e.value.dtype, e.lanes)}")
+    return w.let(f"zext {typed(w, e.value)} to {register_type(e.dtype, e.lanes)}")
 
 
 def register_width(dtype: DType) -> int:

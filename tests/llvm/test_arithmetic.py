@@ -145,3 +145,13 @@ def test_floats_saturate_to_integers(check: Check, source: DType, target: DType,
     values = np.array(edges, source.numpy)
     kernel, (x, out) = elementwise(16, kind, [source], target, lambda p: Cast(p, target, CastMode.SATURATE, 1))
     check(kernel, {x: values, out: np.zeros(16, target.numpy)})
+
+
+@BOTH_LOOPS
+def test_the_bits_of_a_bool_are_a_byte(check: Check, kind: LoopKind) -> None:
+    """One bit in a register, a byte in memory, and back."""
+    a = np.array([False, True, True, False] * 4)
+    kernel, (x, out) = elementwise(16, kind, [DType.BOOL], DType.UINT8, lambda p: Cast(p, DType.UINT8, CastMode.BITS, 1))
+    check(kernel, {x: a, out: np.zeros(16, np.uint8)})
+    kernel, (x, out) = elementwise(16, kind, [DType.UINT8], DType.BOOL, lambda p: Cast(p, DType.BOOL, CastMode.BITS, 1))
+    check(kernel, {x: a.view(np.uint8), out: np.zeros(16, np.bool_)})
