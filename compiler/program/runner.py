@@ -7,8 +7,9 @@ used from several threads at once: each run has an arena of its own, kept for th
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from ..dtypes import DType
 from .interface import Interface, Port, evaluate_dim
 
 ALIGN = 64
+PLANS = 256
+"""Shapes of inputs whose consequences are remembered."""
 STATUS_MEANINGS = {255: "out of memory"}
 
 
@@ -26,14 +29,48 @@ class Entry(Protocol):
     def __call__(self, inputs: int, outputs: int, symbols: int, arena: int) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from the extents of the inputs; kept for the next run with the same ones."""
+
+    symbols: Mapping[str, int]
+    inputs: tuple[tuple[int, ...], ...]
+    """Shapes that the inputs must have."""
+    outputs: tuple[tuple[int, ...] | None, ...]
+    """Shapes of the outputs; None for those that the model allocates."""
+    arena_bytes: int
+
+
+class _Frame:
+    """Memory of one run: pointer tables, symbols and arena, kept for the next one."""
+
+    def __init__(self, face: Interface) -> None:
+        self.inputs = (ctypes.c_void_p * max(1, len(face.inputs)))()
+        self.outputs = (ctypes.c_void_p * max(1, len(face.outputs)))()
+        self.symbols = (ctypes.c_int64 * max(1, len(face.symbols) + len(face.locals)))()
+        self.tables = (ctypes.addressof(self.inputs), ctypes.addressof(self.outputs), ctypes.addressof(self.symbols))
+        self.arena_bytes = -1
+
+    def reserve(self, size: int) -> None:
+        """Have at least this much working memory."""
+        if size > self.arena_bytes:
+            self._raw = np.empty(size + ALIGN, np.uint8)
+            self.arena_bytes = size
+            self.arena = -(-self._raw.ctypes.data // ALIGN) * ALIGN
+
+
 class Runner:
     """A callable model."""
 
     def __init__(self, interface: Interface, entry: Entry) -> None:
         self.interface = interface
         self.entry = entry
-        self._arenas: list[np.ndarray] = []
-        self._checks = [_InputCheck(port) for port in interface.inputs]
+        self._names = tuple(port.name for port in interface.inputs)
+        self._checks = tuple(_InputCheck(port) for port in interface.inputs)
+        self._results = tuple((port.name, port.dtype.numpy) for port in interface.outputs)
+        self._sources = tuple((s.input, s.axis) for s in interface.symbols)
+        self._frames: list[_Frame] = []
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Run on arrays by name; returns the outputs by name.
@@ -42,62 +79,72 @@ class Runner:
             CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running.
         """
         arrays = self._arrays(inputs)
-        environment = self._bind(arrays)
-        face = self.interface
-        count = len(face.symbols)
-        symbols = np.empty(max(1, count + len(face.locals)), np.int64)
-        symbols[:count] = [environment[s.symbol.name] for s in face.symbols]
-        outputs = [
-            None if k in face.heap_outputs else np.empty(self._shape(port, environment), port.dtype.numpy)
-            for k, port in enumerate(face.outputs)
-        ]
-        table_in = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
-        table_out = (ctypes.c_void_p * max(1, len(outputs)))(*(None if o is None else o.ctypes.data for o in outputs))
-        arena = self._arena(evaluate_dim(face.arena_bytes, environment))
-        status = self.entry(ctypes.addressof(table_in), ctypes.addressof(table_out), symbols.ctypes.data, arena.ctypes.data)
-        self._arenas.append(arena)
+        extents = tuple([arrays[k].shape[axis] for k, axis in self._sources])
+        plan = self._plans.get(extents) or self._make_plan(extents)
+        for check, array, shape in zip(self._checks, arrays, plan.inputs, strict=True):
+            if array.shape != shape:
+                check.refuse_shape(array.shape, shape)
+        outputs = [None if shape is None else np.empty(shape, dtype) for shape, (_, dtype) in zip(plan.outputs, self._results, strict=True)]
+        try:
+            frame = self._frames.pop()
+        except IndexError:
+            frame = _Frame(self.interface)
+        frame.reserve(plan.arena_bytes)
+        frame.inputs[: len(arrays)] = [_address(a) for a in arrays]
+        frame.outputs[: len(outputs)] = [None if a is None else _address(a) for a in outputs]
+        frame.symbols[: len(extents)] = extents
+        status = self.entry(*frame.tables, frame.arena)
         if status:
-            meaning = STATUS_MEANINGS.get(status) or face.messages.get(status)
+            self._frames.append(frame)
+            meaning = STATUS_MEANINGS.get(status) or self.interface.messages.get(status)
             raise CompileError("E0402", meaning or f"the model stopped with status {status}")
-        environment |= {name: int(value) for name, value in zip(face.locals, symbols[count:], strict=False)}
-        return {
-            port.name: _take(table_out[k], self._shape(port, environment), port.dtype) if array is None else array
-            for k, (port, array) in enumerate(zip(face.outputs, outputs, strict=True))
-        }
-
-    def _shape(self, port: Port, environment: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(max(0, evaluate_dim(d, environment)) for d in port.shape)
+        allocated = self._take_allocated(plan, frame) if self.interface.heap_outputs else {}
+        self._frames.append(frame)
+        return {name: allocated[k] if a is None else a for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}
 
     def _arrays(self, inputs: Mapping[str, object]) -> list[np.ndarray]:
-        unknown = [name for name in inputs if all(name != port.name for port in self.interface.inputs)]
-        missing = [port.name for port in self.interface.inputs if port.name not in inputs]
-        if unknown or missing:
-            wrong = f"input '{unknown[0]}' is unknown" if unknown else f"input '{missing[0]}' is missing"
-            raise CompileError("E0401", wrong, hint=f"inputs are: {', '.join(p.name for p in self.interface.inputs) or 'none'}")
-        return [check(inputs[check.port.name]) for check in self._checks]
+        if len(inputs) == len(self._names):
+            try:
+                return [check(inputs[name]) for name, check in zip(self._names, self._checks, strict=True)]
+            except KeyError:
+                pass
+        unknown = [name for name in inputs if name not in self._names]
+        missing = [name for name in self._names if name not in inputs]
+        wrong = f"input '{unknown[0]}' is unknown" if unknown else f"input '{missing[0]}' is missing"
+        raise CompileError("E0401", wrong, hint=f"inputs are: {', '.join(self._names) or 'none'}")
 
-    def _bind(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
-        """Values of the symbols; all extents must agree with them."""
-        environment = {s.symbol.name: arrays[s.input].shape[s.axis] for s in self.interface.symbols}
-        for port, array in zip(self.interface.inputs, arrays, strict=True):
-            for axis, (wanted, given) in enumerate(zip(port.shape, array.shape, strict=True)):
-                if not isinstance(wanted, int) and evaluate_dim(wanted, environment) != given:
-                    raise CompileError(
-                        "E0401", f"input '{port.name}' has extent {given} on axis {axis}, other inputs make it {evaluate_dim(wanted, environment)}"
-                    )
-        return environment
+    def _make_plan(self, extents: tuple[int, ...]) -> _Plan:
+        face = self.interface
+        symbols = {s.symbol.name: extent for s, extent in zip(face.symbols, extents, strict=True)}
+        plan = _Plan(
+            symbols,
+            tuple(_shape(port, symbols) for port in face.inputs),
+            tuple(None if k in face.heap_outputs else _shape(port, symbols) for k, port in enumerate(face.outputs)),
+            max(0, evaluate_dim(face.arena_bytes, symbols)),
+        )
+        if len(self._plans) >= PLANS:
+            self._plans.clear()
+        self._plans[extents] = plan
+        return plan
 
-    def _arena(self, size: int) -> np.ndarray:
-        """Working memory: one that was used before if it is large enough."""
-        try:
-            arena = self._arenas.pop()
-            if arena.nbytes >= size:
-                return arena
-        except IndexError:
-            pass
-        raw = np.empty(size + ALIGN, np.uint8)
-        start = -raw.ctypes.data % ALIGN
-        return raw[start : start + max(size, 1)]
+    def _take_allocated(self, plan: _Plan, frame: _Frame) -> dict[int, np.ndarray]:
+        """The outputs whose sizes were found out while running."""
+        face = self.interface
+        found = frame.symbols[len(face.symbols) : len(face.symbols) + len(face.locals)]
+        symbols = {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
+        return {k: _take(frame.outputs[k], _shape(face.outputs[k], symbols), face.outputs[k].dtype) for k in sorted(face.heap_outputs)}
+
+
+def _shape(port: Port, symbols: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(max(0, evaluate_dim(d, symbols)) for d in port.shape)
+
+
+def _address(array: np.ndarray) -> int:
+    """Address of the first element."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # several times faster than `array.ctypes.data`
+    except (TypeError, ValueError, BufferError):  # read-only, empty, or of a type that buffers do not know
+        return array.ctypes.data
 
 
 class _InputCheck:
@@ -106,20 +153,26 @@ class _InputCheck:
     def __init__(self, port: Port) -> None:
         self.port = port
         self.dtype = port.dtype.numpy
-        self.shape = port.shape
+        self.rank = len(port.shape)
 
     def __call__(self, given: object) -> np.ndarray:
-        array = as_array(given, self.port.name)
+        array = given if type(given) is np.ndarray else as_array(given, self.port.name)
         if array.dtype != self.dtype:
             raise CompileError("E0401", f"input '{self.port.name}' has type {array.dtype}, the model wants {self.dtype}")
-        if len(array.shape) != len(self.shape):
-            raise CompileError("E0401", f"input '{self.port.name}' has rank {array.ndim}, the model wants {len(self.shape)}")
-        for axis, (wanted, found) in enumerate(zip(self.shape, array.shape, strict=True)):
-            if isinstance(wanted, int) and wanted != found:
-                raise CompileError("E0401", f"input '{self.port.name}' has extent {found} on axis {axis}, the model wants {wanted}")
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            array = np.array(array, order="C")
-        return array
+        if array.ndim != self.rank:
+            raise CompileError("E0401", f"input '{self.port.name}' has rank {array.ndim}, the model wants {self.rank}")
+        return array if array.flags.carray or _is_readable(array) else np.array(array, order="C")
+
+    def refuse_shape(self, given: tuple[int, ...], wanted: tuple[int, ...]) -> NoReturn:
+        """Say which extent does not fit."""
+        axis = next(k for k, (a, b) in enumerate(zip(given, wanted, strict=True)) if a != b)
+        whose = "the model wants" if isinstance(self.port.shape[axis], int) else "other inputs make it"
+        raise CompileError("E0401", f"input '{self.port.name}' has extent {given[axis]} on axis {axis}, {whose} {wanted[axis]}")
+
+
+def _is_readable(array: np.ndarray) -> bool:
+    """True if the elements lie in row-major order; the array may be read-only."""
+    return array.flags.c_contiguous and array.flags.aligned
 
 
 def as_array(given: object, name: str) -> np.ndarray:
