@@ -80,7 +80,7 @@ def _kernel_messages(program: Program) -> dict[int, str]:
 
 def to_json(interface: Interface) -> str:
     """The interface as canonical JSON."""
-    data = {
+    data: dict[str, object] = {
         "name": interface.name,
         "inputs": [_port_json(p) for p in interface.inputs],
         "outputs": [_port_json(p) for p in interface.outputs],

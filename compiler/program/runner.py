@@ -26,7 +26,9 @@ STATUS_MEANINGS = {255: "out of memory"}
 class Entry(Protocol):
     """The compiled function: addresses of the pointer tables, of the symbols and of the arena; gives a status."""
 
-    def __call__(self, inputs: int, outputs: int, symbols: int, arena: int) -> int: ...
+    def __call__(self, inputs: int, outputs: int, symbols: int, arena: int) -> int:
+        """Run once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Runner:
             CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running.
         """
         arrays = self._arrays(inputs)
-        extents = tuple([arrays[k].shape[axis] for k, axis in self._sources])
-        plan = self._plans.get(extents) or self._make_plan(extents)
+        extents = [arrays[k].shape[axis] for k, axis in self._sources]
+        plan = self._plans.get(tuple(extents)) or self._make_plan(tuple(extents))
         for check, array, shape in zip(self._checks, arrays, plan.inputs, strict=True):
             if array.shape != shape:
                 check.refuse_shape(array.shape, shape)
@@ -142,7 +144,7 @@ def _shape(port: Port, symbols: Mapping[str, int]) -> tuple[int, ...]:
 def _address(array: np.ndarray) -> int:
     """Address of the first element."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # several times faster than `array.ctypes.data`
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # faster than `ctypes.data`
     except (TypeError, ValueError, BufferError):  # read-only, empty, or of a type that buffers do not know
         return array.ctypes.data
 
@@ -180,10 +182,10 @@ def as_array(given: object, name: str) -> np.ndarray:
     if isinstance(given, np.ndarray):
         return given
     if hasattr(given, "__dlpack__") and not hasattr(given, "__array_interface__"):
-        return np.from_dlpack(given)  # type: ignore[arg-type]
+        return np.from_dlpack(given)
     try:
         return np.asarray(given)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever a foreign object raises)
         raise CompileError("E0401", f"input '{name}' is not an array: {error}") from None
 
 

@@ -148,7 +148,8 @@ def _with_offsets(step: Step, offsets: dict[int, Dim]) -> Step:
         return replace(storage, offset=offsets[storage.index]) if storage.place is Place.ARENA else storage
 
     if isinstance(step, Branch):
-        return replace(step, then=tuple(_with_offsets(s, offsets) for s in step.then), other=tuple(_with_offsets(s, offsets) for s in step.other))
+        then, other = (tuple(_with_offsets(s, offsets) for s in steps) for steps in (step.then, step.other))
+        return replace(step, then=then, other=other)
     if isinstance(step, Repeat):
         return replace(step, body=tuple(_with_offsets(s, offsets) for s in step.body))
     changes: dict[str, object] = {}

@@ -29,7 +29,10 @@ class KernelPool:
         self._groups: dict[object, tuple[Scheduled, tuple[Value, ...]]] = {}
 
     def schedule(
-        self, group: Group, schedule: Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]], is_constant: Callable[[Value], bool]
+        self,
+        group: Group,
+        schedule: Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]],
+        is_constant: Callable[[Value], bool],
     ) -> tuple[Scheduled, dict[str, Value]]:
         """Schedule a group, or find the schedule of an equal one.
 

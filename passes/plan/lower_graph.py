@@ -6,9 +6,8 @@ The last pass that sees the graph IR. Memory is left abstract here (`Place.ARENA
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -143,8 +142,11 @@ class Lowering:
 
     def written_directly(self, graph: Graph) -> set[str]:
         """Outputs of a graph that a kernel of its own writes, so that it may write them anywhere."""
-        rows = [(lookup(node.op), node) for node in graph.nodes]
-        made = {v.name for row, n in rows if row and not row.is_view and not isinstance(row.define, Region) for v in n.outputs if v is not None}
+        made: set[str] = set()
+        for node in graph.nodes:
+            row = lookup(node.op)
+            if row is not None and not row.is_view and not isinstance(row.define, Region):
+                made.update(v.name for v in node.outputs if v is not None)
         return made & {v.name for v in graph.outputs}
 
     def _copy_output(self, position: int, value: Value) -> None:

@@ -80,7 +80,8 @@ def lower_loop(lowering: Lowering, node: Node) -> None:
     outputs = _padded(node, len(body.outputs) - 1)
     count = len(values)
     carried = tuple(map(Carried, values, body.inputs[2:], body.outputs[1:], outputs))
-    collected = tuple(Collected(inner, outer, 0, False) for inner, outer in zip(body.outputs[1 + count :], outputs[count:], strict=True) if outer)
+    pairs = zip(body.outputs[1 + count :], outputs[count:], strict=True)
+    collected = tuple(Collected(inner, outer, 0, False) for inner, outer in pairs if outer)
     loop = Loop(node, body, carried, collected, (), body.inputs[0], body.outputs[0])
     flag = body.inputs[1]
     lowering.arrays[flag.name] = np.ones(flag.type.static_shape, np.bool_)  # the body runs only while the condition holds

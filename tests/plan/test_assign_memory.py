@@ -1,0 +1,96 @@
+"""Places in the arena: what lives at the same time does not overlap, and loops keep what they need."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxc.compiler.dtypes import DType
+from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.nodes import Var
+from onnxc.compiler.program.nodes import Branch, Copy, Place, ReadSymbol, Repeat, Step, Storage
+from onnxc.passes.plan.assign_memory import ALIGN, Life, align_up, find_lives, lower_bound, place_known, place_symbolic
+
+INPUT = Storage(Place.INPUT)
+
+
+def write(number: int) -> Step:
+    return Copy(Storage(Place.ARENA, number), INPUT, 8)
+
+
+def read(number: int) -> Step:
+    return ReadSymbol(Var("s"), Storage(Place.ARENA, number), 0, DType.INT64)
+
+
+def spans(steps: tuple[Step, ...], count: int) -> list[tuple[int, int]]:
+    return [(life.first, life.last) for life in find_lives(steps, [8] * count)]
+
+
+def test_lives_go_from_first_to_last_use():
+    assert spans((write(0), write(1), read(0), read(1)), 2) == [(1, 3), (2, 4)]
+
+
+def test_branches_come_one_after_the_other():
+    steps = (Branch(Var("c"), (write(0), read(0)), (write(1), read(1))),)
+    assert spans(steps, 2) == [(2, 3), (4, 5)]
+
+
+def test_what_a_loop_uses_from_outside_lives_until_it_ends():
+    body = (read(0), write(1), read(1), write(2))
+    (outside, inside, result) = spans((write(0), Repeat(Var("c"), body), read(2)), 3)
+    assert outside == (1, 6)
+    assert inside == (4, 5)
+    assert result == (2, 7)
+
+
+def test_an_inner_loop_keeps_what_the_outer_one_brings():
+    inner = Repeat(Var("d"), (read(0), write(1)))
+    (outside, own) = spans((write(0), Repeat(Var("c"), (inner, read(1), write(2), read(2)))), 3)[:2]
+    assert outside == (1, 8)
+    assert own == (3, 6)
+
+
+LIVES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10), st.integers(1, 2000)), min_size=1, max_size=25)
+
+
+@given(LIVES)
+def test_places_of_known_size_do_not_overlap(spans):
+    lives = [Life(k, first, first + length, align_up(size)) for k, (first, length, size) in enumerate(spans)]
+    offsets = {}
+    end = place_known(lives, offsets)
+    _check_apart([(life, offsets[life.number], life.bytes) for life in lives])
+    assert lower_bound(lives) <= end <= sum(life.bytes for life in lives)
+
+
+@given(LIVES, st.integers(0, 50))
+def test_places_of_symbolic_size_do_not_overlap(spans, n):
+    symbol = Var("n")
+    lives = [
+        Life(k, first, first + length, align_up(build.mul(symbol, size % 40 + 1))) for k, (first, length, size) in enumerate(spans)
+    ]
+    offsets = {}
+    end = place_symbolic(lives, offsets, 128)
+    value = {"n": n}
+    places = [(life, _value(offsets[life.number], value), _value(life.bytes, value)) for life in lives]
+    _check_apart(places)
+    assert all(128 <= at and at + size <= _value(end, value) for _, at, size in places)
+
+
+def _value(extent, symbols: dict[str, int]) -> int:
+    from onnxc.compiler.program.interface import evaluate_dim
+
+    return evaluate_dim(extent, symbols)
+
+
+def _check_apart(places) -> None:
+    for k, (a, at, size) in enumerate(places):
+        assert at % ALIGN == 0
+        for b, other, length in places[:k]:
+            if a.first <= b.last and b.first <= a.last:
+                assert at + size <= other or other + length <= at
+
+
+@pytest.mark.parametrize(("size", "aligned"), [(0, 64), (1, 64), (64, 64), (65, 128)])
+def test_every_place_is_aligned_and_not_empty(size, aligned):
+    assert align_up(size) == aligned
