@@ -9,13 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import get_args
 
-from ...compiler.kernel.nodes import Buffer, Expr, Load, Scope, Var
-from ...compiler.kernel.traverse import children, map_expr
+from ...compiler.kernel.build import INDEX, add, from_terms, index_terms
+from ...compiler.kernel.nodes import Binary, Buffer, Const, Expr, Load, Scope, Var
+from ...compiler.kernel.traverse import children, rebuild
 from .features import CpuFeatures
 
 _NOTHING: frozenset[Buffer] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A variable that is being replaced, and what expressions become whose innermost such variable it is."""
+
+    depth: int
+    value: Expr
+    memo: dict[Expr, Expr] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """An index as `rest + sum of factor * variable`: an unrolled copy changes only the second part, to a constant."""
+
+    rest: Expr
+    factors: tuple[tuple[Var, int], ...]
 
 
 class Writer:
@@ -35,8 +55,9 @@ class Writer:
         self._index: dict[Expr, bool] = {}
         self._vars: dict[Expr, frozenset[Var]] = {}
         self._bound: set[Var] = set()
-        self._env: dict[Var, Expr] = {}
-        self._memo: dict[Expr, Expr] = {}
+        self._env: dict[Var, _Level] = {}
+        self._depth = 0
+        self._splits: dict[tuple[Expr, frozenset[Var]], _Split | None] = {}
         self.index_vars: set[Var] = set()
 
     # --- Text ---------------------------------------------------------------------------------
@@ -87,7 +108,8 @@ class Writer:
         return None
 
     def _holds(self, e: Expr, stamp: int) -> bool:
-        return all(self._stored.get(buffer, 0) <= stamp for buffer in self.reads(e))
+        reads = self.reads(e)
+        return not reads or all(self._stored.get(buffer, 0) <= stamp for buffer in reads)
 
     def keep(self, key: Hashable, value: str) -> str:
         """Remember a value, and return it."""
@@ -122,12 +144,38 @@ class Writer:
 
     def resolve(self, e: Expr) -> Expr:
         """The expression with the variables of unrolled loops replaced."""
-        return map_expr(e, self._leaf, self._memo) if self._env else e
-
-    def _leaf(self, e: Expr) -> Expr | None:
+        if not self._env:
+            return e
+        bound = self._vars_of(e) & self._env.keys()
+        if not bound:
+            return e
         if isinstance(e, Var):
-            return self._env.get(e, e)
-        return e if self._vars_of(e).isdisjoint(self._env) else None
+            return self._env[e].value
+        memo = max((self._env[v] for v in bound), key=_depth).memo
+        found = memo.get(e)
+        if found is None:
+            found = memo[e] = self._replaced(e, bound)
+        return found
+
+    def _replaced(self, e: Expr, bound: frozenset[Var]) -> Expr:
+        if isinstance(e, Binary) and e.dtype is INDEX and e.lanes == 1:
+            known = frozenset(v for v in bound if isinstance(self._env[v].value, Const))
+            split = self._split(e, known) if known else None
+            if split is not None:
+                offset = sum(factor * int(self._env[v].value.value) for v, factor in split.factors)  # type: ignore[union-attr]
+                return add(self.resolve(split.rest), offset)
+        return rebuild(e, self.resolve)
+
+    def _split(self, e: Expr, known: frozenset[Var]) -> _Split | None:
+        """Split an index by some variables, None if it is not linear in them; remembered for the other unrolled copies."""
+        key = e, known
+        if key not in self._splits:
+            terms = index_terms(e)
+            factors = tuple((t[0], c) for t, c in terms.items() if len(t) == 1 and isinstance(t[0], Var) and t[0] in known)
+            rest = {t: c for t, c in terms.items() if not (len(t) == 1 and t[0] in known)}
+            is_linear = all(self._vars_of(f).isdisjoint(known) for t in rest for f in t)
+            self._splits[key] = _Split(from_terms(rest), factors) if is_linear else None
+        return self._splits[key]
 
     def _vars_of(self, e: Expr) -> frozenset[Var]:
         found = self._vars.get(e)
@@ -139,12 +187,14 @@ class Writer:
     @contextmanager
     def replacing(self, var: Var, value: Expr) -> Iterator[None]:
         """`var` stands for `value` inside."""
-        saved = self._env, self._memo
-        self._env, self._memo = {**self._env, var: value}, {}
+        saved = self._env
+        self._env = {**saved, var: _Level(self._depth, value)}
+        self._depth += 1
         try:
             yield
         finally:
-            self._env, self._memo = saved
+            self._env = saved
+            self._depth -= 1
 
     @contextmanager
     def binding(self, var: Var, is_index: bool = False) -> Iterator[Var]:
@@ -164,3 +214,4 @@ class Writer:
 
 
 _EXPRESSIONS = get_args(Expr)
+_depth = attrgetter("depth")

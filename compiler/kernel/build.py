@@ -8,6 +8,7 @@ that reshapes introduce: `(x // 6) * 6 + x % 6` becomes `x`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import math
 import weakref
@@ -37,10 +38,14 @@ from .nodes import (
 )
 
 INDEX = DType.INT64
+_REMEMBERED = 1 << 14
+"""Results that each of the functions on indices remembers; interned arguments make a look-up cheap."""
 
 
 def const(value: int | float | bool, dtype: DType = INDEX) -> Const:
     """Return a constant of the given type; integers wrap to it, float32 is rounded to it."""
+    if dtype is INDEX and type(value) is int:
+        return _index_const(value)
     if dtype is DType.FLOAT32:
         return Const(ctypes.c_float(value).value, dtype)
     if dtype.is_float:
@@ -51,9 +56,14 @@ def const(value: int | float | bool, dtype: DType = INDEX) -> Const:
     return Const((int(value) - low) % (high - low + 1) + low, dtype)
 
 
+@functools.lru_cache(_REMEMBERED)
+def _index_const(value: int) -> Const:
+    return Const((value + (1 << 63)) % (1 << 64) - (1 << 63), INDEX)
+
+
 def index(value: Dim) -> Expr:
     """Return a dimension or index as an int64 expression."""
-    return Const(value, INDEX) if isinstance(value, int) else value
+    return const(value) if isinstance(value, int) else value
 
 
 def dim(value: Dim) -> Dim:
@@ -88,29 +98,40 @@ def _pair(a: Expr | int | float, b: Expr | int | float) -> tuple[Expr, Expr]:
 def add(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """`a + b`; float addition folds only constants (no reassociation)."""
     a, b = _pair(a, b)
-    if a.dtype is INDEX and a.lanes == 1:
-        return _from_terms(_sum_terms(index_terms(a), index_terms(b), 1))
-    return _binary(BinaryOp.ADD, a, b)
+    return _add_indices(a, b) if a.dtype is INDEX and a.lanes == 1 else _binary(BinaryOp.ADD, a, b)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _add_indices(a: Expr, b: Expr) -> Expr:
+    if isinstance(b, Const) and not isinstance(a, Const):  # the constant of a sum stands last
+        has_constant = isinstance(a, Binary) and a.op is BinaryOp.ADD and isinstance(a.b, Const)
+        rest, known = (a.a, int(a.b.value)) if has_constant else (a, 0)  # type: ignore[union-attr]
+        total = const(known + int(b.value))
+        return Binary(BinaryOp.ADD, rest, total, INDEX, 1) if total.value else rest
+    return from_terms(_sum_terms(index_terms(a), index_terms(b), 1))
 
 
 def sub(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """`a - b`."""
     a, b = _pair(a, b)
     if a.dtype is INDEX and a.lanes == 1:
-        return _from_terms(_sum_terms(index_terms(a), index_terms(b), -1))
+        return from_terms(_sum_terms(index_terms(a), index_terms(b), -1))
     return _binary(BinaryOp.SUB, a, b)
 
 
 def mul(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """`a * b`; distributes constants over sums of indices."""
     a, b = _pair(a, b)
-    if a.dtype is INDEX and a.lanes == 1:
-        if isinstance(a, Const):
-            a, b = b, a
-        if isinstance(b, Const):
-            return _from_terms({t: c * int(b.value) for t, c in index_terms(a).items()})
-        return _from_terms(_product_terms(index_terms(a), index_terms(b)))
-    return _binary(BinaryOp.MUL, a, b)
+    return _multiply_indices(a, b) if a.dtype is INDEX and a.lanes == 1 else _binary(BinaryOp.MUL, a, b)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _multiply_indices(a: Expr, b: Expr) -> Expr:
+    if isinstance(a, Const):
+        a, b = b, a
+    if isinstance(b, Const):
+        return from_terms({t: c * int(b.value) for t, c in index_terms(a).items()})
+    return from_terms(_product_terms(index_terms(a), index_terms(b)))
 
 
 def div(a: Expr | int | float, b: Expr | int | float) -> Expr:
@@ -457,7 +478,9 @@ def _fold_float(op: BinaryOp, x: float, y: float, dtype: DType) -> Const | None:
 _Terms = dict[tuple[Expr, ...], int]
 
 
+@functools.lru_cache(_REMEMBERED)
 def index_terms(e: Expr) -> _Terms:
+    """The sum that an index is; not to be changed."""
     if isinstance(e, Const):
         return {(): int(e.value)} if e.value else {}
     if isinstance(e, Binary) and e.dtype is INDEX:
@@ -479,11 +502,12 @@ def _product_terms(a: _Terms, b: _Terms) -> _Terms:
     result: _Terms = {}
     for s, c in a.items():
         for t, d in b.items():
-            product = tuple(sorted(s + t, key=_order))
+            product = tuple(sorted(s + t, key=_order)) if s and t else s or t
             result[product] = result.get(product, 0) + c * d
     return result
 
 
+@functools.lru_cache(_REMEMBERED)
 def _order(e: Expr) -> tuple[int, str]:
     """A deterministic order of factors: variables by name first, then other expressions by their text."""
     return (0, e.name) if isinstance(e, Var) else (1, _text(e))
@@ -530,16 +554,23 @@ def _spell(e: Expr) -> str:
     return f"lane({_text(e.vector)},{e.index})"
 
 
-def _from_terms(terms: _Terms) -> Expr:
+def from_terms(terms: _Terms) -> Expr:
+    """The canonical expression of a sum; the inverse of `index_terms`."""
     terms = _merge_divisions({t: c for t, c in terms.items() if c})
     result: Expr | None = None
-    for term in sorted((t for t in terms if t), key=lambda t: [_order(f) for f in t]):
+    for term in _sorted_terms(terms):
         factor = _product(term, terms[term])
         result = factor if result is None else Binary(BinaryOp.ADD, result, factor, INDEX, 1)
     constant = terms.get((), 0)
     if result is None:
         return const(constant)
     return Binary(BinaryOp.ADD, result, const(constant), INDEX, 1) if constant else result
+
+
+def _sorted_terms(terms: _Terms) -> list[tuple[Expr, ...]]:
+    """All but the constant, in a deterministic order."""
+    variable = [t for t in terms if t]
+    return sorted(variable, key=lambda t: [_order(f) for f in t]) if len(variable) > 1 else variable
 
 
 def _product(factors: tuple[Expr, ...], coefficient: int) -> Expr:
@@ -551,14 +582,15 @@ def _product(factors: tuple[Expr, ...], coefficient: int) -> Expr:
 
 def _merge_divisions(terms: _Terms) -> _Terms:
     """`c*d*(x // d) + c*(x mod d) == c*x`, which undoes what a pair of reshapes did."""
-    while True:
+    while any(isinstance(e, Binary) and e.op is BinaryOp.FLOORMOD for term in terms for e in term):
         for term, factor in terms.items():
             merged = _merge_one(terms, term, factor)
             if merged is not None:
                 terms = merged
                 break
         else:
-            return terms
+            break
+    return terms
 
 
 def _merge_one(terms: _Terms, term: tuple[Expr, ...], factor: int) -> _Terms | None:
@@ -596,16 +628,16 @@ def _split_multiple(a: Expr, divisor: int) -> tuple[_Terms, _Terms]:
 
 def _floordiv_const(a: Expr, divisor: int) -> Expr:
     multiple, rest = _split_multiple(a, divisor)
-    whole = _from_terms({t: c // divisor for t, c in multiple.items()})
+    whole = from_terms({t: c // divisor for t, c in multiple.items()})
     if _is_below(rest, divisor):
         return whole
     if isinstance(a, Binary) and a.op is BinaryOp.FLOORDIV and isinstance(a.b, Const) and a.b.value > 0:
         return _floordiv_const(a.a, divisor * int(a.b.value))
     common = _common_factor(rest, divisor)
     if common > 1:
-        coarse = _from_terms({t: c // common for t, c in rest.items() if c % common == 0})
+        coarse = from_terms({t: c // common for t, c in rest.items() if c % common == 0})
         return add(whole, _floordiv_const(coarse, divisor // common))
-    remainder = _from_terms(rest)
+    remainder = from_terms(rest)
     if isinstance(remainder, Const):
         return add(whole, int(remainder.value) // divisor)
     return add(whole, Binary(BinaryOp.FLOORDIV, remainder, const(divisor), INDEX, 1))
@@ -613,15 +645,15 @@ def _floordiv_const(a: Expr, divisor: int) -> Expr:
 
 def _floormod_const(a: Expr, divisor: int) -> Expr:
     _, rest = _split_multiple(a, divisor)
-    value = _from_terms(rest)
+    value = from_terms(rest)
     if _is_below(rest, divisor):
         return value
     if isinstance(value, Const):
         return const(int(value.value) % divisor)
     common = _common_factor(rest, divisor)
     if common > 1:
-        coarse = _from_terms({t: c // common for t, c in rest.items() if c % common == 0})
-        fine = _from_terms({t: c for t, c in rest.items() if c % common})
+        coarse = from_terms({t: c // common for t, c in rest.items() if c % common == 0})
+        fine = from_terms({t: c for t, c in rest.items() if c % common})
         return add(mul(_floormod_const(coarse, divisor // common), common), fine)
     if isinstance(value, Binary) and value.op is BinaryOp.FLOORMOD and isinstance(value.b, Const) and int(value.b.value) % divisor == 0:
         return _floormod_const(value.a, divisor)

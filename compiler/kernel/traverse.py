@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter, is_
 
 from . import build
 from .nodes import (
@@ -44,7 +45,7 @@ def map_expr(e: Expr, leaf: Callable[[Expr], Expr | None], memo: dict[Expr, Expr
     if found is None:
         found = leaf(e)
         if found is None:
-            found = _rebuild(e, lambda child: map_expr(child, leaf, memo))
+            found = rebuild(e, lambda child: map_expr(child, leaf, memo))
         memo[e] = found
     return found
 
@@ -54,55 +55,47 @@ def substitute(e: Expr, values: dict[Var, Expr]) -> Expr:
     return map_expr(e, lambda node: values.get(node) if isinstance(node, Var) else None)
 
 
-def _rebuild(e: Expr, go: Callable[[Expr], Expr]) -> Expr:
-    match e:
-        case Const() | Var():
-            return e
-        case Load(buffer=buffer, index=at, mask=mask):
-            return Load(buffer, go(at), None if mask is None else go(mask))
-        case Read(operand=operand, indices=indices, dtype=dtype):
-            return Read(operand, tuple(go(i) for i in indices), dtype)
-        case Unary(op=op, a=a):
-            return build.unary(op, go(a))
-        case Binary(op=op, a=a, b=b):
-            return build.binary(op, go(a), go(b))
-        case Math(fn=fn, args=args):
-            return build.math_fn(fn, *(go(a) for a in args))
-        case Select(cond=cond, then=then, other=other):
-            return build.select(go(cond), go(then), go(other))
-        case Cast(value=value, dtype=dtype, mode=mode):
-            return build.cast(go(value), dtype, mode)
-        case Ramp(base=base, stride=stride, lanes=lanes):
-            return build.ramp(go(base), go(stride), lanes)
-        case Broadcast(value=value, lanes=lanes):
-            return build.broadcast(go(value), lanes)
-        case Lane(vector=vector, index=at):
-            return Lane(go(vector), at)
+def rebuild(e: Expr, go: Callable[[Expr], Expr]) -> Expr:
+    """An expression with `go` applied to its operands, made by the folding constructors if one of them changes."""
+    before = children(e)
+    after = tuple(map(go, before))
+    return e if all(map(is_, before, after)) else _REMAKE[type(e)](e, *after)
+
+
+# How each class is made of new operands, in the order of `children`.
+_REMAKE: dict[type, Callable[..., Expr]] = {
+    Load: lambda e, at, mask=None: Load(e.buffer, at, mask),
+    Read: lambda e, *indices: Read(e.operand, indices, e.dtype),
+    Unary: lambda e, a: build.unary(e.op, a),
+    Binary: lambda e, a, b: build.binary(e.op, a, b),
+    Math: lambda e, *args: build.math_fn(e.fn, *args),
+    Select: lambda e, cond, then, other: build.select(cond, then, other),
+    Cast: lambda e, value: build.cast(value, e.dtype, e.mode),
+    Ramp: lambda e, base, stride: build.ramp(base, stride, e.lanes),
+    Broadcast: lambda e, value: build.broadcast(value, e.lanes),
+    Lane: lambda e, vector: Lane(vector, e.index),
+}
 
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """The direct operands of an expression."""
-    match e:
-        case Const() | Var():
-            return ()
-        case Load(index=at, mask=mask):
-            return (at,) if mask is None else (at, mask)
-        case Read(indices=indices):
-            return indices
-        case Unary(a=a):
-            return (a,)
-        case Binary(a=a, b=b):
-            return a, b
-        case Math(args=args):
-            return args
-        case Select(cond=cond, then=then, other=other):
-            return cond, then, other
-        case Cast(value=value) | Broadcast(value=value):
-            return (value,)
-        case Ramp(base=base, stride=stride):
-            return base, stride
-        case Lane(vector=vector):
-            return (vector,)
+    return _CHILDREN[type(e)](e)
+
+
+_CHILDREN: dict[type, Callable[..., tuple[Expr, ...]]] = {
+    Const: lambda e: (),
+    Var: lambda e: (),
+    Load: lambda e: (e.index,) if e.mask is None else (e.index, e.mask),
+    Read: attrgetter("indices"),
+    Unary: lambda e: (e.a,),
+    Binary: attrgetter("a", "b"),
+    Math: attrgetter("args"),
+    Select: attrgetter("cond", "then", "other"),
+    Cast: lambda e: (e.value,),
+    Ramp: attrgetter("base", "stride"),
+    Broadcast: lambda e: (e.value,),
+    Lane: lambda e: (e.vector,),
+}
 
 
 def walk(*roots: Expr) -> list[Expr]:
