@@ -183,35 +183,34 @@ class _Tiles:
         dims = (*(int(d) for _, d in outer), self.columns.blocks, *(int(d) for _, d in self.form.reduce), self.lanes)  # type: ignore[call-overload]
         known = [s for s in steps if s is not None]
         packed_steps = (*known[: len(outer)], block_step, *known[len(outer) :], lane_step)
-        limits = self._limits(len(outer), len(dims))
+        limits = self._limits(outer, len(dims))
         self._set_packed(value, StridedPack(dims, packed_steps, int(start.value), limits, self.row.operand))
         return True
 
-    def _limits(self, outer: int, rank: int) -> tuple[Limit, ...]:
+    def _limits(self, outer: tuple[Loop, ...], rank: int) -> tuple[Limit, ...]:
         """Where the packed array ends before its last block does: columns, and a blocked reduction."""
-        limits: list[Limit] = []
-        columns = self._column_limit()
-        if columns is not None:
-            limits.append(Limit(outer, rank - 1, self.lanes, columns))
+        limits = [*self._column_limit(outer, rank)]
         stage = self.group.stages[0]
         reduce = self.form.reduce
         if len(reduce) > 1 and reduce[0][0].name[:-1] == reduce[-1][0].name[:-1] and reduce[0][0].name.endswith("o"):
             original = dict(zip((v.name for v in stage.nest.reduce_axes), stage.nest.reduce_shape, strict=True))
             extent, block = original.get(reduce[0][0].name[:-1]), reduce[-1][1]
             if isinstance(extent, int) and isinstance(block, int):
-                limits.append(Limit(outer + 1, rank - 2, block, extent))
+                limits.append(Limit(len(outer) + 1, rank - 2, block, extent))
         return tuple(limits)
 
-    def _column_limit(self) -> int | None:
-        """Number of columns if the blocks reach beyond them."""
-        if self.columns.extent:
-            return int(self.columns.extent) if isinstance(self.columns.extent, int) else None
-        type_ = self.group.stages[0].value.type
-        if self.contraction.columns is not None and type_.layout.block > 1:
-            extent = type_.shape[type_.layout.axis]
-            if isinstance(extent, int) and extent % type_.layout.block:
-                return extent
-        return None
+    def _column_limit(self, outer: tuple[Loop, ...], rank: int) -> Sequence[Limit]:
+        """Where the columns end inside a block: the lane loop itself, or the channels of a blocked output."""
+        if isinstance(self.columns.extent, int) and self.columns.extent:
+            return [Limit(len(outer), rank - 1, self.lanes, self.columns.extent)]
+        stage = self.group.stages[0]
+        layout = stage.value.type.layout
+        extent = stage.value.type.shape[layout.axis] if layout.block > 1 else 0
+        if not isinstance(extent, int) or extent % layout.block == 0:
+            return []
+        blocks = f"{stage.nest.axes[layout.axis].name}o"
+        places = [k for k, (var, _) in enumerate(outer) if var.name == blocks]
+        return [Limit(places[0] if places else len(outer), rank - 1, layout.block, extent)]
 
     def _set_packed(self, value: Value, pack: StridedPack) -> None:
         buffer = Buffer(self.binder.arguments[value.name].name, self.row.operand, pack.size, Scope.CONST, 64)
