@@ -61,6 +61,13 @@ def lowest(dtype: DType) -> float:
 
 def _mask_type(ctx: OpContext) -> list[TensorType]:
     batch, _, rows, columns = ctx.shape(0)
+    if ctx.has(1) and ctx.rank(1) in (2, 3):
+        wanted = (batch, columns) if ctx.rank(1) == 2 else (batch, rows, columns)
+        for axis, (given, extent) in enumerate(zip(ctx.shape(1), wanted, strict=True)):
+            ctx.same_extent(given, extent, f"axis {axis} of the mask and what the scores want")
+    elif ctx.has(1) and ctx.rank(1) == 4:
+        largest = build.minimum(build.index(ctx.shape(1)[2]), build.index(ctx.shape(1)[3]))
+        ctx.require(build.ge(largest, build.index(columns)), "the mask is smaller than the scores")
     return [TensorType(ctx.dtype(0), (batch, 1, rows, columns))]
 
 
