@@ -66,7 +66,9 @@ class _Choice:
             return False
         group = conv_extents(context(node, self.facts)).group
         filters, depth = int(weight.static_shape[0]) // group, int(weight.static_shape[1])
-        return group == 1 or (filters == depth == 1) or (filters % self.block == 0 and depth % self.block == 0)
+        # A depthwise convolution reads the channel that it writes: its input must reach to the end of the block too.
+        is_depthwise = filters == depth == 1 and group >= self.block
+        return group == 1 or is_depthwise or (filters % self.block == 0 and depth % self.block == 0)
 
     def _add_convolution(self, node: Node) -> None:
         conv = conv_extents(context(node, self.facts))
