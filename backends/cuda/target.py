@@ -17,7 +17,8 @@ from ...compiler.target import Target
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
-from ...passes.plan.lower_graph import LoweringOptions, lower_graph
+from ...passes.plan.lower_graph import lower_graph
+from ...passes.plan.options import LoweringOptions
 from .artifact import CudaArtifact, load_files
 from .lower import KERNEL_PASSES, lower
 from .package import print_files

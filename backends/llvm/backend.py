@@ -15,7 +15,8 @@ from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
 from ...passes.kernel.schedule_rows import schedule_rows
-from ...passes.plan.lower_graph import LoweringOptions, lower_graph
+from ...passes.plan.lower_graph import lower_graph
+from ...passes.plan.options import LoweringOptions
 from .artifact import emit, load_files
 from .features import CpuFeatures
 from .lower import lower

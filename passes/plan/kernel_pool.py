@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from ...compiler.diagnostics import NOWHERE
 from ...compiler.graph.nodes import Value
-from ...compiler.kernel.nodes import Kernel
+from ...compiler.kernel import build
+from ...compiler.kernel.nodes import Dim, For, Kernel, LoopKind
 from ...compiler.kernel.text import print_kernel
 from ...compiler.program.stages import Group, ScheduledKernel
 
@@ -71,3 +72,9 @@ def _with_roots(group: Group) -> tuple[Value, ...]:
     """The values of a group, then the roots that they lie in."""
     roots = (group.placements[v.name].root for v in group.values if v.name in group.placements)
     return tuple(dict.fromkeys((*group.values, *roots)))
+
+
+def parallel_extent(kernel: Kernel) -> Dim:
+    """Extent of a kernel's parallel loop, 1 if it has none."""
+    body = kernel.body
+    return build.dim(body.extent) if isinstance(body, For) and body.kind is LoopKind.PARALLEL else 1

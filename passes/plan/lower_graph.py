@@ -6,7 +6,7 @@ The last pass that sees the graph IR. Memory is left abstract here (`Place.ARENA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, Kernel, Scope, Var
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Scope, Var
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.ops.table import Imperative, Nests, Region, context, lookup
 from ...compiler.program.nodes import (
@@ -32,32 +32,18 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Group, NodeUnit, Pack, ScheduledKernel, View, shift_symbol
+from ...compiler.program.stages import Group, NodeUnit, Pack, View, shift_symbol
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
 from .find_conditions import Condition, find_conditions
-from .kernel_pool import KernelPool
+from .kernel_pool import KernelPool, parallel_extent
+from .options import LoweringOptions
 
 FIRST_CHECK = 256
 """Status of the first check of a program; smaller ones belong to kernels, and to running out of memory."""
 
-Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
-"""(group, is this value a constant) -> kernels in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoweringOptions:
-    """What a target decides about its programs."""
-
-    schedule: Schedule
-    kernel_passes: tuple[Callable[[Kernel], Kernel], ...]
-    """What happens to each kernel, in order."""
-    clear_halo: Callable[[Value], ScheduledKernel]
-    """Makes the kernel that clears the halo of a value."""
-    heap: bool = True
-    """Whether programs may allocate memory of sizes that are known only while running."""
 
 
 def lower_graph(graph: Graph, options: LoweringOptions) -> Program:
@@ -406,11 +392,3 @@ class Lowering:
         for condition in ready:
             self.pending[-1].remove(condition)
             self.check(condition.holds, condition.message, condition.loc)
-
-
-def parallel_extent(kernel: Kernel) -> Dim:
-    """Extent of a kernel's parallel loop, 1 if it has none."""
-    from ...compiler.kernel.nodes import For, LoopKind
-
-    body = kernel.body
-    return build.dim(body.extent) if isinstance(body, For) and body.kind is LoopKind.PARALLEL else 1

@@ -1,0 +1,26 @@
+"""What a target decides about its programs; the argument of `lower_graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel.nodes import Kernel
+from ...compiler.program.stages import Group, ScheduledKernel
+
+Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
+"""(group, is this value a constant) -> kernels in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringOptions:
+    """What a target decides about its programs."""
+
+    schedule: Schedule
+    kernel_passes: tuple[Callable[[Kernel], Kernel], ...]
+    """What happens to each kernel, in order."""
+    clear_halo: Callable[[Value], ScheduledKernel]
+    """Makes the kernel that clears the halo of a value."""
+    heap: bool = True
+    """Whether programs may allocate memory of sizes that are known only while running."""
