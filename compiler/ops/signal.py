@@ -81,13 +81,23 @@ def _roots_type(ctx: OpContext) -> list[TensorType]:
 
 
 def _roots(ctx: OpContext) -> list[Nest]:
-    """Cosine and sine of `2 pi k / N` for a length that is known when the model runs."""
+    """Cosine and sine of `2 pi k / N` for a length that is known when the model runs.
+
+    The angle is reduced to an eighth of a turn in integers, so that zeros and ones are exact.
+    """
     (length,) = ctx.ints(0)
+    whole = build.index(length)
 
     def element(k: Expr, which: Expr) -> Expr:
-        share = build.div(build.cast(k, DType.FLOAT64), build.cast(build.index(length), DType.FLOAT64))
-        angle = build.cast(build.mul(share, 2 * math.pi), DType.FLOAT32)
-        return build.select(build.eq(which, 0), build.math_fn(MathFn.COS, angle), build.math_fn(MathFn.SIN, angle))
+        quarter = build.floordiv(build.add(build.mul(k, 8), whole), build.mul(whole, 2))  # the nearest one
+        rest = build.sub(build.mul(k, 4), build.mul(quarter, whole))
+        share = build.div(build.cast(rest, DType.FLOAT64), build.cast(whole, DType.FLOAT64))
+        angle = build.cast(build.mul(share, math.pi / 2), DType.FLOAT32)
+        turned = build.floormod(build.sub(quarter, which), 4)  # sin(x) == cos(x - pi / 2)
+        is_odd = build.eq(build.floormod(turned, 2), 1)
+        value = build.select(is_odd, build.math_fn(MathFn.SIN, angle), build.math_fn(MathFn.COS, angle))
+        is_negative = build.logical_or(build.eq(turned, 1), build.eq(turned, 2))
+        return build.select(is_negative, build.neg(value), value)
 
     return [pointwise((length, 2), element)]
 
@@ -104,41 +114,56 @@ def roots(b: RewriteBuilder, length: Dim, given: Value | None, dtype: DType) -> 
 # --- DFT --------------------------------------------------------------------------------------
 
 
-def _length(ctx: OpContext, axis: int) -> Dim:
+def _length(ctx: OpContext, extent: Dim) -> Dim:
     if ctx.has(1):
         return ctx.ints(1)[0]
-    extent = ctx.shape(0)[axis]
     if ctx.int_attr("inverse") and ctx.int_attr("onesided"):
         return build.dim(build.mul(build.sub(build.index(extent), 1), 2))
     return extent
 
 
-def _dft_axis(ctx: OpContext) -> int:
-    axis = ctx.static_ints(2, "the axis of DFT")[0] if ctx.has(2) else -2
-    return ctx.normal_axis(axis, ctx.rank(0))
+def _dft_axis(ctx: OpContext) -> int | None:
+    """The axis; None if it is known only while running."""
+    axis = ctx.ints(2)[0] if ctx.has(2) else -2
+    return ctx.normal_axis(axis, ctx.rank(0)) if isinstance(axis, int) else None
 
 
 def _dft_type(ctx: OpContext) -> list[TensorType]:
-    axis, shape = _dft_axis(ctx), ctx.shape(0)
-    length = _length(ctx, axis)
+    axis = _dft_axis(ctx)
+    if axis is not None:
+        return [_transformed_type(ctx, axis, ctx.shape(0))]
+    which = _swapped_axis(ctx, 2)
+    turned = _transformed_type(ctx, ctx.rank(0) - 2, _swapped(ctx.shape(0), which))
+    return [TensorType(turned.dtype, _swapped(turned.shape, which))]
+
+
+def _transformed_type(ctx: OpContext, axis: int, shape: tuple[Dim, ...]) -> TensorType:
+    length = _length(ctx, shape[axis])
     to_real = ctx.int_attr("inverse") and ctx.int_attr("onesided")
     half = build.dim(build.add(build.floordiv(build.index(length), 2), 1))
     count = half if ctx.int_attr("onesided") and not to_real else length
-    return [TensorType(ctx.dtype(0), (*shape[:axis], count, *shape[axis + 1 : -1], 1 if to_real else 2))]
+    return TensorType(ctx.dtype(0), (*shape[:axis], count, *shape[axis + 1 : -1], 1 if to_real else 2))
 
 
 def _dft(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    axis = _dft_axis(ctx)
-    length = _length(ctx, axis)
-    table = roots(b, length, _length_value(ctx, b, axis), ctx.dtype(0))
-    return [b.op("onnxc::Transform", ctx.value(0), table, axis=axis, inverse=ctx.int_attr("inverse"), onesided=ctx.int_attr("onesided"))]
+    axis, x = _dft_axis(ctx), ctx.value(0)
+    if axis is None:  # bring the axis to a place that is known, and back
+        x, axis = b.op("onnxc::SwapAxes", x, ctx.value(2)), ctx.rank(0) - 2
+        return [b.op("onnxc::SwapAxes", _transformed(ctx, b, x, axis), ctx.value(2))]
+    return [_transformed(ctx, b, x, axis)]
 
 
-def _length_value(ctx: OpContext, b: RewriteBuilder, axis: int) -> Value:
+def _transformed(ctx: OpContext, b: RewriteBuilder, x: Value, axis: int) -> Value:
+    length = _length(ctx, x.type.shape[axis])
+    table = roots(b, length, None if isinstance(length, int) else _length_value(ctx, b, x, axis), ctx.dtype(0))
+    return b.op("onnxc::Transform", x, table, axis=axis, inverse=ctx.int_attr("inverse"), onesided=ctx.int_attr("onesided"))
+
+
+def _length_value(ctx: OpContext, b: RewriteBuilder, x: Value, axis: int) -> Value:
     """The length as a value, for tables that are made when the model runs."""
     if ctx.has(1):
         return ctx.value(1)
-    extent = b.op("Gather", b.op("Shape", ctx.value(0)), b.const(axis), axis=0)
+    extent = b.op("Gather", b.op("Shape", x), b.const(axis), axis=0)
     if ctx.int_attr("inverse") and ctx.int_attr("onesided"):
         return b.op("Mul", b.op("Sub", extent, b.const(1)), b.const(2))
     return extent
@@ -151,20 +176,52 @@ def _axis_to_input(node: RawNode) -> None:
     node.inputs.append(node.constant(np.array(axis, np.int64)))
 
 
+# --- An axis that is known only while running -------------------------------------------------
+
+
+def _swapped_axis(ctx: OpContext, position: int) -> Expr:
+    """The axis counted from the front."""
+    given = build.index(ctx.ints(position)[0])
+    return build.select(build.lt(given, 0), build.add(given, ctx.rank(0)), given)
+
+
+def _swapped(items: Sequence[Dim], axis: Expr) -> tuple[Dim, ...]:
+    """A shape or indices with the item at `axis` and the last but one in each other's place."""
+    *others, last = items[:-1]
+    chosen = build.index(last)
+    for k, item in enumerate(others):
+        chosen = build.select(build.eq(axis, k), build.index(item), chosen)
+    moved = [build.dim(build.select(build.eq(axis, k), build.index(last), build.index(item))) for k, item in enumerate(others)]
+    return (*moved, build.dim(chosen), items[-1])
+
+
+def _swap_type(ctx: OpContext) -> list[TensorType]:
+    return [TensorType(ctx.dtype(0), _swapped(ctx.shape(0), _swapped_axis(ctx, 1)))]
+
+
+def _swap(ctx: OpContext) -> list[Nest]:
+    axis = _swapped_axis(ctx, 1)
+    return [pointwise(_swap_type(ctx)[0].shape, lambda *at: ctx.read(0, *map(build.index, _swapped(at, axis))))]
+
+
 # --- STFT -------------------------------------------------------------------------------------
 
 
-def _frame(ctx: OpContext) -> tuple[Dim, int]:
+def _frame(ctx: OpContext) -> tuple[Dim, Dim]:
     """Length of a frame and distance of frames."""
-    (step,) = ctx.static_ints(1, "the frame step of STFT")
+    (step,) = ctx.ints(1)
     if ctx.has(3):
         return ctx.ints(3)[0], step
     return (ctx.shape(2)[0] if ctx.has(2) else ctx.shape(0)[1]), step
 
 
 def _frame_count(ctx: OpContext) -> Dim:
-    length, step = _frame(ctx)
-    return build.dim(build.add(build.floordiv(build.sub(build.index(ctx.shape(0)[1]), build.index(length)), step), 1))
+    return _frames_within(ctx.shape(0)[1], *_frame(ctx))
+
+
+def _frames_within(samples: Dim, length: Dim, step: Dim) -> Dim:
+    rest = build.sub(build.index(samples), build.index(length))
+    return build.dim(build.add(build.floordiv(rest, build.index(step)), 1))
 
 
 def _stft_type(ctx: OpContext) -> list[TensorType]:
@@ -174,29 +231,39 @@ def _stft_type(ctx: OpContext) -> list[TensorType]:
 
 
 def _stft(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
-    length, step = _frame(ctx)
-    if not isinstance(length, int):
-        ctx.fail("E0204", "the frame length of STFT must be known when compiling")
-    frames = b.op("onnxc::Frames", ctx.value(0), ctx.value(2) if ctx.has(2) else None, length=length, step=step)
-    table = roots(b, length, None, ctx.dtype(0))
+    length, step = (_scalar(b, *pair) for pair in zip(_frame(ctx), _frame_values(ctx, b), strict=True))
+    frames = b.op("onnxc::Frames", ctx.value(0), length, step, ctx.value(2) if ctx.has(2) else None)
+    table = roots(b, _frame(ctx)[0], length, ctx.dtype(0))
     return [b.op("onnxc::Transform", frames, table, axis=2, inverse=0, onesided=ctx.int_attr("onesided", 1))]
 
 
+def _scalar(b: RewriteBuilder, known: Dim, value: Value) -> Value:
+    return b.const(known) if isinstance(known, int) else b.op("Cast", value, to=7)
+
+
+def _frame_values(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value]:
+    """Length and step as values."""
+    if ctx.has(3):
+        return ctx.value(3), ctx.value(1)
+    window, axis = (ctx.value(2), 0) if ctx.has(2) else (ctx.value(0), 1)
+    return b.op("Gather", b.op("Shape", window), b.const(axis), axis=0), ctx.value(1)
+
+
 def _frames_type(ctx: OpContext) -> list[TensorType]:
-    length, step = ctx.int_attr("length"), ctx.int_attr("step")
+    length, step = ctx.ints(1)[0], ctx.ints(2)[0]
     batch, samples = ctx.shape(0)[:2]
-    count = build.dim(build.add(build.floordiv(build.sub(build.index(samples), length), step), 1))
+    count = _frames_within(samples, length, step)
     return [TensorType(ctx.dtype(0), (batch, count, length, ctx.shape(0)[2] if ctx.rank(0) == 3 else 1))]
 
 
 def _frames(ctx: OpContext) -> list[Nest]:
     """`[batch, frame, sample, part]`, weighted with the window."""
-    step = ctx.int_attr("step")
+    step = build.index(ctx.ints(2)[0])
 
     def element(n: Expr, frame: Expr, sample: Expr, part: Expr) -> Expr:
         at = (n, build.add(build.mul(frame, step), sample))
         x = ctx.read(0, *at, part) if ctx.rank(0) == 3 else ctx.read(0, *at)
-        return build.mul(x, ctx.read(1, sample)) if ctx.has(1) else x
+        return build.mul(x, ctx.read(3, sample)) if ctx.has(3) else x
 
     return [pointwise(_frames_type(ctx)[0].shape, element)]
 
@@ -206,5 +273,6 @@ register(
     OpDef("STFT", _stft_type, Rewrite(_stft)),
     OpDef("Transform", _transform_type, Nests(_transform), "onnxc", doc="signal, roots of unity -> its discrete Fourier transform"),
     OpDef("Roots", _roots_type, Nests(_roots), "onnxc", doc="length -> cosines and sines of its fractions of a turn"),
-    OpDef("Frames", _frames_type, Nests(_frames), "onnxc", doc="signal, window -> overlapping frames"),
+    OpDef("Frames", _frames_type, Nests(_frames), "onnxc", doc="signal, length, step, window -> overlapping frames"),
+    OpDef("SwapAxes", _swap_type, Nests(_swap), "onnxc", doc="tensor, axis -> the tensor with this axis and the last but one swapped"),
 )

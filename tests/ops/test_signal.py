@@ -23,6 +23,25 @@ def test_dft_of_symbolic_length(runtime, rng):
     runtime("DFT", [normal(rng, 2, 9, 1), None, np.array(1)], constants=[2], symbolic={0: ["n", "t", 1]}, rtol=2e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -2, -3])
+@pytest.mark.parametrize(("parts", "attrs"), [(1, {"onesided": 1}), (2, {"inverse": 1}), (2, {"inverse": 1, "onesided": 1})])
+def test_dft_over_an_axis_that_is_known_while_running(check, rng, parts, attrs, axis):
+    check("DFT", [normal(rng, 4, 8, 3, parts), None, np.array(axis)], attrs, rtol=2e-5)
+
+
+def test_roots_of_a_length_that_is_known_while_running_are_exact(check):
+    x = np.ones((1, 12, 1), np.float32)
+    expected = np.zeros((1, 12, 2), np.float32)
+    expected[0, 0, 0] = 12
+    check("DFT", [x, np.array(12), np.array(1)], constants=[2], expected=[expected], rtol=2e-6)
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+def test_stft_of_frames_that_are_known_while_running(check, rng, windowed):
+    window = [np.hanning(16).astype(np.float32), None] if windowed else [None, np.array(16)]
+    check("STFT", [normal(rng, 2, 64, 1), np.array(8), *window], rtol=2e-5)
+
+
 @pytest.mark.parametrize("onesided", [0, 1])
 @pytest.mark.parametrize("windowed", [True, False])
 def test_stft(check, rng, onesided, windowed):
