@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .print import print_module
 from .print_program import print_program, weight_offsets
 
 ENTRY = "onnxc_run"
-KERNELS_PER_MODULE = 8
+KERNELS_PER_MODULE = 4
 
 
 class LlvmArtifact:
@@ -86,12 +86,16 @@ def _aligned(data: bytes | np.ndarray) -> np.ndarray:
 
 
 def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
-    """Print and compile a program; modules are compiled in parallel."""
+    """Print and compile a program; modules are compiled in parallel, while others are printed."""
+    return LlvmArtifact(interface_of(program), compile_objects(_modules(program, features), features), pack_weights(program), features)
+
+
+def _modules(program: Program, features: CpuFeatures) -> Iterator[str]:
+    yield pool_module(features)
     kernels = list(program.kernels.items())
-    modules = [print_module(kernels[k : k + KERNELS_PER_MODULE], features) for k in range(0, len(kernels), KERNELS_PER_MODULE)]
-    modules.append(print_program(program, features, symbol_name=ENTRY))
-    modules.append(pool_module(features))
-    return LlvmArtifact(interface_of(program), compile_objects(modules, features), pack_weights(program), features)
+    for k in range(0, len(kernels), KERNELS_PER_MODULE):
+        yield print_module(kernels[k : k + KERNELS_PER_MODULE], features)
+    yield print_program(program, features, symbol_name=ENTRY)
 
 
 def pack_weights(program: Program) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,10 +28,13 @@ class CodeOptions:
     """Modules compiled at once; 0 for one a core."""
 
 
-def compile_objects(modules: Sequence[str], features: CpuFeatures, options: CodeOptions = CodeOptions()) -> list[bytes]:
-    """Compile module texts to objects, several at once, each in an LLVM context of its own."""
+def compile_objects(modules: Iterable[str], features: CpuFeatures, options: CodeOptions = CodeOptions()) -> list[bytes]:
+    """Compile module texts to objects, several at once, each in an LLVM context of its own.
+
+    Modules may come from a generator that prints them: LLVM works on the first while the others are printed.
+    """
     _initialize(features)
-    workers = min(len(modules), options.threads or os.cpu_count() or 1)
+    workers = options.threads or os.cpu_count() or 1
     if workers <= 1:
         return [compile_object(text, features, options) for text in modules]
     with ThreadPoolExecutor(workers) as pool:
@@ -40,8 +43,17 @@ def compile_objects(modules: Sequence[str], features: CpuFeatures, options: Code
 
 def compile_object(text: str, features: CpuFeatures, options: CodeOptions = CodeOptions()) -> bytes:
     """Compile one module to an object."""
+    return _compile_small(text, features, options) if len(text) <= SMALL_CHARS else _compile(text, features, options)
+
+
+def _compile(text: str, features: CpuFeatures, options: CodeOptions) -> bytes:
     machine, module = _optimized(text, features, options)
     return bytes(machine.emit_object(module))
+
+
+SMALL_CHARS = 16384
+_compile_small = functools.lru_cache(32)(_compile)
+"""Small modules are remembered: the thread pool is the same in all programs."""
 
 
 def assembly(text: str, features: CpuFeatures, options: CodeOptions = CodeOptions()) -> str:

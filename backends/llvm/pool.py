@@ -10,6 +10,7 @@ null pool, a loop inside a loop, and a second caller at the same time run on the
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 from ...compiler.diagnostics import CompileError
@@ -40,6 +41,7 @@ def pool_module(features: CpuFeatures, *, linkage: str = "") -> str:
     return f'target triple = "{features.triple}"\n\n' + pool_text(features, linkage=linkage)
 
 
+@functools.cache
 def pool_text(features: CpuFeatures, *, linkage: str = "") -> str:
     """The same without the line of the triple, to stand in a larger module; `linkage` may be `internal`."""
     if not has_pool(features):

@@ -61,6 +61,8 @@ def make_stage(value: Value, operands: tuple[Value | None, ...], nest: Nest, loc
         if operand not in kept:
             kept.append(operand)
         position[old] = kept.index(operand)
+    if all(old == new for old, new in position.items()):
+        return Stage(value, tuple(kept), nest, loc, covers)
     memo: dict[Expr, Expr] = {}
 
     def renumber(e: Expr) -> Expr | None:

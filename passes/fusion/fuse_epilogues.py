@@ -6,6 +6,7 @@ exactly once. The user's work then happens on the accumulator, while it is in re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...compiler.kernel.nest import Nest
@@ -17,27 +18,35 @@ from .stage_graph import StageGraph, contraction_factors
 
 def fuse_epilogues(graph: StageGraph) -> None:
     """Fuse users into reductions, later reductions first, until nothing fits."""
+    users = graph.users()
     for name in reversed(list(graph.stages)):
         stage = graph.stages.get(name)
         if stage is None or not stage.is_map:
             continue
         for operand in reversed(stage.operands):
             producer = graph.stages.get(operand.name)
-            if producer is None or operand.name in graph.needed or refuse(graph, producer, stage) is not None:
+            if producer is None or operand.name in graph.needed or refuse(producer, stage, users[operand.name]) is not None:
                 continue
-            fused = fuse(producer, stage)
             # The fused stage takes the user's place in the order, where all operands are known.
-            graph.stages = {
-                key: fused if key == name else value for key, value in graph.stages.items() if key != operand.name
-            }
+            graph.stages[name] = fuse(producer, stage)
+            del graph.stages[operand.name]
+            _update(users, graph.stages[name], producer)
             break
 
 
-def refuse(graph: StageGraph, producer: Stage, user: Stage) -> str | None:
-    """Why `user` may not become the epilogue of `producer`; None if it may."""
+def _update(users: dict[str, list[str]], fused: Stage, producer: Stage) -> None:
+    """`fused` reads what the producer read."""
+    for operand in producer.operands:
+        readers = users[operand.name]
+        readers.remove(producer.value.name)
+        if operand in fused.operands and fused.value.name not in readers:
+            readers.append(fused.value.name)
+
+
+def refuse(producer: Stage, user: Stage, readers: Sequence[str]) -> str | None:
+    """Why `user` may not become the epilogue of `producer`, which `readers` read; None if it may."""
     if producer.is_map:
         return "the producer has no reduction"
-    readers = [s for s in graph.stages.values() if producer.value in s.operands]
     if len(readers) != 1:
         return "the producer has other users"
     if producer.value.type.layout.block != user.value.type.layout.block and contraction_factors(producer.nest) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...compiler.kernel.nodes import Expr, Read
-from ...compiler.kernel.traverse import map_expr, substitute
+from ...compiler.kernel.traverse import map_expr
 from ...compiler.program.stages import Stage, make_stage
 from .stage_graph import StageGraph, contraction_factors, element_cost, is_movement
 
@@ -84,25 +84,33 @@ def _repeats(producer: Stage, user: Stage, reads: tuple[Read, ...]) -> bool:
 def inline(user: Stage, producer: Stage) -> Stage:
     """Replace the reads of `producer` in `user` by what it computes."""
     position = user.operands.index(producer.value)
-    shift = len(user.operands)
-
-    def shifted(e: Expr) -> Expr | None:
-        if not isinstance(e, Read):
-            return None
-        return Read(e.operand + shift, tuple(map_expr(i, shifted) for i in e.indices), e.dtype)
-
-    body = map_expr(producer.nest.body, shifted)
+    operands = tuple(v for v in dict.fromkeys((*user.operands, *producer.operands)) if v != producer.value)
+    numbers = [-1 if v == producer.value else operands.index(v) for v in user.operands]
+    inner = [operands.index(v) for v in producer.operands]
     memo: dict[Expr, Expr] = {}
 
     def leaf(e: Expr) -> Expr | None:
         if not isinstance(e, Read):
             return None
         indices = tuple(map_expr(i, leaf, memo) for i in e.indices)
-        if e.operand == position:
-            return substitute(body, dict(zip(producer.nest.axes, indices, strict=True)))
-        return Read(e.operand, indices, e.dtype)
+        return _element(producer, inner, indices) if e.operand == position else Read(numbers[e.operand], indices, e.dtype)
 
     nest = user.nest
     finish = None if nest.finish is None else map_expr(nest.finish, leaf, memo)
     nest = replace(nest, body=map_expr(nest.body, leaf, memo), finish=finish)
-    return make_stage(user.value, user.operands + producer.operands, nest, user.loc, producer.covers + user.covers)
+    return make_stage(user.value, operands, nest, user.loc, producer.covers + user.covers)
+
+
+def _element(producer: Stage, numbers: list[int], indices: tuple[Expr, ...]) -> Expr:
+    """What a map computes at some indices, its operands numbered anew."""
+    if indices == producer.nest.axes and numbers == list(range(len(numbers))):
+        return producer.nest.body
+    values: dict[Expr, Expr] = dict(zip(producer.nest.axes, indices, strict=True))
+    memo: dict[Expr, Expr] = {}
+
+    def leaf(e: Expr) -> Expr | None:
+        if isinstance(e, Read):
+            return Read(numbers[e.operand], tuple(map_expr(i, leaf, memo) for i in e.indices), e.dtype)
+        return values.get(e)
+
+    return map_expr(producer.nest.body, leaf, memo)

@@ -6,6 +6,7 @@ Made of a typed graph by `make_stage_graph`; changed by the passes of this folde
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 from ...compiler.graph.facts import MAX_ELEMENTS, GraphFacts
@@ -110,6 +111,7 @@ def used_names(node: Node) -> set[str]:
 # --- Questions about stages -------------------------------------------------------------------
 
 
+@functools.lru_cache(4096)
 def element_cost(e: Expr) -> int:
     """Rough number of instructions to compute an expression once; addresses of reads count one."""
     seen: set[Expr] = set()
