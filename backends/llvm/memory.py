@@ -85,7 +85,8 @@ def address(w: Writer, buffer: Buffer, at: Expr) -> str:
         base = found
     if offset == 0:
         return base
-    return w.let(f"getelementptr nusw i8, ptr {base}, i64 {offset * buffer.dtype.bytes}")
+    distance = ("distance", base, offset * buffer.dtype.bytes)
+    return w.find(distance) or w.keep(distance, w.let(f"getelementptr nusw i8, ptr {base}, i64 {distance[2]}"))
 
 
 def _split(at: Expr) -> tuple[Expr, int]:

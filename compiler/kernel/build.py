@@ -153,8 +153,9 @@ def floordiv(a: Expr | int, b: Expr | int) -> Expr:
             return a
         if divisor > 0:
             return _floordiv_const(a, divisor)
-    if a is b and a.dtype is INDEX and isinstance(a, Var):
-        return const(1)  # symbols used as divisors are extents; an empty extent has no element to index
+    quotient = _exact_quotient(a, b) if isinstance(b, Var) and a.dtype is INDEX and a.lanes == 1 else None
+    if quotient is not None:
+        return quotient  # symbols used as divisors are extents; an empty extent has no element to index
     return _binary(BinaryOp.FLOORDIV, a, b)
 
 
@@ -167,7 +168,20 @@ def floormod(a: Expr | int, b: Expr | int) -> Expr:
             return const(0)
         if divisor > 0:
             return _floormod_const(a, divisor)
+    if isinstance(b, Var) and a.dtype is INDEX and a.lanes == 1 and _exact_quotient(a, b) is not None:
+        return const(0)
     return _binary(BinaryOp.FLOORMOD, a, b)
+
+
+def _exact_quotient(a: Expr, b: Var) -> Expr | None:
+    """`a / b` if every term of `a` has the factor `b`, else None."""
+    quotient: _Terms = {}
+    for term, factor in index_terms(a).items():
+        if b not in term:
+            return None
+        position = term.index(b)
+        quotient[term[:position] + term[position + 1 :]] = factor
+    return from_terms(quotient)
 
 
 def ceildiv(a: Dim, b: Dim) -> Expr:
@@ -179,13 +193,40 @@ def ceildiv(a: Dim, b: Dim) -> Expr:
 def minimum(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """The smaller one; NaN if one is NaN."""
     a, b = _pair(a, b)
+    if a.dtype is INDEX and a.lanes == 1:
+        return _extreme(BinaryOp.MIN, a, b)
     return a if a is b else _binary(BinaryOp.MIN, a, b)
 
 
 def maximum(a: Expr | int | float, b: Expr | int | float) -> Expr:
     """The larger one; NaN if one is NaN."""
     a, b = _pair(a, b)
+    if a.dtype is INDEX and a.lanes == 1:
+        return _extreme(BinaryOp.MAX, a, b)
     return a if a is b else _binary(BinaryOp.MAX, a, b)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _extreme(op: BinaryOp, a: Expr, b: Expr) -> Expr:
+    """Minimum or maximum of indices in canonical form: distinct operands in order, a constant last.
+
+    Broadcasting takes the same extents again in every layer, so `max(max(n, m), n)` must not grow.
+    """
+    dual, pick = (BinaryOp.MAX, min) if op is BinaryOp.MIN else (BinaryOp.MIN, max)
+    operands = dict.fromkeys((*_operands(op, a), *_operands(op, b)))
+    known = [int(e.value) for e in operands if isinstance(e, Const)]
+    free = [e for e in operands if not isinstance(e, Const)]
+    free = [e for e in free if not any(other is not e and other in operands for other in _operands(dual, e))]  # max(n, min(n, m)) == n
+    ordered: list[Expr] = [*sorted(free, key=_order), *([const(pick(known))] if known else [])]
+    result = ordered[0]
+    for e in ordered[1:]:
+        result = Binary(op, result, e, INDEX, 1)
+    return result
+
+
+def _operands(op: BinaryOp, e: Expr) -> tuple[Expr, ...]:
+    """What an associative operation joins."""
+    return (*_operands(op, e.a), *_operands(op, e.b)) if isinstance(e, Binary) and e.op is op else (e,)
 
 
 def clamp(value: Expr, low: Expr | int | float, high: Expr | int | float) -> Expr:
