@@ -142,7 +142,7 @@ def _unpack_entry(data: bytes, key: bytes) -> dict[str, bytes] | None:
     if len(data) < start or not data.startswith(FORMAT):
         return None
     key_bytes, body_bytes, checksum = _LENGTHS.unpack_from(data, len(FORMAT))
-    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(data[start:]).digest() != checksum:
+    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(memoryview(data)[start:]).digest() != checksum:
         return None
     return _unpack_payload(data, start + key_bytes) if data[start : start + key_bytes] == key else None
 

@@ -212,7 +212,7 @@ def _key(source: str | os.PathLike[str] | bytes | onnx.ModelProto, target: Targe
 
 
 def _has_external_data(data: bytes) -> bool:
-    return b"external" in data or b"location" in data
+    return b"location" in data  # the key without which no external data is found
 
 
 def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:

@@ -104,8 +104,9 @@ def add(a: Expr | int | float, b: Expr | int | float) -> Expr:
 @functools.lru_cache(_REMEMBERED)
 def _add_indices(a: Expr, b: Expr) -> Expr:
     if isinstance(b, Const) and not isinstance(a, Const):  # the constant of a sum stands last
-        has_constant = isinstance(a, Binary) and a.op is BinaryOp.ADD and isinstance(a.b, Const)
-        rest, known = (a.a, int(a.b.value)) if has_constant else (a, 0)  # type: ignore[union-attr]
+        rest, known = a, 0
+        if isinstance(a, Binary) and a.op is BinaryOp.ADD and isinstance(a.b, Const):
+            rest, known = a.a, int(a.b.value)
         total = const(known + int(b.value))
         return Binary(BinaryOp.ADD, rest, total, INDEX, 1) if total.value else rest
     return from_terms(_sum_terms(index_terms(a), index_terms(b), 1))
