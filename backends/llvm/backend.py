@@ -11,6 +11,7 @@ from ...compiler.target import Target
 from ...compiler.pass_runner import Pass
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
@@ -43,7 +44,7 @@ def llvm_target(text: str, features: CpuFeatures) -> Target:
 
     return Target(
         name=text,
-        graph_passes=(*GRAPH_PASSES, Pass(assign_layouts(max(4, features.vector_bits // 32)))),
+        graph_passes=(Pass(widen_floats), *GRAPH_PASSES, Pass(assign_layouts(max(4, features.vector_bits // 32)))),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
         emit=lambda program: emit(program, features),
