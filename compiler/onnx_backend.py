@@ -1,7 +1,8 @@
 """The face of ONNX's own backend interface: `from onnxc import onnx_backend; onnx_backend.run_model(model, inputs)`.
 
 Devices are targets: CPU is compiled in-process through LLVM, C through the C target, CUDA through the CUDA target (on the CPU,
-through its host shim, where there is no GPU). Inputs may be a list in the order of the graph's inputs or a mapping by name, and numpy scalars count as tensors of rank 0.
+through its host shim, where there is no GPU). Inputs may be a list in the order of the graph's inputs or a mapping by name, and
+numpy scalars count as tensors of rank 0.
 """
 
 from __future__ import annotations

@@ -158,6 +158,8 @@ class ExprPrinter:
     def load(self, e: Load) -> str:
         """An element, or 0 where the mask does not hold."""
         text = f"{self.buffers[e.buffer]}[{self.value(e.index)}]"
+        if e.dtype.bits < 8:
+            text = self.fitted(e, text)  # the bits above the number may be anything
         missing = [c for c in _conjuncts(e.mask) if c not in self._assumed]
         if not missing:
             return text

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...compiler.kernel.nodes import Alloc, Assert, Barrier, Buffer, Const, Expr, For, Kernel, LoopKind, Math, Scope, Stmt
-from ...compiler.kernel.traverse import walk_statements
+from ...compiler.kernel.traverse import free_vars, statement_exprs, walk_statements
 from ..c.dialect import Dialect
 from ..c.expressions import ExprPrinter
 from ..c.print import CPrinter, can_fail
@@ -70,6 +70,7 @@ class CudaPrinter(CPrinter):
     def __init__(self, kernel: Kernel, dialect: Dialect, helpers: dict[str, str]) -> None:
         super().__init__(kernel, dialect, helpers)
         self._shared, self._most_shared = 0, 0
+        self._used = free_vars(*(e for s in walk_statements(kernel.body) for e in statement_exprs(s)))
 
     def function(self, name: str) -> str:
         """The whole definition."""
@@ -94,10 +95,11 @@ class CudaPrinter(CPrinter):
     def for_(self, stmt: For) -> None:
         """A loop of any kind; those over blocks and threads are no loops here."""
         if stmt.kind in (LoopKind.GRID, LoopKind.BLOCK):
-            index = "blockIdx.x" if stmt.kind is LoopKind.GRID else "threadIdx.x"
-            name = self.e.vars[stmt.var.name] = self.e.names.fresh(stmt.var.name)
-            c_type = self.e.type(stmt.var)
-            self.line(f"const {c_type} {name} = ({c_type}){index};")
+            if stmt.var in self._used:
+                index = "blockIdx.x" if stmt.kind is LoopKind.GRID else "threadIdx.x"
+                name = self.e.vars[stmt.var.name] = self.e.names.fresh(stmt.var.name)
+                c_type = self.e.type(stmt.var)
+                self.line(f"const {c_type} {name} = ({c_type}){index};")
             self.statement(stmt.body)
             return
         if stmt.kind is LoopKind.UNROLL:

@@ -31,6 +31,7 @@ class DeviceLibrary:
             raise CompileError("E0302", "the GPU does not take the weights: out of memory, or not usable")
 
     def __call__(self, inputs: int, outputs: int, symbols: int, arena: int) -> int:
+        """Run once on the host's tensors and return the status."""
         del arena  # the device's memory is not the caller's
         tables = (ctypes.c_void_p(inputs), ctypes.c_void_p(outputs), ctypes.c_void_p(symbols))
         return int(self.library.onnxc_entry(*tables, self.weights))
@@ -60,7 +61,7 @@ def load_library(name: str, files: Mapping[str, bytes], architectures: Sequence[
         (folder / "bridge.cu").write_text(print_bridge(name))
         command = _host_command() if shim else _device_command(architectures)
         library = folder / "model.so"
-        done = subprocess.run([*command, "-o", str(library), str(folder / "bridge.cu")], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, "-o", str(library), str(folder / "bridge.cu"), "-lm"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"generated CUDA C++ does not compile:\n{done.stderr}"
         return DeviceLibrary(ctypes.CDLL(str(library)), files[f"{name}_weights.bin"])
 
@@ -84,7 +85,7 @@ def nvcc() -> str | None:
 
 
 def nvcc_architectures(architectures: Sequence[str]) -> list[str]:
-    """nvcc's options for architectures such as `sm_80`."""
+    """Nvcc's options for architectures such as `sm_80`."""
     if not architectures:
         return ["-arch=native"]
     return [f"-gencode=arch={a.replace('sm_', 'compute_')},code={a}" for a in architectures]

@@ -41,7 +41,8 @@ def make_target(text: str) -> Target:
     for part in architectures:
         found = _ARCHITECTURE.fullmatch(part)
         if found is None or int(found[1]) < OLDEST:
-            raise CompileError("E0301", f"target '{text}': unknown part '{part}'", hint=f"architectures are written sm_80, from sm_{OLDEST} on")
+            hint = f"architectures are written sm_80, from sm_{OLDEST} on"
+            raise CompileError("E0301", f"target '{text}': unknown part '{part}'", hint=hint)
     shim = "shim" in parts
     options = LoweringOptions(schedule=schedule, kernel_passes=(lower,), clear_halo=lambda value: clear_halo(value, VectorShape(0)))
 

@@ -131,7 +131,7 @@ class _Tiles:
         with k.loop("block", self.blocks, LoopKind.GRID) as at, k.loop("thread", THREADS, LoopKind.BLOCK) as thread:
             batch, row_tile, column_tile = build.delinearize(at, self.grid)
             first = mul(row_tile, self.rows), mul(column_tile, self.columns)
-            places = dict(zip((v for v, _ in self.split.batch), build.delinearize(batch, tuple(d for _, d in self.split.batch)), strict=True))
+            places = _at(self.split.batch, batch)
             with (
                 k.local(self.dtype, DEPTH * (self.rows + 1), "row_slice", Scope.SHARED) as rows,
                 k.local(self.dtype, DEPTH * (self.columns + 1), "column_slice", Scope.SHARED) as columns,
@@ -165,7 +165,7 @@ class _Tiles:
             k.store(target, add(mul(step, extent + 1), place), value)
 
     def _factor(self, side: Side, places: dict[Var, Expr], at: Expr, term: Expr, tile: int) -> Expr:
-        inside = build.TRUE
+        inside: Expr = build.TRUE
         if not _divides(tile, side.extent):
             inside = build.logical_and(inside, build.lt(at, build.index(side.extent)))
         if not _divides(DEPTH, self.depth):

@@ -12,11 +12,35 @@
 #ifndef ONNXC_SHIM_H
 #define ONNXC_SHIM_H
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+/* Instead of <math.h> and <stdlib.h>, whose C++ forms take longer to compile than most models. */
+extern "C" {
+char *getenv(const char *);
+void *aligned_alloc(size_t, size_t);
+void *malloc(size_t);
+void free(void *);
+[[noreturn]] void abort();
+}
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
+#define ONNXC_SHIM_MATH(name, parameters, arguments) \
+    static inline double name parameters(double) { return __builtin_##name arguments; } \
+    static inline float name##f parameters(float) { return __builtin_##name##f arguments; }
+#define ONNXC_SHIM_1(type) (type a)
+#define ONNXC_SHIM_2(type) (type a, type b)
+#define ONNXC_SHIM_3(type) (type a, type b, type c)
+ONNXC_SHIM_MATH(fabs, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(sqrt, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(floor, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(ceil, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(trunc, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(rint, ONNXC_SHIM_1, (a))
+ONNXC_SHIM_MATH(copysign, ONNXC_SHIM_2, (a, b))
+ONNXC_SHIM_MATH(fmod, ONNXC_SHIM_2, (a, b))
+ONNXC_SHIM_MATH(fma, ONNXC_SHIM_3, (a, b, c))
 
 #define __global__
 #define __device__
