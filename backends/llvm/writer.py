@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import get_args
 
-from ...compiler.kernel.build import INDEX, add, from_terms, index_terms
+from ...compiler.kernel.build import INDEX, add, const, from_terms, index_terms, mul
 from ...compiler.kernel.nodes import Binary, Buffer, Const, Expr, Load, Scope, Var
 from ...compiler.kernel.traverse import children, rebuild
 from .features import CpuFeatures
@@ -151,7 +151,7 @@ class Writer:
             return e
         if isinstance(e, Var):
             return self._env[e].value
-        memo = max((self._env[v] for v in bound), key=_depth).memo
+        memo = max(map(self._env.__getitem__, bound), key=_depth).memo
         found = memo.get(e)
         if found is None:
             found = memo[e] = self._replaced(e, bound)
@@ -162,7 +162,9 @@ class Writer:
             known = frozenset(v for v in bound if isinstance(self._env[v].value, Const))
             split = self._split(e, known) if known else None
             if split is not None:
-                offset = sum(factor * int(self._env[v].value.value) for v, factor in split.factors)  # type: ignore[union-attr]
+                offset: Expr = const(0)
+                for v, factor in split.factors:
+                    offset = add(offset, mul(self._env[v].value, factor))
                 return add(self.resolve(split.rest), offset)
         return rebuild(e, self.resolve)
 

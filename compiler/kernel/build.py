@@ -104,7 +104,8 @@ def add(a: Expr | int | float, b: Expr | int | float) -> Expr:
 @functools.lru_cache(_REMEMBERED)
 def _add_indices(a: Expr, b: Expr) -> Expr:
     if isinstance(b, Const) and not isinstance(a, Const):  # the constant of a sum stands last
-        rest, known = a, 0
+        rest: Expr = a
+        known = 0
         if isinstance(a, Binary) and a.op is BinaryOp.ADD and isinstance(a.b, Const):
             rest, known = a.a, int(a.b.value)
         total = const(known + int(b.value))
