@@ -14,11 +14,11 @@ from ...compiler.program.nodes import Program
 from ...compiler.program.runner import ALIGN, Runner
 from .features import CpuFeatures
 from .jit import Library, compile_objects
+from .names import model_name
 from .pool import pool_module
 from .print import print_module
 from .print_program import print_program, weight_offsets
 
-ENTRY = "onnxc_run"
 KERNELS_PER_MODULE = 4
 
 
@@ -48,8 +48,9 @@ class _Entry:
 
     def __init__(self, artifact: LlvmArtifact, threads: int | None) -> None:
         self.library = Library(artifact.objects, artifact.features)
-        found = self.library.load([ENTRY, "onnxc_pool_create", "onnxc_pool_destroy"])
-        self.function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 6)(found[ENTRY])
+        entry = f"{model_name(artifact.interface.name)}_run"
+        found = self.library.load([entry, "onnxc_pool_create", "onnxc_pool_destroy"])
+        self.function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 6)(found[entry])
         self.weights = _aligned(artifact.weights)
         self.threads = thread_count(threads)
         create = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(found["onnxc_pool_create"])
@@ -87,15 +88,17 @@ def _aligned(data: bytes | np.ndarray) -> np.ndarray:
 
 def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
     """Print and compile a program; modules are compiled in parallel, while others are printed."""
-    return LlvmArtifact(interface_of(program), compile_objects(_modules(program, features), features), pack_weights(program), features)
+    return LlvmArtifact(interface_of(program), compile_objects(modules(program, features), features), pack_weights(program), features)
 
 
-def _modules(program: Program, features: CpuFeatures) -> Iterator[str]:
-    yield pool_module(features)
-    kernels = list(program.kernels.items())
+def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
+    """The texts of all modules: threads, kernels, program. Names are the model's own, but for the pool, which models share."""
+    prefix = model_name(program.name)
+    yield pool_module(features, linkage="weak")
+    kernels = [(f"{prefix}.{name}", kernel) for name, kernel in program.kernels.items()]
     for k in range(0, len(kernels), KERNELS_PER_MODULE):
-        yield print_module(kernels[k : k + KERNELS_PER_MODULE], features)
-    yield print_program(program, features, symbol_name=ENTRY)
+        yield print_module(kernels[k : k + KERNELS_PER_MODULE], features, visibility="hidden")
+    yield print_program(program, features, prefix=prefix)
 
 
 def pack_weights(program: Program) -> np.ndarray:

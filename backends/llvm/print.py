@@ -41,13 +41,13 @@ from .writer import Writer
 LOCAL_ALIGN_BYTES = 64
 
 
-def print_module(kernels: Iterable[tuple[str, Kernel]], features: CpuFeatures) -> str:
-    """The text of a module that holds some kernels, each under its symbol name."""
-    functions = [print_kernel(kernel, features, symbol_name=name) for name, kernel in kernels]
+def print_module(kernels: Iterable[tuple[str, Kernel]], features: CpuFeatures, *, visibility: str = "") -> str:
+    """The text of a module that holds some kernels, each under its symbol name; `visibility` of their tasks may be `hidden`."""
+    functions = [print_kernel(kernel, features, symbol_name=name, visibility=visibility) for name, kernel in kernels]
     return "\n\n".join([f'target triple = "{features.triple}"\n\n{ZEROS}', *functions]) + "\n"
 
 
-def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str) -> str:
+def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str, visibility: str = "") -> str:
     """The text of a kernel's function and of its task."""
     w = Writer(features)
     printer = _Printer(w, kernel)
@@ -62,7 +62,7 @@ def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str) -> 
     signature = ", ".join([*parameters, "i64 %begin", "i64 %end"])
     head = f"define internal i32 @{quoted(symbol_name)}({signature}) noinline {attributes} {{"
     lines = [head, "entry:", *w.allocas, *w.lines, "  ret i32 0", "}"]
-    return "\n".join(lines) + "\n\n" + _task(symbol_name, len(kernel.buffers), len(kernel.symbols))
+    return "\n".join(lines) + "\n\n" + _task(symbol_name, len(kernel.buffers), len(kernel.symbols), visibility)
 
 
 def quoted(name: str) -> str:
@@ -89,8 +89,8 @@ def _attributes(features: CpuFeatures) -> str:
     return f'nounwind{tune} "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}" "no-trapping-math"="true" "no-builtins"'
 
 
-def _task(symbol_name: str, buffers: int, symbols: int) -> str:
-    lines = [f"define i32 @{quoted(symbol_name + '.task')}(ptr %args, i64 %begin, i64 %end) nounwind {{"]
+def _task(symbol_name: str, buffers: int, symbols: int, visibility: str) -> str:
+    lines = [f"define {visibility} i32 @{quoted(symbol_name + '.task')}(ptr %args, i64 %begin, i64 %end) nounwind {{"]
     args = []
     for k in range(buffers + symbols):
         kind = "ptr" if k < buffers else "i64"

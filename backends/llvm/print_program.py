@@ -1,12 +1,15 @@
-"""A program as one LLVM function, `<name>_run`, that calls the kernels' tasks.
+"""A program as LLVM functions: `<name>_run`, which calls the kernels' tasks, and two that tell sizes.
 
-    i32 run(ptr inputs, ptr outputs, ptr symbols, ptr weights, ptr arena, ptr pool)
+    i32  <name>_run(ptr inputs, ptr outputs, ptr symbols, ptr weights, ptr arena, ptr pool)
+    i64  <name>_arena_bytes(ptr symbols)
+    void <name>_output_shapes(ptr symbols, ptr extents)
 
 `inputs` and `outputs` are arrays of pointers. `symbols` is an array of int64: the caller sets those of
 `Program.symbols`; the function writes those of `Program.locals` behind them before it returns. `weights` is
 one block in which constant k starts at `weight_offsets(program)[k]`. Outputs of unknown size are allocated
 here and their pointers stored to `outputs`; the caller frees them. `pool` may be null: one thread.
-The result is 0, or the code of the check that failed.
+The result is 0, or the code of the check that failed. `extents` gets the extents of all outputs, one output
+after another; those that depend on data are right after the run, when their symbols have been written.
 """
 
 from __future__ import annotations
@@ -61,13 +64,21 @@ def weight_offsets(program: Program) -> tuple[tuple[int, ...], int]:
     return tuple(offsets), at
 
 
-def print_program(program: Program, features: CpuFeatures, *, symbol_name: str) -> str:
-    """The text of a module with the program's function; kernels are declared, not defined."""
+def print_program(program: Program, features: CpuFeatures, *, prefix: str) -> str:
+    """The text of a module with the program's functions, named with a prefix; kernels (`<prefix>.<kernel>`) are declared only."""
     kernels = dict.fromkeys(step.kernel for step in _walk(program.steps) if isinstance(step, Call))
-    printer = _ProgramPrinter(program, features)
-    body = printer.function(symbol_name)
-    declared = "\n".join(f"declare i32 @{quoted(name + '.task')}(ptr, i64, i64)" for name in kernels)
-    return f'target triple = "{features.triple}"\n{_DECLARATIONS}{declared}\n\n{body}\n'
+    functions = [
+        _ProgramPrinter(program, features, prefix).run_function(),
+        _ProgramPrinter(program, features, prefix).arena_function(),
+        _ProgramPrinter(program, features, prefix).shapes_function(),
+    ]
+    declared = "\n".join(f"declare hidden i32 @{task_name(prefix, name)}(ptr, i64, i64)" for name in kernels)
+    return "\n\n".join([f'target triple = "{features.triple}"\n{_DECLARATIONS}{declared}', *functions]) + "\n"
+
+
+def task_name(prefix: str, kernel: str) -> str:
+    """Global name of a kernel's task, quoted."""
+    return quoted(f"{prefix}.{kernel}.task")
 
 
 def _walk(steps: tuple[Step, ...]) -> Iterator[Step]:
@@ -83,15 +94,16 @@ def _walk(steps: tuple[Step, ...]) -> Iterator[Step]:
 class _ProgramPrinter:
     """Steps of one program."""
 
-    def __init__(self, program: Program, features: CpuFeatures) -> None:
+    def __init__(self, program: Program, features: CpuFeatures, prefix: str) -> None:
         self.program = program
+        self.prefix = prefix
         self.w = Writer(features)
         self.variables = {s.symbol: f"%v{k}" for k, s in enumerate(program.symbols)}
         self.variables |= {symbol: f"%v{k + len(program.symbols)}" for k, symbol in enumerate(program.locals)}
         self.offsets, _ = weight_offsets(program)
 
-    def function(self, name: str) -> str:
-        """The whole definition."""
+    def run_function(self) -> str:
+        """The function that runs the model."""
         w = self.w
         self._enter()
         self.steps(self.program.steps)
@@ -103,19 +115,40 @@ class _ProgramPrinter:
         w.jump("leave")
         self._leave()
         slots = max((len(s.buffers) + len(s.symbols) for s in _walk(self.program.steps) if isinstance(s, Call)), default=1)
-        head = f"define i32 @{quoted(name)}(ptr %inputs, ptr %outputs, ptr %symbols, ptr %weights, ptr %arena, ptr %pool) nounwind {{"
+        name = quoted(f"{self.prefix}_run")
+        head = f"define i32 @{name}(ptr %inputs, ptr %outputs, ptr %symbols, ptr %weights, ptr %arena, ptr %pool) nounwind {{"
         return "\n".join([head, "entry:", f"  %args = alloca [{slots} x i64], align 16", *w.lines, "}"])
+
+    def arena_function(self) -> str:
+        """The function that tells the bytes of working memory."""
+        self._take_symbols(len(self.program.symbols))
+        head = f"define i64 @{quoted(f'{self.prefix}_arena_bytes')}(ptr %symbols) nounwind {{"
+        size = self.expr(self.program.arena_bytes)
+        return "\n".join([head, "entry:", *self.w.lines, f"  ret i64 {size}", "}"])
+
+    def shapes_function(self) -> str:
+        """The function that tells the extents of all outputs."""
+        w = self.w
+        self._take_symbols(len(self.variables))
+        for k, extent in enumerate(extent for output in self.program.outputs for extent in output.type.shape):
+            w.line(f"store i64 {self.expr(extent)}, ptr {w.let(f'getelementptr i64, ptr %extents, i64 {k}')}")
+        head = f"define void @{quoted(f'{self.prefix}_output_shapes')}(ptr %symbols, ptr %extents) nounwind {{"
+        return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
+
+    def _take_symbols(self, known: int) -> None:
+        """Give each symbol a variable; the first ones get the caller's values, the others 0."""
+        w = self.w
+        for k, variable in enumerate(self.variables.values()):
+            w.line(f"{variable} = alloca i64")
+            given = "0"
+            if k < known:
+                given = w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %symbols, i64 {k}')}")
+            w.line(f"store i64 {given}, ptr {variable}")
 
     def _enter(self) -> None:
         w = self.w
         w.line("%status = alloca i32")
-        for k, variable in enumerate(self.variables.values()):
-            w.line(f"{variable} = alloca i64")
-            if k < len(self.program.symbols):
-                given = w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %symbols, i64 {k}')}")
-                w.line(f"store i64 {given}, ptr {variable}")
-            else:
-                w.line(f"store i64 0, ptr {variable}")
+        self._take_symbols(len(self.program.symbols))
         for k in range(self.program.heaps):
             w.line(f"%h{k} = alloca ptr")
             w.line(f"store ptr null, ptr %h{k}")
@@ -173,7 +206,7 @@ class _ProgramPrinter:
         arguments += [f"i64 {self.expr(symbol)}" for symbol in step.symbols]
         for k, argument in enumerate(arguments):
             w.line(f"store {argument}, ptr {w.let(f'getelementptr i64, ptr %args, i64 {k}')}, align 8")
-        task, count = f"@{quoted(step.kernel + '.task')}", self.expr(step.iterations)
+        task, count = f"@{task_name(self.prefix, step.kernel)}", self.expr(step.iterations)
         if step.iterations == 1 or (isinstance(step.work, int) and step.work < PARALLEL_WORK):
             status = w.let(f"call i32 {task}(ptr %args, i64 0, i64 {count})")
         else:
