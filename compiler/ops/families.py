@@ -42,7 +42,7 @@ FAMILIES = (
     "quantize",
     "quantized",
     "recurrent",
-    "recurrent_steps",
+    "recurrent_cells",
     "reduction",
     "resize",
     "roi",

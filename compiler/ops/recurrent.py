@@ -1,9 +1,10 @@
 """LSTM, GRU and RNN: one product projects the input for all time steps, then a kernel steps through time.
 
     projected = X * W' + (Wb + Rb)       one MatMul over [time, batch], for each direction
-    Y, states = Steps(projected, R')     `recurrent_steps.py`
+    Y, states = Steps(projected, R')     `recurrent_steps.py`, with R in the order of `recurrent_blocks.py`
 
-Directions are computed apart and concatenated; `layout = 1` (batch first) is transposed around all of it.
+Directions share both; with different activations they are computed apart and concatenated. `layout = 1`
+(batch first) is transposed around all of it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.nodes import Attribute, TensorType, Value
-from ..kernel import build
 from ..kernel.nodes import Dim
-from .recurrent_activation import functions_of
+from .contraction import accumulator
+from .recurrent_activation import Functions, functions_of
+from .recurrent_blocks import Packing
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
@@ -31,8 +33,8 @@ class Recurrence:
     gates: int
     states: int
     activations: tuple[str, ...]
-    extra: Callable[[OpContext, RewriteBuilder, int], tuple[Value | None, ...]]
-    """Further inputs of the step operator for a direction."""
+    extra: Callable[[Part], tuple[Value | None, ...]]
+    """Further inputs of the step operator."""
     kept: tuple[str, ...] = ()
     """Integer attributes that the step operator needs."""
 
@@ -61,8 +63,10 @@ def _types(row: Recurrence, ctx: OpContext) -> list[TensorType]:
 
 def _rewrite(row: Recurrence, ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     directions, batch_first = _directions(ctx), bool(ctx.int_attr("layout"))
-    x = b.op("Transpose", ctx.value(X), perm=(1, 0, 2)) if batch_first else ctx.value(X)
-    found = [_direction(row, ctx, b, x, d, directions) for d in range(directions)]
+    functions = functions_of(ctx, row.activations, directions)
+    same = directions == 1 or functions.of(0, 2) == functions.of(1, 2)
+    parts = [Part(row, ctx, b, 0, directions)] if same else [Part(row, ctx, b, d, 1) for d in range(directions)]
+    found = [part.steps(functions.of(part.first, directions)) for part in parts]
     y = _joined(b, [values[0] for values in found], 1)
     states = [_joined(b, [values[1 + s] for values in found], 0) for s in range(row.states)]
     if batch_first:
@@ -71,75 +75,89 @@ def _rewrite(row: Recurrence, ctx: OpContext, b: RewriteBuilder) -> Sequence[Val
     return [y, *states]
 
 
-def _direction(row: Recurrence, ctx: OpContext, b: RewriteBuilder, x: Value, d: int, directions: int) -> tuple[Value, ...]:
-    functions = functions_of(ctx, row.activations, directions).of(d, directions)
-    weight, recurrent = (b.op("Transpose", pick(ctx, b, position, d), perm=(1, 0)) for position in (W, R))
-    projected = b.op("MatMul", x, weight)
-    if ctx.has(B):
-        projected = b.op("Add", projected, _bias(row, ctx, b, d))
-    attrs: dict[str, Attribute] = {name: ctx.int_attr(name) for name in row.kept}
-    backward = ctx.str_attr("direction", "forward") == "reverse" or d == 1
-    lengths = ctx.value(LENGTHS) if ctx.has(LENGTHS) else None
-    states = tuple(_initial(ctx, b, INITIAL_H + s, d) for s in range(row.states))
-    return b.ops(
-        row.steps, 1 + row.states, projected, recurrent, lengths, *states, *row.extra(ctx, b, d),
-        reverse=int(backward), clip=ctx.float_attr("clip"), activations=functions.names,
-        alpha=functions.alpha, beta=functions.beta, **attrs,
-    )  # fmt: skip
-
-
-def _bias(row: Recurrence, ctx: OpContext, b: RewriteBuilder, d: int) -> Value:
-    """`Wb + Rb`; without the part of Rb that a GRU with `linear_before_reset` adds before its reset gate."""
-    both = pick(ctx, b, B, d)
-    size = build.dim(build.floordiv(build.index(both.type.shape[0]), 2))
-    if not isinstance(size, int):
-        ctx.fail("E0204", "the hidden size must be known when compiling")
-    input_bias, recurrent_bias = (_part(b, both, start, start + size) for start in (0, size))
-    if ctx.int_attr("linear_before_reset"):
-        keep = np.repeat([1.0, 1.0, 0.0], size // row.gates).astype(both.type.dtype.numpy)
-        recurrent_bias = b.op("Mul", recurrent_bias, b.const(keep))
-    return b.op("Add", input_bias, recurrent_bias)
-
-
-def _part(b: RewriteBuilder, value: Value, start: int, end: int) -> Value:
-    return b.op("Slice", value, b.const([start]), b.const([end]), b.const([0]))
-
-
-def pick(ctx: OpContext, b: RewriteBuilder, position: int, d: int) -> Value:
-    """The part of an input that belongs to direction `d`: element `d` of its first axis."""
-    value = ctx.value(position)
-    if value.type.shape[0] != 1:
-        value = b.op("Slice", value, b.const([d]), b.const([d + 1]), b.const([0]))
-    return b.op("Squeeze", value, b.const([0]))
-
-
-def _initial(ctx: OpContext, b: RewriteBuilder, position: int, d: int) -> Value | None:
-    """An initial state `[batch, hidden]` of a direction."""
-    if not ctx.has(position):
-        return None
-    axis = 1 if ctx.int_attr("layout") else 0
-    value = ctx.value(position)
-    if value.type.shape[axis] != 1:
-        value = b.op("Slice", value, b.const([d]), b.const([d + 1]), b.const([axis]))
-    return b.op("Squeeze", value, b.const([axis]))
-
-
 def _joined(b: RewriteBuilder, values: Sequence[Value], axis: int) -> Value:
-    """The directions along a new axis."""
-    widened = [b.op("Unsqueeze", value, b.const([axis])) for value in values]
-    return widened[0] if len(widened) == 1 else b.op("Concat", *widened, axis=axis)
+    return values[0] if len(values) == 1 else b.op("Concat", *values, axis=axis)
 
 
-def _peepholes(ctx: OpContext, b: RewriteBuilder, d: int) -> tuple[Value | None, ...]:
-    return (pick(ctx, b, PEEPHOLES, d) if ctx.has(PEEPHOLES) else None,)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Directions that one step operator computes: all of them, or one if they have different activations."""
+
+    row: Recurrence
+    ctx: OpContext
+    b: RewriteBuilder
+    first: int
+    count: int
+
+    @property
+    def hidden(self) -> int:
+        """Units of a direction."""
+        hidden = self.ctx.shape(R)[2]
+        if not isinstance(hidden, int):
+            self.ctx.fail("E0204", "the hidden size must be known when compiling")
+        return hidden
+
+    @property
+    def packing(self) -> Packing:
+        """The order of the step operator's operands."""
+        return Packing(self.b, self.hidden, accumulator(self.ctx.dtype(X)), self.row.gates)
+
+    def pick(self, position: int, axis: int = 0) -> Value:
+        """These directions of an input."""
+        value = self.ctx.value(position)
+        if value.type.shape[axis] == self.count:
+            return value
+        return self.cut(value, self.first, self.first + self.count, axis)
+
+    def cut(self, value: Value, start: int, end: int, axis: int) -> Value:
+        """A slice of a value."""
+        return self.b.op("Slice", value, self.b.const([start]), self.b.const([end]), self.b.const([axis]))
+
+    def steps(self, functions: Functions) -> tuple[Value, ...]:
+        """Y and the final states of these directions."""
+        row, ctx, b, packing = self.row, self.ctx, self.b, self.packing
+        x = b.op("Transpose", ctx.value(X), perm=(1, 0, 2)) if ctx.int_attr("layout") else ctx.value(X)
+        projected = b.op("MatMul", x, packing.input_matrix(self.pick(W)))
+        if ctx.has(B):
+            projected = b.op("Add", projected, self._bias())
+        attrs: dict[str, Attribute] = {name: ctx.int_attr(name) for name in row.kept}
+        backward = ctx.str_attr("direction", "forward") == "reverse" or self.first == 1
+        lengths = ctx.value(LENGTHS) if ctx.has(LENGTHS) else None
+        states = tuple(self._initial(INITIAL_H + s) for s in range(row.states))
+        return b.ops(
+            row.steps, 1 + row.states, projected, packing.recurrent_matrix(self.pick(R)), lengths, *states, *row.extra(self),
+            reverse=int(backward), clip=ctx.float_attr("clip"), activations=functions.names,
+            alpha=functions.alpha, beta=functions.beta, **attrs,
+        )  # fmt: skip
+
+    def _bias(self) -> Value:
+        """`Wb + Rb`; without the part of Rb that a GRU with `linear_before_reset` adds before its reset gate."""
+        both, size = self.pick(B), self.row.gates * self.hidden
+        input_bias, recurrent_bias = (self.cut(both, start, start + size, 1) for start in (0, size))
+        if self.ctx.int_attr("linear_before_reset"):
+            keep = np.repeat([1.0, 1.0, 0.0], self.hidden).astype(both.type.dtype.numpy)
+            recurrent_bias = self.b.op("Mul", recurrent_bias, self.b.const(keep))
+        bias = self.packing.order(self.b.op("Add", input_bias, recurrent_bias))
+        return self.b.op("Reshape", bias, self.b.const([self.count * size]))
+
+    def _initial(self, position: int) -> Value | None:
+        """An initial state `[directions, batch, hidden]`."""
+        if not self.ctx.has(position):
+            return None
+        if not self.ctx.int_attr("layout"):
+            return self.pick(position)
+        return self.b.op("Transpose", self.pick(position, 1), perm=(1, 0, 2))
 
 
-def _recurrent_bias(ctx: OpContext, b: RewriteBuilder, d: int) -> tuple[Value | None, ...]:
-    if not ctx.has(B) or not ctx.int_attr("linear_before_reset"):
+def _peepholes(part: Part) -> tuple[Value | None, ...]:
+    return (part.packing.order(part.pick(PEEPHOLES), 3) if part.ctx.has(PEEPHOLES) else None,)
+
+
+def _recurrent_bias(part: Part) -> tuple[Value | None, ...]:
+    """What a GRU adds before its reset gate."""
+    if not part.ctx.has(B) or not part.ctx.int_attr("linear_before_reset"):
         return (None,)
-    both = pick(ctx, b, B, d)
-    size = both.type.static_shape[0] // 2
-    return (_part(b, both, size, 2 * size),)
+    return (part.cut(part.pick(B), 5 * part.hidden, 6 * part.hidden, 1),)
 
 
 def _row(name: str, row: Recurrence) -> OpDef:
@@ -149,5 +167,5 @@ def _row(name: str, row: Recurrence) -> OpDef:
 register(
     _row("LSTM", Recurrence("onnxc::LstmSteps", 4, 2, ("Sigmoid", "Tanh", "Tanh"), _peepholes, ("input_forget",))),
     _row("GRU", Recurrence("onnxc::GruSteps", 3, 1, ("Sigmoid", "Tanh"), _recurrent_bias, ("linear_before_reset",))),
-    _row("RNN", Recurrence("onnxc::RnnSteps", 1, 1, ("Tanh",), lambda ctx, b, d: ())),
+    _row("RNN", Recurrence("onnxc::RnnSteps", 1, 1, ("Tanh",), lambda part: ())),
 )

@@ -37,6 +37,7 @@ from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
+from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
 from .kernel_pool import KernelPool, parallel_extent
 from .options import LoweringOptions
@@ -282,7 +283,7 @@ class Lowering:
         self.require(kernel.symbols)
         iterations = parallel_extent(kernel)
         covers = (node.loc.node,) if node.loc.node else ()
-        work = build.product((1000, iterations))
+        work = estimate_work(kernel)
         self.steps.append(Call(name, tuple(s for s in storages if s is not None), kernel.symbols, iterations, work, node.loc, covers))
 
     # --- Values -------------------------------------------------------------------------------

@@ -1,0 +1,97 @@
+"""How the weights of recurrent operators lie in memory: in blocks of units, all gates of a unit together.
+
+A block is so many units that the sums of all their gates fit into vector registers. Its part of the
+recurrent matrix is read from front to back, one row for each element of h, and its gates end up in
+registers together, so that the cell follows at once.
+
+    rows of an ONNX matrix   gate, unit                       (gate * hidden + unit)
+    columns here             block, gate, unit of the block   (first unit of the block * gates + ...)
+
+Blocks that are left at the end are smaller; nothing is padded. A block that starts at unit `s` starts at
+`s * gates` of the columns, whatever the sizes of the blocks are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dtypes import DType
+from ..graph.nodes import Value
+from .table import RewriteBuilder
+
+VECTOR_BYTES = 64
+"""The widest vector of the targets; on those with narrower ones it is several registers."""
+GATE_VECTORS = 4
+"""Vectors of sums in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive blocks of one size."""
+
+    start: int
+    """First unit."""
+    blocks: int
+    size: int
+    """Units of a block."""
+    lanes: int
+    """Units of a vector; divides the size."""
+
+
+def segments_of(hidden: int, gates: int, wide: DType) -> Iterator[Segment]:
+    """Cut `hidden` units into blocks: wide ones, then single vectors, then the rest."""
+    lanes, start = VECTOR_BYTES // wide.bytes, 0
+    for size in dict.fromkeys((lanes * max(1, GATE_VECTORS // gates), lanes)):
+        if count := (hidden - start) // size:
+            yield Segment(start, count, size, lanes)
+        start += count * size
+    if start < hidden:
+        yield Segment(start, 1, hidden - start, hidden - start)
+
+
+def column_order(hidden: int, gates: int, segments: tuple[Segment, ...]) -> np.ndarray:
+    """The row of an ONNX matrix that stands in each column, `[gates * hidden] int64`."""
+    rows = np.arange(gates * hidden, dtype=np.int64).reshape(gates, hidden)
+    parts = (rows[:, s.start + b * s.size :][:, : s.size].ravel() for s in segments for b in range(s.blocks))
+    return np.concatenate(list(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Emits the operators that bring operands into this order; they fold if the operands are constants."""
+
+    b: RewriteBuilder
+    hidden: int
+    wide: DType
+    gates: int
+    """Gates of a cell, which set the sizes of blocks."""
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The blocks."""
+        return tuple(segments_of(self.hidden, self.gates, self.wide))
+
+    def order(self, value: Value, gates: int | None = None) -> Value:
+        """Bring axis 1 of `[directions, gates * hidden, ...]` into the order of the columns."""
+        order = column_order(self.hidden, gates or self.gates, self.segments)
+        return value if (order == np.arange(order.size)).all() else self.b.op("Gather", value, self.b.const(order), axis=1)
+
+    def input_matrix(self, weight: Value) -> Value:
+        """`[directions, gates * hidden, width]` -> `[width, directions * gates * hidden]`."""
+        columns = self.b.op("Transpose", self.order(weight), perm=(2, 0, 1))
+        return self.b.op("Reshape", columns, self.b.const([-1, weight.type.static_shape[0] * self.gates * self.hidden]))
+
+    def recurrent_matrix(self, weight: Value) -> Value:
+        """`[directions, gates * hidden, hidden]` -> `[directions, hidden, gates * hidden]`: blocks of `[hidden, gates, size]`."""
+        b, gates, hidden, directions = self.b, self.gates, self.hidden, weight.type.static_shape[0]
+        ordered, parts = self.order(weight), []
+        for s in self.segments:
+            start, end = s.start * gates, (s.start + s.blocks * s.size) * gates
+            part = ordered if end - start == gates * hidden else b.op("Slice", ordered, b.const([start]), b.const([end]), b.const([1]))
+            rows = b.op("Reshape", part, b.const([directions, s.blocks, gates * s.size, hidden]))
+            parts.append(b.op("Reshape", b.op("Transpose", rows, perm=(0, 1, 3, 2)), b.const([directions, -1])))
+        flat = parts[0] if len(parts) == 1 else b.op("Concat", *parts, axis=1)
+        return b.op("Reshape", flat, b.const([directions, hidden, gates * hidden]))
