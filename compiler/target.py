@@ -52,7 +52,7 @@ class Target:
 
     name: str
     """The whole target string, normalized."""
-    graph_passes: tuple[Pass, ...]
+    graph_passes: tuple[Pass[Graph], ...]
     """What happens to the graph, in order."""
     kernel_passes: tuple[str, ...]
     """Names of the passes over each kernel, in order; for people."""

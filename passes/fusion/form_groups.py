@@ -18,10 +18,9 @@ from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.stages import Group, NodeUnit, Stage, Unit, View
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
-from .place_concats import place_concats
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
-from .stage_graph import StageGraph, used_names, make_stage_graph
-
+from .place_concats import place_concats
+from .stage_graph import StageGraph, make_stage_graph, used_names
 
 MAX_LOCAL_ELEMENTS = 8192
 """Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
@@ -98,7 +97,7 @@ def _ordered(units: list[Unit], sources: dict[str, set[str]], roots: dict[str, t
     maker: dict[str, int] = {}
     for k, unit in enumerate(units):
         order.add_node(k)
-        maker.update({name: k for name in made(unit)})
+        maker.update(dict.fromkeys(made(unit), k))
     for k, unit in enumerate(units):
         needed = used(unit).union(*(sources.get(symbol, ()) for symbol in symbols(unit))) if sources else used(unit)
         makers = {maker[part] for name in needed for part in _parts(name, roots) if part in maker}

@@ -66,7 +66,7 @@ def axis_order(producer: Nest, user: Nest, indices: tuple[Expr, ...]) -> dict[Va
     for at, extent in zip(indices, producer.shape, strict=True):
         if extent == 1 and not isinstance(at, Var):
             continue
-        if not isinstance(at, Var) or at in found or extents.get(at) is not extent and extents.get(at) != extent:
+        if not isinstance(at, Var) or at in found or (extents.get(at) is not extent and extents.get(at) != extent):
             return None
         found.add(at)
     if any(extent != 1 and axis not in found for axis, extent in extents.items()):

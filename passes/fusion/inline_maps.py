@@ -7,10 +7,11 @@ every output it meets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ...compiler.kernel.nodes import Expr, Read
-from ...compiler.kernel.traverse import map_expr
+from ...compiler.kernel.traverse import map_expr, walk
 from ...compiler.program.stages import Stage, make_stage
 from .stage_graph import StageGraph, contraction_factors, element_cost, is_movement
 
@@ -30,7 +31,7 @@ def inline_cheap_maps(graph: StageGraph) -> None:
     _inline(graph, lambda stage, users: len(users) == 1 or element_cost(stage.nest.body) <= CHEAP)
 
 
-def _inline(graph: StageGraph, wanted) -> None:  # type: ignore[no-untyped-def]
+def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> None:
     users = graph.users()
     for name in list(graph.stages):
         stage = graph.stages[name]
@@ -68,8 +69,6 @@ def refuse(producer: Stage, user: Stage) -> str | None:
 
 
 def _term_reads(user: Stage) -> set[Expr]:
-    from ...compiler.kernel.traverse import walk
-
     return {e for e in walk(user.nest.body) if isinstance(e, Read)}
 
 

@@ -43,7 +43,8 @@ class StageGraph:
         outer = self.placement(found.root)
         if outer is None:
             return found
-        return Placement(outer.root, tuple(build.dim(build.add(build.index(a), build.index(b))) for a, b in zip(found.start, outer.start, strict=True)))
+        starts = zip(found.start, outer.start, strict=True)
+        return Placement(outer.root, tuple(build.dim(build.add(build.index(a), build.index(b))) for a, b in starts))
 
     def users(self) -> dict[str, list[str]]:
         """For each value the names of the stages that read it."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ...compiler.dtypes import DType
+from ...compiler.graph.builder import used_names
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import PLAIN, Graph, Layout, Node, TensorType, Value
 from ...compiler.kernel import build
@@ -168,7 +169,7 @@ class _Rewriter:
 
     def _make(self, node: Node, free: bool) -> None:
         """Append a node; its outputs get their layouts if it may write any."""
-        outputs = []
+        outputs: list[Value | None] = []
         for value in node.outputs:
             if value is None:
                 outputs.append(None)
@@ -260,6 +261,4 @@ class _Rewriter:
 
 
 def _used(region: Graph) -> set[str]:
-    from ...compiler.graph.builder import used_names
-
     return used_names(region.nodes) | {v.name for v in region.outputs}

@@ -51,7 +51,8 @@ class _Widen:
         take = self._narrow if node.op in EXACT else self._widened
         inputs = [None if v is None else take(rebuilder, v) for v in node.inputs]
         made = rebuilder.builder.replay(node, inputs)
-        return [None if old is None or new is None else self._made(rebuilder, old, new) for old, new in zip(node.outputs, made, strict=True)]
+        pairs = zip(node.outputs, made, strict=True)
+        return [None if old is None or new is None else self._made(rebuilder, old, new) for old, new in pairs]
 
     def _widened(self, rebuilder: Rebuilder, value: Value) -> Value:
         if value.type.dtype not in NARROW:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, Load, Var
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Dim, Expr, Load, Var
 from ...compiler.kernel.traverse import free_vars, walk
 from .loop_form import Loop, LoopForm, coefficient, stride
 
@@ -34,6 +34,46 @@ class Contraction:
     rows: Loop | None
     """The loop whose iterations share the vectors."""
     lane: Loop
+    """The last output loop, along which the vectors run."""
+    lanes: int
+    """Width of the vectors: that of the instruction, or less if the output is narrow."""
+    split_reduction: tuple[int, int] | None = None
+    """(extent, block) if the first and last reduction loop are the blocks and the inside of one axis."""
+
+    @property
+    def blocks(self) -> Dim:
+        """Number of vectors that cover the columns."""
+        return self.columns[1] if self.columns is not None else build.dim(build.ceildiv(self.lane[1], self.lanes))
+
+    @property
+    def columns_extent(self) -> Dim:
+        """Number of columns if the last vector may be partly outside, else 0."""
+        extent = self.lane[1]
+        is_even = self.columns is not None or (isinstance(extent, int) and extent % self.lanes == 0)
+        return 0 if is_even else extent
+
+    @property
+    def row_extent(self) -> Dim:
+        """Number of rows; 1 if there is no loop for them."""
+        return 1 if self.rows is None else self.rows[1]
+
+    def at_row(self, row: Expr) -> dict[Var, Expr]:
+        """The value of the row loop."""
+        return {} if self.rows is None else {self.rows[0]: row}
+
+    def at_column(self, block: Expr, lane: Expr) -> dict[Var, Expr]:
+        """The values of the column loops at a lane of a vector."""
+        if self.columns is not None:
+            return {self.columns[0]: block, self.lane[0]: lane}
+        return {self.lane[0]: self.column(block, lane)}
+
+    def column(self, block: Expr, lane: Expr) -> Expr:
+        """Number of the column at a lane of a vector."""
+        return build.add(build.mul(block, self.lanes), lane)
+
+    def is_column(self, block: Expr, lane: Expr) -> Expr:
+        """Condition that a lane is inside the columns."""
+        return build.lt(self.column(block, lane), build.index(self.columns_extent))
 
     @property
     def is_depthwise(self) -> bool:
@@ -48,16 +88,15 @@ def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
     found = _factors(form.term)
     if found is None:
         return "the term is not a product of two reads"
-    form = split_grouped_axis(split_blocked_reduction(form))
+    form, split = split_blocked_reduction(form)
+    form = split_grouped_axis(form)
     factors = _factors(form.term)
     assert factors is not None
     lane = form.axes[-1]
     if stride(form.at, lane[0]) != 1:
         return "the last output loop is not contiguous"
     left, right = (set(free_vars(f)) for f in factors)
-    if lane[0] in left and lane[0] not in right:
-        factors, left, right = (factors[1], factors[0]), right, left
-    elif lane[0] in left and len(left) < len(right):
+    if (lane[0] in left and lane[0] not in right) or (lane[0] in left and len(left) < len(right)):
         factors, left, right = (factors[1], factors[0]), right, left
     if lane[0] not in right:
         return "no factor varies along the output"
@@ -67,7 +106,9 @@ def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
     rows = only_scalar[-1] if only_scalar else None
     columns = only_vector[-1] if only_vector and lane[0] not in left and lane[1] == lanes else None
     outer = tuple(loop for loop in form.axes[:-1] if loop not in (rows, columns))
-    return Contraction(form, scalar, vector, outer, columns, rows, lane)
+    while isinstance(lane[1], int) and lanes > 1 and lanes // 2 >= lane[1]:
+        lanes //= 2
+    return Contraction(form, scalar, vector, outer, columns, rows, lane, lanes, split)
 
 
 def _factors(term: Expr) -> tuple[Expr, Expr] | None:
@@ -77,11 +118,14 @@ def _factors(term: Expr) -> tuple[Expr, Expr] | None:
     return body.a, body.b
 
 
-def split_blocked_reduction(form: LoopForm) -> LoopForm:
-    """Split reduction loops that address a blocked tensor, so that offsets are linear in their parts.
+def split_blocked_reduction(form: LoopForm) -> tuple[LoopForm, tuple[int, int] | None]:
+    """Split the reduction loop that addresses a blocked tensor, so that offsets are linear in its parts.
 
     The loop over blocks goes first, the loop inside a block last: neighbours in memory are neighbours in time.
     A remainder runs over the padding of the last block, which holds zeros.
+
+    Returns:
+        The form, and the extent and the block of the axis if one was split.
     """
     for position, (var, extent) in enumerate(form.reduce):
         block = _block_of(form, var)
@@ -91,8 +135,8 @@ def split_blocked_reduction(form: LoopForm) -> LoopForm:
         inner = build.loop_var(f"{var.name}i", block)
         rest = form.reduce[:position] + form.reduce[position + 1 :]
         form = form.substitute({var: build.add(build.mul(outer, block), inner)})
-        return replace(form, reduce=((outer, -(-extent // block)), *rest, (inner, block)))
-    return form
+        return replace(form, reduce=((outer, -(-extent // block)), *rest, (inner, block))), (extent, block)
+    return form, None
 
 
 def split_grouped_axis(form: LoopForm) -> LoopForm:

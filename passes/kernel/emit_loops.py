@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...compiler.kernel import build
-from ...compiler.kernel.build import add, mul
+from ...compiler.kernel.build import add, load, mul
 from ...compiler.kernel.builder import KernelBuilder
-from ...compiler.kernel.build import load
+from ...compiler.kernel.nest import Combine
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope, Var
-from ...compiler.kernel.traverse import substitute
+from ...compiler.kernel.traverse import free_vars, substitute
 from .loop_form import Loop, LoopForm, stride
 
 MAX_ACCUMULATORS = 4
@@ -149,7 +149,7 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
     assert combine is not None
     identity = combine.identity(dtype)
     *outer, (var, extent) = form.reduce if form.reduce else ((Var("k"), 1),)
-    lanes = lanes if all(stride(at.index, var) in (0, 1) for at in form.loads() if _uses(at.index, var)) else 1
+    lanes = lanes if all(stride(at.index, var) in (0, 1) for at in form.loads() if var in free_vars(at.index)) else 1
     vectors = MAX_ACCUMULATORS
     while lanes > 1 and isinstance(extent, int) and lanes * vectors > extent:
         vectors, lanes = (vectors // 2, lanes) if vectors > 1 else (1, lanes // 2)
@@ -163,15 +163,12 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
         k.store(form.target, form.at, substitute(form.result, {form.acc: load(total, 0)}))
 
 
-def _uses(e: Expr, var: Var) -> bool:
-    from ...compiler.kernel.traverse import free_vars
-
-    return var in free_vars(e)
-
-
-def _reduce_vectors(k, form, outer, last, acc, total, lanes, vectors) -> None:  # type: ignore[no-untyped-def]
-    combine = form.combine
-    var, extent = last
+def _reduce_vectors(
+    k: KernelBuilder, form: LoopForm, outer: tuple[Loop, ...], last: Loop, acc: Buffer, total: Buffer, lanes: int, vectors: int
+) -> None:
+    """Combine into `vectors` vectors of partial results, then those into one number, in a fixed order."""
+    assert form.combine is not None
+    apply, (var, extent) = form.combine.apply, last
     width = lanes * vectors
 
     def each(count: int, body: Callable[[Expr], None]) -> None:
@@ -179,7 +176,7 @@ def _reduce_vectors(k, form, outer, last, acc, total, lanes, vectors) -> None:  
             body(add(mul(u, lanes), lane))
 
     def step(inner: LoopForm, base: Expr, count: int) -> None:
-        each(count, lambda at: k.store(acc, at, combine.apply(load(acc, at), inner.substitute({var: add(base, at)}).term)))
+        each(count, lambda at: k.store(acc, at, apply(load(acc, at), inner.substitute({var: add(base, at)}).term)))
 
     def row(inner: LoopForm) -> None:
         done: Expr = build.const(0)
@@ -192,18 +189,23 @@ def _reduce_vectors(k, form, outer, last, acc, total, lanes, vectors) -> None:  
         rest = build.dim(build.sub(build.index(extent), done))
         if rest != 0:
             with k.loop("t", rest) as t:
-                k.store(total, 0, combine.apply(load(total, 0), inner.substitute({var: add(done, t)}).term))
+                k.store(total, 0, apply(load(total, 0), inner.substitute({var: add(done, t)}).term))
 
-    each(vectors, lambda at: k.store(acc, at, combine.identity(form.term.dtype)))
+    identity = form.combine.identity(form.term.dtype)
+    each(vectors, lambda at: k.store(acc, at, identity))
     over(k, form, outer, row)
-    half = width // 2
-    while half >= lanes:  # vectors first, then the lanes of the last one: an order that is fixed
+    _fold_vectors(k, form.combine, acc, total, lanes, vectors)
+
+
+def _fold_vectors(k: KernelBuilder, combine: Combine, acc: Buffer, total: Buffer, lanes: int, vectors: int) -> None:
+    """Combine all partial results into `total[0]`: halves of the vectors first, then halves of the lanes."""
+    half = lanes * vectors // 2
+    while half >= lanes:
         with k.loop("u", half // lanes, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
             at = add(mul(u, lanes), lane)
             k.store(acc, at, combine.apply(load(acc, at), load(acc, add(at, half))))
         half //= 2
-    parts = [load(total, 0), *(load(acc, i) for i in range(lanes))]
-    value = parts[1:]
-    while len(value) > 1:
-        value = [combine.apply(value[i], value[i + len(value) // 2]) for i in range(len(value) // 2)]
-    k.store(total, 0, combine.apply(parts[0], value[0]))
+    parts: list[Expr] = [load(acc, i) for i in range(lanes)]
+    while len(parts) > 1:
+        parts = [combine.apply(parts[i], parts[i + len(parts) // 2]) for i in range(len(parts) // 2)]
+    k.store(total, 0, combine.apply(load(total, 0), parts[0]))

@@ -61,7 +61,7 @@ class _Guard:
         """True if some load is not certainly inside its buffer."""
         found = self._open.get(e)
         if found is None:
-            found = isinstance(e, Load) and not _is_inside(e) or any(map(self._has_open_load, children(e)))
+            found = (isinstance(e, Load) and not _is_inside(e)) or any(map(self._has_open_load, children(e)))
             self._open[e] = found
         return found
 

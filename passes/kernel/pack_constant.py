@@ -73,7 +73,7 @@ class StridedPack:
             return
         start = self.offset + sum(r.start * step for r, step in zip(ranges, self.steps, strict=True))
         last = start + sum((extent - 1) * step for extent, step in zip(extents, self.steps, strict=True))
-        assert 0 <= start and last < source.size, "a packed constant is read beyond its end"
+        assert start >= 0 and last < source.size, "a packed constant is read beyond its end"
         strides = [step * source.itemsize for step in self.steps]
         view = np.lib.stride_tricks.as_strided(source[start:], extents, strides, writeable=False)
         packed[tuple(ranges)] = view

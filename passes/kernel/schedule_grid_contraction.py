@@ -120,7 +120,8 @@ class _Tiles:
         self.dtype = split.form.term.dtype
         self.depth = build.product(extent for _, extent in split.form.reduce)
         batch = build.product(extent for _, extent in split.batch)
-        self.rows, self.columns = choose_tile(batch, split.rows.extent, split.columns.extent)
+        largest = TILES[0] if self.dtype.bytes <= 4 else TILES[1]
+        self.rows, self.columns = choose_tile(batch, split.rows.extent, split.columns.extent, largest)
         self.grid = (batch, _tiles(split.rows.extent, self.rows), _tiles(split.columns.extent, self.columns))
         self.blocks = build.product(self.grid)
         self.mine = self.rows // SIDE, self.columns // SIDE
@@ -157,7 +158,7 @@ class _Tiles:
         k, form = self.k, self.form
         with k.loop("fetch", extent * DEPTH // THREADS, LoopKind.UNROLL) as turn:
             at = add(mul(turn, THREADS), thread)
-            if _runs_along(side.factor, form.reduce[-1][0]):
+            if _runs_along(side.factor, form.reduce[-1][0]) and not _runs_along(side.factor, side.loops[-1][0]):
                 place, step = build.delinearize(at, (extent, DEPTH))
             else:
                 step, place = build.delinearize(at, (DEPTH, extent))
@@ -206,19 +207,22 @@ class _Tiles:
         self._each(store)
 
 
-def choose_tile(batch: Dim, rows: Dim, columns: Dim) -> tuple[int, int]:
-    """Extents of a tile: the largest that are not mostly empty and leave enough blocks; 64 where an extent is unknown."""
-
-    def fits(tile: int, extent: Dim) -> bool:
-        return tile == TILES[-1] or (tile <= 64 if not isinstance(extent, int) else tile < 2 * extent and (tile <= 64 or extent >= 512))
-
-    best = next(t for t in TILES if fits(t, rows)), next(t for t in TILES if fits(t, columns))
+def choose_tile(batch: Dim, rows: Dim, columns: Dim, largest: int) -> tuple[int, int]:
+    """Extents of a tile: those up to `largest` that are not mostly empty and leave enough blocks."""
+    best = _longest_side(rows, largest), _longest_side(columns, largest)
     while best[0] * best[1] > 32 * 32:
         blocks = build.product((batch, _tiles(rows, best[0]), _tiles(columns, best[1])))
         if not isinstance(blocks, int) or blocks >= ENOUGH_BLOCKS:
             break
         best = (best[0] // 2, best[1]) if best[0] >= best[1] else (best[0], best[1] // 2)
     return best
+
+
+def _longest_side(extent: Dim, largest: int) -> int:
+    """The largest extent of a tile that is at least half filled; a middle one where the extent is unknown."""
+    if not isinstance(extent, int):
+        return TILES[1]
+    return next(tile for tile in TILES if tile <= largest and (tile < 2 * extent or tile == TILES[-1]))
 
 
 def _tiles(extent: Dim, tile: int) -> Dim:

@@ -46,7 +46,9 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         "g (float[1,11,6,6] x) => (float[1,5,6,6] z) { a = Conv<pads=[1,1,1,1]>(x, w)\n b = Relu(a)\n z = Conv(b, v) }",
         {"w": (19, 11, 3, 3), "v": (5, 19, 1, 1)},
     ),
-    "depthwise padded channels": ("g (float[1,11,4,4] x) => (float[1,11,4,4] z) { z = Conv<pads=[1,1,1,1], group=11>(x, w) }", {"w": (11, 1, 3, 3)}),
+    "depthwise padded channels": (
+        "g (float[1,11,4,4] x) => (float[1,11,4,4] z) { z = Conv<pads=[1,1,1,1], group=11>(x, w) }", {"w": (11, 1, 3, 3)},
+    ),
     "depthwise": ("g (float[1,16,6,7] x) => (float[1,16,6,7] z) { z = Conv<pads=[1,1,1,1], group=16>(x, w) }", {"w": (16, 1, 3, 3)}),
     "grouped": ("g (float[1,12,4,4] x) => (float[1,9,4,4] z) { z = Conv<group=3>(x, w) }", {"w": (9, 4, 1, 1)}),
     "conv 1d": ("g (float[1,4,30] x) => (float[1,16,28] z) { z = Conv(x, w) }", {"w": (16, 4, 3)}),
