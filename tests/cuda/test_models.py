@@ -37,13 +37,14 @@ MODELS = {
         "m (float[40,20] x, float[33,40] z) => (float[20,33] y) { y = Gemm<transA=1, transB=1, alpha=0.5>(x, z) }", {},
     ),
     "convolution": (
-        "m (float[2,3,13,11] x, float[12,3,3,3] w, float[12] b) => (float[2,12,7,6] y) { y = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w, b) }",
+        "m (float[2,3,13,11] x, float[12,3,3,3] w, float[12] c) => (float[2,12,7,6] y) { y = Conv<pads=[1,1,1,1],strides=[2,2]>(x, w, c) }",
         {},
     ),
     "depthwise": ("m (float[1,8,9,9] x, float[8,1,3,3] w) => (float[1,8,7,7] y) { y = Conv<group=8>(x, w) }", {}),
     "max pooling": ("m (float[1,4,8,8] x) => (float[1,4,4,4] y) { y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x) }", {}),
     "average pooling": (
-        "m (float[1,4,8,8] x) => (float[1,4,8,8] y) { y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x) }", {},
+        "m (float[1,4,8,8] x) => (float[1,4,8,8] y) { y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(x) }",
+        {},
     ),
     "gather": ("m (float[10,6] x) => (float[3,6] y) { y = Gather(x, i) }", {"i": np.array([9, 0, -2])}),
     "top k": ("m (float[5,40] x) => (float[5,4] y, int64[5,4] z) { y, z = TopK(x, k) }", {"k": np.array([4])}),

@@ -21,7 +21,7 @@ from onnxc import onnx_backend
 HERE = Path(__file__).parent
 RUNNER = [sys.executable, "-W", "ignore", str(HERE / "run_cases.py")]
 PARTS = 4
-SHARE = {"CPU": 1, "C": 4}
+SHARE = {"CPU": 1, "C": 4, "CUDA": 32}
 SECONDS_PER_CASE = 180
 
 
