@@ -57,6 +57,8 @@ def _try_join(
         if contraction_factors(producer.nest) is not None or (producer.is_map and stage.is_map):
             return
         rows = row_count(producer if not producer.is_map else stage)
+        if _blocks_cut_rows(producer, rows):
+            return
         group = RowGroup(rows, producer.nest.shape[:rows], [other])
     if _refuse(graph, group, stage, order, depends) is None:
         group.names.append(name)
@@ -78,6 +80,8 @@ def _refuse(graph: StageGraph, group: RowGroup, stage: Stage, order: dict[str, i
         return "the group is large already"
     if stage.nest.shape[: group.rows] != group.shape or len(stage.nest.shape) < group.rows:
         return "other rows"
+    if _blocks_cut_rows(stage, group.rows):
+        return "blocks of its layout lie across rows"
     if not stage.is_map and row_count(stage) > group.rows:
         return "reduces over other axes"
     members = set(group.names)
@@ -89,6 +93,15 @@ def _refuse(graph: StageGraph, group: RowGroup, stage: Stage, order: dict[str, i
     if _reaches(graph, outside, members, min(order[m] for m in members), order, depends):
         return "depends on the group through something else"
     return None
+
+
+def _blocks_cut_rows(stage: Stage, rows: int) -> bool:
+    """True if the loops over a blocked result do not walk the rows one by one, or go beyond the result's extent."""
+    layout = stage.value.type.layout
+    if layout.block == 1:
+        return False
+    extent = stage.nest.shape[layout.axis]
+    return layout.axis < rows or not isinstance(extent, int) or extent % layout.block != 0
 
 
 def _reads_own_row(stage: Stage, value: Value, rows: int) -> bool:
