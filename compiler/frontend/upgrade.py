@@ -69,7 +69,7 @@ def _trailing_axes(node: onnx.NodeProto, ranks: dict[str, int | None]) -> list[i
     rank, own = (ranks.get(operand) for operand in node.input)
     given = {a.name: a.i for a in node.attribute}
     is_slope = node.op_type == "PRelu" and own == 1
-    if rank is None or own is None or not (is_slope or given.get("broadcast") == 1 and "axis" in given):
+    if rank is None or own is None or not (is_slope or (given.get("broadcast") == 1 and "axis" in given)):
         return []
     start = given.get("axis", 1)
     start += rank if start < 0 else 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxc
 import onnxruntime
 from onnx import numpy_helper, parser
+
+import onnxc
 
 
 def test_a_pool_in_row_major_order_whose_result_goes_into_blocks() -> None:

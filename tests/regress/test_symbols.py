@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxc
 from onnx import parser
 
+import onnxc
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.nodes import Var
 from onnxc.compiler.program.interface import dim_from_json, dim_to_json
