@@ -18,7 +18,7 @@ from ..graph.nodes import Attribute, TensorType, Value
 from ..kernel.nodes import Dim
 from .contraction import accumulator
 from .recurrent_activation import Functions, functions_of
-from .recurrent_blocks import Packing
+from .recurrent_blocks import Packing, Tiling, rows_together
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
@@ -100,7 +100,9 @@ class Part:
     @property
     def packing(self) -> Packing:
         """The order of the step operator's operands."""
-        return Packing(self.b, self.hidden, accumulator(self.ctx.dtype(X)), self.row.gates)
+        ctx = self.ctx
+        rows = 1 if ctx.has(LENGTHS) else rows_together(ctx.shape(X)[0 if ctx.int_attr("layout") else 1])
+        return Packing(self.b, Tiling(self.hidden, self.row.gates, accumulator(ctx.dtype(X)), rows))
 
     def pick(self, position: int, axis: int = 0) -> Value:
         """These directions of an input."""
@@ -126,7 +128,7 @@ class Part:
         states = tuple(self._initial(INITIAL_H + s) for s in range(row.states))
         return b.ops(
             row.steps, 1 + row.states, projected, packing.recurrent_matrix(self.pick(R)), lengths, *states, *row.extra(self),
-            reverse=int(backward), clip=ctx.float_attr("clip"), activations=functions.names,
+            reverse=int(backward), rows=packing.tiling.rows, clip=ctx.float_attr("clip"), activations=functions.names,
             alpha=functions.alpha, beta=functions.beta, **attrs,
         )  # fmt: skip
 

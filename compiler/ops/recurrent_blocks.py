@@ -20,12 +20,15 @@ import numpy as np
 
 from ..dtypes import DType
 from ..graph.nodes import Value
+from ..kernel.nodes import Dim
 from .table import RewriteBuilder
 
 VECTOR_BYTES = 64
 """The widest vector of the targets; on those with narrower ones it is several registers."""
 GATE_VECTORS = 4
-"""Vectors of sums in flight."""
+"""Vectors of sums of one batch element."""
+MAX_ROWS = 3
+"""Batch elements that share a load of the weights; their vectors are half as wide, so that the sums fit into registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +44,43 @@ class Segment:
     """Units of a vector; divides the size."""
 
 
-def segments_of(hidden: int, gates: int, wide: DType) -> Iterator[Segment]:
-    """Cut `hidden` units into blocks: wide ones, then single vectors, then the rest."""
-    lanes, start = VECTOR_BYTES // wide.bytes, 0
-    for size in dict.fromkeys((lanes * max(1, GATE_VECTORS // gates), lanes)):
-        if count := (hidden - start) // size:
-            yield Segment(start, count, size, lanes)
-        start += count * size
-    if start < hidden:
-        yield Segment(start, 1, hidden - start, hidden - start)
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How the units of a direction are cut into blocks."""
+
+    hidden: int
+    gates: int
+    wide: DType
+    """Type of the sums."""
+    rows: int = 1
+    """Batch elements that go through the steps together."""
+
+    @property
+    def segments(self) -> Iterator[Segment]:
+        """Wide blocks, then blocks of single vectors, then the rest."""
+        lanes, start = VECTOR_BYTES // self.wide.bytes // (1 if self.rows == 1 else 2), 0
+        for size in dict.fromkeys((lanes * max(1, GATE_VECTORS // self.gates), lanes)):
+            if count := (self.hidden - start) // size:
+                yield Segment(start, count, size, lanes)
+            start += count * size
+        if start < self.hidden:
+            yield Segment(start, 1, self.hidden - start, self.hidden - start)
+
+    def columns(self, gates: int) -> np.ndarray:
+        """The row of an ONNX matrix of so many gates that stands in each column, `[gates * hidden] int64`."""
+        rows = np.arange(gates * self.hidden, dtype=np.int64).reshape(gates, self.hidden)
+        parts = (rows[:, s.start + b * s.size :][:, : s.size].ravel() for s in self.segments for b in range(s.blocks))
+        return np.concatenate(list(parts))
 
 
-def column_order(hidden: int, gates: int, segments: tuple[Segment, ...]) -> np.ndarray:
-    """The row of an ONNX matrix that stands in each column, `[gates * hidden] int64`."""
-    rows = np.arange(gates * hidden, dtype=np.int64).reshape(gates, hidden)
-    parts = (rows[:, s.start + b * s.size :][:, : s.size].ravel() for s in segments for b in range(s.blocks))
-    return np.concatenate(list(parts))
+def rows_together(batch: Dim) -> int:
+    """How many batch elements should go through the steps together, of a number that may be known only while running.
+
+    A last group that is not full repeats an element, which costs as much as another one.
+    """
+    if not isinstance(batch, int) or batch == 1:
+        return 1
+    return min((MAX_ROWS, 2), key=lambda rows: -(-batch // rows) * (2 * rows + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +88,23 @@ class Packing:
     """Emits the operators that bring operands into this order; they fold if the operands are constants."""
 
     b: RewriteBuilder
-    hidden: int
-    wide: DType
-    gates: int
-    """Gates of a cell, which set the sizes of blocks."""
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """The blocks."""
-        return tuple(segments_of(self.hidden, self.gates, self.wide))
+    tiling: Tiling
 
     def order(self, value: Value, gates: int | None = None) -> Value:
         """Bring axis 1 of `[directions, gates * hidden, ...]` into the order of the columns."""
-        order = column_order(self.hidden, gates or self.gates, self.segments)
+        order = self.tiling.columns(gates or self.tiling.gates)
         return value if (order == np.arange(order.size)).all() else self.b.op("Gather", value, self.b.const(order), axis=1)
 
     def input_matrix(self, weight: Value) -> Value:
         """`[directions, gates * hidden, width]` -> `[width, directions * gates * hidden]`."""
         columns = self.b.op("Transpose", self.order(weight), perm=(2, 0, 1))
-        return self.b.op("Reshape", columns, self.b.const([-1, weight.type.static_shape[0] * self.gates * self.hidden]))
+        return self.b.op("Reshape", columns, self.b.const([-1, weight.type.static_shape[0] * self.tiling.gates * self.tiling.hidden]))
 
     def recurrent_matrix(self, weight: Value) -> Value:
         """`[directions, gates * hidden, hidden]` -> `[directions, hidden, gates * hidden]`: blocks of `[hidden, gates, size]`."""
-        b, gates, hidden, directions = self.b, self.gates, self.hidden, weight.type.static_shape[0]
+        b, gates, hidden, directions = self.b, self.tiling.gates, self.tiling.hidden, weight.type.static_shape[0]
         ordered, parts = self.order(weight), []
-        for s in self.segments:
+        for s in self.tiling.segments:
             start, end = s.start * gates, (s.start + s.blocks * s.size) * gates
             part = ordered if end - start == gates * hidden else b.op("Slice", ordered, b.const([start]), b.const([end]), b.const([1]))
             rows = b.op("Reshape", part, b.const([directions, s.blocks, gates * s.size, hidden]))

@@ -5,8 +5,8 @@ The step operators stand here too. Their operands lie in the order of `recurrent
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..kernel import build
 from ..kernel.build import add, load, mul, sub
@@ -15,50 +15,108 @@ from .recurrent_steps import INITIAL_H, Block, Cell, Steps, step_kernel, step_ty
 from .table import INTERNAL, OpDef, register
 
 
-@contextmanager
-def _sums(steps: Steps, block: Block, state: Buffer, place: Expr, first: int = 0, count: int | None = None) -> Iterator[Buffer]:
-    """Gates `first .. first + count` of a block: the projected input plus the state times the recurrent matrix."""
-    size = block.size * (steps.gates if count is None else count)
-    with steps.k.local(steps.wide, size, "sums", Scope.REGISTER, align=64) as sums:
-        steps.each(size, block.lanes, lambda j: steps.k.store(sums, j, steps.projected(block, first, j, place)))
-        steps.recur(sums, state, block, first, count)
-        yield sums
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of a block in one row: where its gates and states are found."""
+
+    steps: Steps
+    block: Block
+    row: Expr
+    at: Expr
+    """The time."""
+    j: Expr
+    """Number in the block."""
+    sums: Buffer
+    summed: int
+    """Gates that `sums` holds."""
+
+    @property
+    def state(self) -> Expr:
+        """Its place in a state `[rows, hidden]`."""
+        return add(mul(self.row, self.steps.hidden), add(self.block.start, self.j))
+
+    @property
+    def number(self) -> Expr:
+        """Its number among the units of all directions."""
+        return add(mul(self.steps.direction, self.steps.hidden), add(self.block.start, self.j))
+
+    def sum(self, gate: int) -> Expr:
+        """The sum of a gate."""
+        return load(self.sums, self.slot(gate))
+
+    def slot(self, gate: int) -> Expr:
+        """Place of the sum of a gate."""
+        return add(mul(self.row, self.summed * self.block.size), add(self.j, gate * self.block.size))
+
+    def projected(self, gate: int) -> Expr:
+        """The projected input of a gate."""
+        return self.steps.projected(self.block, self.at, self.row)(add(self.j, gate * self.block.size))
 
 
-def _lstm_cell(steps: Steps, states: Sequence[Buffer], place: Expr, fresh: Buffer) -> None:
-    k, peephole = steps.k, steps.given(INITIAL_H + 2)
-    h, c = states
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Some gates of all units: their projected inputs plus a state times the recurrent matrix."""
 
-    def cell(block: Block) -> None:
-        def gate(which: int, j: Expr, looks_at: Expr) -> Expr:
-            """Gate i, o or f (0, 1, 2), with its peephole."""
-            x: Expr = load(sums, add(j, which * block.size))
-            if peephole is not None:
-                weights = mul(add(mul(steps.direction, steps.hidden), block.start), 3)
-                x = add(x, mul(steps.read(peephole, add(weights, add(j, which * block.size))), looks_at))
-            return steps.activate(0, x)
+    steps: Steps
+    state: Buffer
+    at: Expr
+    first: int
+    count: int
 
-        def unit(j: Expr) -> None:
-            at = add(block.start, j)
-            with k.let(load(c, at)) as old, k.let(gate(0, j, old)) as i:
-                forget = sub(1.0, i) if steps.ctx.int_attr("input_forget") else gate(2, j, old)
-                candidate = steps.activate(1, load(sums, add(j, 3 * block.size)))
-                with k.let(add(mul(forget, old), mul(i, candidate))) as new:
-                    k.store(fresh, at, mul(gate(1, j, new), steps.functions.apply(2, new)))
-                    k.store(c, at, new)
+    def then(self, finish: Callable[[Unit], None], start: Callable[[Unit, int], Expr] | None = None) -> None:
+        """Emit the product block by block, each followed by `finish`; `start` says where the sum of a gate begins."""
+        self.steps.blocks(lambda block: self._block(block, finish, start or (lambda unit, gate: unit.projected(self.first + gate))))
 
-        with _sums(steps, block, h, place) as sums:
-            steps.each(block.size, block.lanes, unit)
+    def _block(self, block: Block, finish: Callable[[Unit], None], start: Callable[[Unit, int], Expr]) -> None:
+        steps, k = self.steps, self.steps.k
 
-    steps.blocks(cell)
+        def each(body: Callable[[Unit], None]) -> None:
+            def row(m: Expr) -> None:
+                steps.each(block.size, block.lanes, lambda j: body(Unit(steps, block, m, self.at, j, sums, self.count)))
+
+            steps.rows(row)
+
+        with k.local(steps.wide, steps.tiling.rows * block.size * self.count, "sums", Scope.REGISTER, align=64) as sums:
+            for gate in range(self.count):
+                each(lambda unit, gate=gate: k.store(sums, unit.slot(gate), start(unit, gate)))  # type: ignore[misc]
+            steps.recur(sums, self.state, block, self.first, self.count)
+            each(finish)
 
 
-def _gru_cell(steps: Steps, states: Sequence[Buffer], place: Expr, fresh: Buffer) -> None:
+# --- LSTM -------------------------------------------------------------------------------------
+
+
+def _lstm_cell(steps: Steps, states: Sequence[Buffer], at: Expr, fresh: Buffer) -> None:
+    """Gates are i, o, f, c."""
+    k, (h, c) = steps.k, states
+
+    def unit(u: Unit) -> None:
+        with k.let(load(c, u.state)) as old, k.let(_lstm_gate(u, 0, old)) as i:
+            forget = sub(1.0, i) if steps.ctx.int_attr("input_forget") else _lstm_gate(u, 2, old)
+            candidate = steps.activate(1, u.sum(3))
+            with k.let(add(mul(forget, old), mul(i, candidate))) as new:
+                k.store(fresh, u.state, mul(_lstm_gate(u, 1, new), steps.functions.apply(2, new)))
+                k.store(c, u.state, new)
+
+    Product(steps, h, at, 0, 4).then(unit)
+
+
+def _lstm_gate(u: Unit, which: int, looks_at: Expr) -> Expr:
+    """Gate i, o or f (0, 1, 2), with its peephole."""
+    steps, x = u.steps, u.sum(which)
+    if (peephole := steps.given(INITIAL_H + 2)) is not None:
+        weights = mul(add(mul(steps.direction, steps.hidden), u.block.start), 3)
+        x = add(x, mul(steps.read(peephole, add(weights, add(u.j, which * u.block.size))), looks_at))
+    return steps.activate(0, x)
+
+
+# --- GRU --------------------------------------------------------------------------------------
+
+
+def _gru_cell(steps: Steps, states: Sequence[Buffer], at: Expr, fresh: Buffer) -> None:
     """Gates are z, r, h."""
-    if steps.ctx.int_attr("linear_before_reset"):
-        steps.blocks(lambda block: _gru_block(steps, block, states[0], place, fresh))
-    else:
-        _gru_reset_first(steps, states[0], place, fresh)
+    cell = _gru_reset_last if steps.ctx.int_attr("linear_before_reset") else _gru_reset_first
+    cell(steps, states[0], at, fresh)
 
 
 def _mix(update: Expr, candidate: Expr, h: Expr) -> Expr:
@@ -66,64 +124,45 @@ def _mix(update: Expr, candidate: Expr, h: Expr) -> Expr:
     return add(mul(sub(1.0, update), candidate), mul(update, h))
 
 
-def _gru_block(steps: Steps, block: Block, h: Buffer, place: Expr, fresh: Buffer) -> None:
+def _gru_reset_last(steps: Steps, h: Buffer, at: Expr, fresh: Buffer) -> None:
     """The reset gate scales `h * R_h + b_h`, which is summed apart from the projected input."""
-    k, size, bias = steps.k, block.size, steps.given(INITIAL_H + 1)
+    bias = steps.given(INITIAL_H + 1)
 
-    def start(j: Expr) -> None:
-        own = add(mul(steps.direction, steps.hidden), add(block.start, j))
-        k.store(sums, add(j, 2 * size), build.const(0, steps.wide) if bias is None else steps.read(bias, own))
+    def start(u: Unit, gate: int) -> Expr:
+        if gate < 2:
+            return u.projected(gate)
+        return build.const(0, steps.wide) if bias is None else steps.read(bias, u.number)
 
-    def unit(j: Expr) -> None:
-        at = add(block.start, j)
-        with k.let(steps.activate(0, load(sums, j))) as update, k.let(steps.activate(0, load(sums, add(j, size)))) as reset:
-            scaled = mul(reset, load(sums, add(j, 2 * size)))
-            candidate = steps.activate(1, add(steps.projected(block, 2, j, place), scaled))
-            k.store(fresh, at, _mix(update, candidate, load(h, at)))
+    def unit(u: Unit) -> None:
+        with steps.k.let(steps.activate(0, u.sum(0))) as update, steps.k.let(steps.activate(0, u.sum(1))) as reset:
+            candidate = steps.activate(1, add(u.projected(2), mul(reset, u.sum(2))))
+            steps.k.store(fresh, u.state, _mix(update, candidate, load(h, u.state)))
 
-    with k.local(steps.wide, 3 * size, "sums", Scope.REGISTER, align=64) as sums:
-        steps.each(2 * size, block.lanes, lambda j: k.store(sums, j, steps.projected(block, 0, j, place)))
-        steps.each(size, block.lanes, start)
-        steps.recur(sums, h, block)
-        steps.each(size, block.lanes, unit)
+    Product(steps, h, at, 0, 3).then(unit, start)
 
 
-def _gru_reset_first(steps: Steps, h: Buffer, place: Expr, fresh: Buffer) -> None:
+def _gru_reset_first(steps: Steps, h: Buffer, at: Expr, fresh: Buffer) -> None:
     """The reset gate scales h before its product, so all units are reset before the first candidate."""
-    k = steps.k
+    k, size = steps.k, steps.tiling.rows * steps.hidden
 
-    def gates(block: Block) -> None:
-        def unit(j: Expr) -> None:
-            at = add(block.start, j)
-            k.store(update, at, steps.activate(0, load(sums, j)))
-            k.store(kept, at, mul(steps.activate(0, load(sums, add(j, block.size))), load(h, at)))
+    def gates(u: Unit) -> None:
+        k.store(update, u.state, steps.activate(0, u.sum(0)))
+        k.store(kept, u.state, mul(steps.activate(0, u.sum(1)), load(h, u.state)))
 
-        with _sums(steps, block, h, place, 0, 2) as sums:
-            steps.each(block.size, block.lanes, unit)
+    def candidate(u: Unit) -> None:
+        with k.let(load(update, u.state)) as z:
+            k.store(fresh, u.state, _mix(z, steps.activate(1, u.sum(0)), load(h, u.state)))
 
-    def candidates(block: Block) -> None:
-        def unit(j: Expr) -> None:
-            at = add(block.start, j)
-            with k.let(load(update, at)) as z:
-                k.store(fresh, at, _mix(z, steps.activate(1, load(sums, j)), load(h, at)))
-
-        with _sums(steps, block, kept, place, 2, 1) as sums:
-            steps.each(block.size, block.lanes, unit)
-
-    with k.local(steps.wide, steps.hidden, "update", align=64) as update, k.local(steps.wide, steps.hidden, "reset", align=64) as kept:
-        steps.blocks(gates)
-        steps.blocks(candidates)
+    with k.local(steps.wide, size, "update", align=64) as update, k.local(steps.wide, size, "reset", align=64) as kept:
+        Product(steps, h, at, 0, 2).then(gates)
+        Product(steps, kept, at, 2, 1).then(candidate)
 
 
-def _rnn_cell(steps: Steps, states: Sequence[Buffer], place: Expr, fresh: Buffer) -> None:
-    def cell(block: Block) -> None:
-        with _sums(steps, block, states[0], place) as sums:
-            steps.each(
-                block.size, block.lanes,
-                lambda j: steps.k.store(fresh, add(block.start, j), steps.activate(0, load(sums, j))),
-            )  # fmt: skip
+# --- RNN --------------------------------------------------------------------------------------
 
-    steps.blocks(cell)
+
+def _rnn_cell(steps: Steps, states: Sequence[Buffer], at: Expr, fresh: Buffer) -> None:
+    Product(steps, states[0], at, 0, 1).then(lambda u: steps.k.store(fresh, u.state, steps.activate(0, u.sum(0))))
 
 
 def _row(name: str, gates: int, states: int, cell: Cell, doc: str) -> OpDef:

@@ -22,7 +22,7 @@ from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Dim, Expr, LoopKind, MathFn
 from .contraction import accumulator
 from .recurrent_activation import Functions
-from .recurrent_blocks import Segment, segments_of
+from .recurrent_blocks import Segment, Tiling
 from .table import Imperative, OpContext
 
 PROJECTED, RECURRENT, LENGTHS, INITIAL_H = range(4)
@@ -43,18 +43,51 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What the kernel knows, for one direction of one batch element."""
+    """What the kernel knows, for one direction of some batch elements, its rows."""
 
     k: KernelBuilder
     ctx: OpContext
     inputs: Sequence[Buffer | None]
-    gates: int
-    hidden: int
-    wide: DType
-    """Type of states and sums."""
+    tiling: Tiling
     functions: Functions
     direction: Expr
-    batch: Expr
+    first: Expr
+    """The batch element of the first row."""
+
+    @property
+    def hidden(self) -> int:
+        """Units of a direction."""
+        return self.tiling.hidden
+
+    @property
+    def gates(self) -> int:
+        """Gates of a unit."""
+        return self.tiling.gates
+
+    @property
+    def wide(self) -> DType:
+        """Type of states and sums."""
+        return self.tiling.wide
+
+    @property
+    def directions(self) -> int:
+        """1 or 2."""
+        return self.ctx.type(RECURRENT).static_shape[0]
+
+    @property
+    def batch(self) -> Expr:
+        """Batch elements."""
+        return build.index(self.ctx.shape(PROJECTED)[1])
+
+    def element(self, row: Expr) -> Expr:
+        """The batch element of a row; rows beyond the last element repeat it."""
+        at = add(self.first, row)
+        return at if self.tiling.rows == 1 else build.minimum(at, sub(self.batch, 1))
+
+    def rows(self, body: Callable[[Expr], None]) -> None:
+        """Emit a body for each row."""
+        with self.k.loop("m", self.tiling.rows, LoopKind.UNROLL) as row:
+            body(row)
 
     def given(self, position: int) -> Buffer | None:
         """An input buffer if the node has it."""
@@ -73,7 +106,7 @@ class Steps:
 
     def blocks(self, body: Callable[[Block], None]) -> None:
         """Emit a body for all blocks of units."""
-        for segment in segments_of(self.hidden, self.gates, self.wide):
+        for segment in self.tiling.segments:
             self._segment(segment, body)
 
     def _segment(self, segment: Segment, body: Callable[[Block], None]) -> None:
@@ -85,31 +118,40 @@ class Steps:
         with self.k.loop("v", count // lanes, LoopKind.UNROLL) as v, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
             body(add(mul(v, lanes), lane))
 
-    def projected(self, block: Block, gate: int, j: Dim, place: Expr) -> Expr:
-        """The projected input of gate `gate` of unit `j` of a block; `place` is where the step's row starts."""
+    def projected(self, block: Block, at: Expr, row: Expr) -> Callable[[Dim], Expr]:
+        """Element `gate * size + j` of the projected input of a block at time `at`, for a row."""
         source = self.given(PROJECTED)
         assert source is not None
-        return self.read(source, add(add(place, mul(block.start, self.gates)), add(j, gate * block.size)))
+        place = add(mul(add(mul(at, self.batch), self.element(row)), self.directions), self.direction)
+        first = add(mul(place, self.gates * self.hidden), mul(block.start, self.gates))
+        return lambda j: self.read(source, add(first, j))
 
     def recur(self, sums: Buffer, state: Buffer, block: Block, first: int = 0, count: int | None = None) -> None:
-        """Add the state times the recurrent matrix to the sums of gates `first .. first + count` of a block."""
+        """Add the state times the recurrent matrix to the sums `[rows, count, size]` of gates from `first` on of a block."""
         matrix, gates, hidden = self.given(RECURRENT), self.gates, self.hidden
         width = block.size * (gates if count is None else count)
         assert matrix is not None
         origin = add(mul(self.direction, gates * hidden * hidden), mul(block.start, gates * hidden))
 
-        def row(r: Expr) -> None:
-            at = add(origin, add(mul(r, gates * block.size), first * block.size))
-            with self.k.let(load(state, r)) as x:
-                self.each(width, block.lanes, lambda j: self.k.store(sums, j, fma(x, self.read(matrix, add(at, j)), load(sums, j))))
+        def element(r: Expr) -> None:
+            first_weight = add(origin, add(mul(r, gates * block.size), first * block.size))
+
+            def vector(j: Expr) -> None:
+                with self.k.let(self.read(matrix, add(first_weight, j))) as weight:
+                    self.rows(lambda row: accumulate(add(mul(row, width), j), load(state, add(mul(row, hidden), r)), weight))
+
+            self.each(width, block.lanes, vector)
+
+        def accumulate(at: Expr, x: Expr, weight: Expr) -> None:
+            self.k.store(sums, at, fma(x, weight, load(sums, at)))
 
         done = hidden - hidden % UNROLL
         if done:
             with self.k.loop("r", done // UNROLL) as r, self.k.loop("i", UNROLL, LoopKind.UNROLL) as i:
-                row(add(mul(r, UNROLL), i))
+                element(add(mul(r, UNROLL), i))
         if done < hidden:
             with self.k.loop("r", hidden - done) as r:
-                row(add(r, done))
+                element(add(r, done))
 
 
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:
@@ -118,7 +160,7 @@ def fma(a: Expr, b: Expr, c: Expr) -> Expr:
 
 
 Cell = Callable[[Steps, Sequence[Buffer], Expr, Buffer], None]
-"""(steps, states, place of the projected row, next h) -> emits one step: updates the states, but h in `next h`."""
+"""(steps, states, time, next h) -> emits one step: updates the states, but h in `next h`. All are `[rows, hidden]`."""
 
 
 def step_types(ctx: OpContext, states: int) -> list[TensorType]:
@@ -134,69 +176,74 @@ def step_kernel(gates: int, states: int, cell: Cell) -> Imperative:
     def emit(ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer | None]) -> None:
         directions, hidden, _ = ctx.type(RECURRENT).static_shape
         names, alpha, beta = (ctx.attr(name, tuple) or () for name in ("activations", "alpha", "beta"))
-        wide, batch = accumulator(ctx.dtype(PROJECTED)), build.index(ctx.shape(PROJECTED)[1])
-        functions = Functions(names, alpha, beta)
-        with k.loop("row", build.dim(mul(batch, directions)), LoopKind.PARALLEL) as row, ExitStack() as scopes:
-            direction, b = (build.const(0), row) if directions == 1 else (build.floordiv(row, batch), build.floormod(row, batch))
-            steps = Steps(k, ctx, inputs, gates, hidden, wide, functions, direction, b)
-            kept, fresh = [[scopes.enter_context(k.local(wide, hidden, "state", align=64)) for _ in range(n)] for n in (states, 1)]
-            _run(steps, cell, kept, fresh[0], mul(row, hidden), outputs)
+        tiling = Tiling(hidden, gates, accumulator(ctx.dtype(PROJECTED)), ctx.int_attr("rows", 1))
+        groups = build.ceildiv(build.index(ctx.shape(PROJECTED)[1]), tiling.rows)
+        with k.loop("group", build.dim(mul(groups, directions)), LoopKind.PARALLEL) as at, ExitStack() as scopes:
+            direction, group = (build.const(0), at) if directions == 1 else (build.floordiv(at, groups), build.floormod(at, groups))
+            steps = Steps(k, ctx, inputs, tiling, Functions(names, alpha, beta), direction, mul(group, tiling.rows))
+            kept, fresh = [
+                [scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64)) for _ in range(n)]
+                for n in (states, 1)
+            ]
+            _run(steps, cell, kept, fresh[0], outputs)
 
     return Imperative(emit)
 
 
-def _run(steps: Steps, cell: Cell, states: Sequence[Buffer], fresh: Buffer, row: Expr, outputs: Sequence[Buffer | None]) -> None:
-    """One direction of one batch element: load the states, step through time, store the states."""
+def _run(steps: Steps, cell: Cell, states: Sequence[Buffer], fresh: Buffer, outputs: Sequence[Buffer | None]) -> None:
+    """One direction of some batch elements: load the states, step through time, store the states."""
     k, hidden, ctx = steps.k, steps.hidden, steps.ctx
-    directions = ctx.type(RECURRENT).static_shape[0]
-    time, batch = (build.index(d) for d in ctx.shape(PROJECTED)[:2])
+    time, batch = build.index(ctx.shape(PROJECTED)[0]), steps.batch
     for which, state in enumerate(states):
-        _load_state(steps, state, steps.given(INITIAL_H + which), row)
+        _load_state(steps, state, steps.given(INITIAL_H + which))
     lengths = steps.given(LENGTHS)
-    length = time if lengths is None else build.clamp(build.cast(load(lengths, steps.batch), DType.INT64), 0, time)
+    length = time if lengths is None else build.clamp(build.cast(load(lengths, steps.first), DType.INT64), 0, time)
 
-    def target(at: Expr) -> Expr:
+    def row_of_y(at: Expr) -> Callable[[Expr], Expr]:
         """Where the row of Y of a time starts."""
-        return add(mul(at, mul(batch, directions * hidden)), row)
+        return lambda row: add(mul(at, mul(batch, steps.directions * hidden)), _place(steps, row))
 
-    with k.let(length, "length") as steps_here, k.loop("t", steps_here) as t, k.let(_time(steps, steps_here, t), "at") as at:
-        place = mul(add(mul(add(mul(at, batch), steps.batch), directions), steps.direction), steps.gates * hidden)
-        with k.let(place, "place") as start:
-            cell(steps, states, start, fresh)
-        _copy(steps, fresh, states[0])
+    with k.let(length, "length") as count, k.loop("t", time if lengths is None else count) as t, k.let(_time(steps, count, t), "at") as at:
+        cell(steps, states, at, fresh)
+        _copy(steps, fresh, states[0], lambda row: mul(row, hidden))
         if outputs[0] is not None:
-            _copy(steps, fresh, outputs[0], target(at))
+            _copy(steps, fresh, outputs[0], row_of_y(at))
     if lengths is not None and outputs[0] is not None:
         with k.let(length, "length") as done, k.loop("t", sub(time, done)) as t:
-            _copy(steps, None, outputs[0], target(add(done, t)))
+            _copy(steps, None, outputs[0], row_of_y(add(done, t)))
     for state, output in zip(states, outputs[1:], strict=False):
         if output is not None:
-            _copy(steps, state, output, row)
+            _copy(steps, state, output, lambda row: _place(steps, row))
+
+
+def _place(steps: Steps, row: Expr) -> Expr:
+    """Where a row of `[directions, batch, hidden]` starts."""
+    return mul(add(mul(steps.direction, steps.batch), steps.element(row)), steps.hidden)
 
 
 def _time(steps: Steps, length: Expr, t: Expr) -> Expr:
     """The time of step `t`: from the end in a reverse direction."""
     last = sub(sub(length, 1), t)
-    if steps.ctx.type(RECURRENT).static_shape[0] == 2:
+    if steps.directions == 2:
         return build.select(build.eq(steps.direction, 1), last, t)
     return last if steps.ctx.int_attr("reverse") else t
 
 
-def _load_state(steps: Steps, state: Buffer, source: Buffer | None, row: Expr) -> None:
-    """Start a state with a row of an input, or with zeros."""
-    with steps.k.loop("j", steps.hidden) as j:
-        steps.k.store(state, j, build.const(0, steps.wide) if source is None else steps.read(source, add(row, j)))
+def _load_state(steps: Steps, state: Buffer, source: Buffer | None) -> None:
+    """Start a state with rows of an input, or with zeros."""
+    with steps.k.loop("m", steps.tiling.rows) as row, steps.k.loop("j", steps.hidden) as j:
+        value = build.const(0, steps.wide) if source is None else steps.read(source, add(_place(steps, row), j))
+        steps.k.store(state, add(mul(row, steps.hidden), j), value)
 
 
-def _copy(steps: Steps, source: Buffer | None, target: Buffer, at: Expr | None = None) -> None:
-    """Store a state (zeros for None) to a row of a buffer."""
+def _copy(steps: Steps, source: Buffer | None, target: Buffer, place: Callable[[Expr], Expr]) -> None:
+    """Store a state (zeros for None) to rows of a buffer, which start at `place`."""
 
     def block(block: Block) -> None:
-        def element(j: Expr) -> None:
-            unit = add(block.start, j)
-            value = build.const(0, steps.wide) if source is None else load(source, unit)
-            steps.k.store(target, unit if at is None else add(at, unit), build.cast(value, target.dtype))
+        steps.rows(lambda row: steps.each(block.size, block.lanes, lambda j: unit(row, add(block.start, j))))
 
-        steps.each(block.size, block.lanes, element)
+    def unit(row: Expr, at: Expr) -> None:
+        value = build.const(0, steps.wide) if source is None else load(source, add(mul(row, steps.hidden), at))
+        steps.k.store(target, add(place(row), at), build.cast(value, target.dtype))
 
     steps.blocks(block)
