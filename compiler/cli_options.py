@@ -53,6 +53,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def compile_options(command: F) -> F:
     """The options that say how to compile; the command takes them as keywords of `compiled`."""
     for option in (
+        click.option("--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the text of every stage, one file each."),
+        click.option("--name", default="", help="Name of the model in symbols and files. [default: that of its graph]"),
         click.option("--no-cache", is_flag=True, help="Neither read nor write the compile cache."),
         extents_option("--max", "Upper bound of a symbolic dimension."),
         extents_option("--bind", "Value of a symbolic dimension, fixed in the code."),
@@ -64,7 +66,15 @@ def compile_options(command: F) -> F:
 
 
 def compiled(
-    model: Path, *, target: str, threads: int | None, bind: Mapping[str, int], max: Mapping[str, int], no_cache: bool
+    model: Path,
+    *,
+    target: str,
+    threads: int | None,
+    bind: Mapping[str, int],
+    max: Mapping[str, int],
+    no_cache: bool,
+    name: str = "",
+    dump: Path | None = None,
 ) -> CompiledModel:
     """Compile a model file, or load an artifact if a folder is named."""
     from . import driver
@@ -72,7 +82,7 @@ def compiled(
     if model.is_dir():
         return driver.load(model)
     with working(f"compiling {model.name} for {target}"):
-        return driver.compile(model, target, threads=threads, bind=dict(bind) or None, max=dict(max) or None, cache=not no_cache)
+        return driver.compile(model, target, threads=threads, bind=bind, max=max, name=name, cache=not no_cache, dump=dump)
 
 
 @contextmanager

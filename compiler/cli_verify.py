@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .cli_options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
 from .cli_run import gather_inputs, input_options
 from .diagnostics import CompileError, Diagnostic
+from .record.nodes import Validation
+
+if TYPE_CHECKING:
+    from .driver import CompiledModel
 
 
 @click.command("verify")
@@ -20,6 +24,9 @@ from .diagnostics import CompileError, Diagnostic
 @click.option("--reference", type=click.Choice(["onnx", "onnxruntime"]), default="onnx", show_default=True, help="What to compare with.")
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Relative tolerance.")
 @click.option("--atol", type=float, default=1e-5, show_default=True, help="Absolute tolerance.")
+@click.option(
+    "--artifact", type=click.Path(path_type=Path, file_okay=False), help="Verify this compiled folder, and note it in its record."
+)
 @json_option
 def verify_command(
     model: Path,
@@ -30,6 +37,7 @@ def verify_command(
     reference: str,
     rtol: float,
     atol: float,
+    artifact: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -37,14 +45,16 @@ def verify_command(
     from .compare import compare_outputs, run_reference
 
     if model.is_dir():
-        raise click.BadParameter("verify needs the model file, not a compiled folder")
-    result = compiled(model, **options)
+        raise click.BadParameter("verify needs the model file; name the compiled folder with --artifact")
+    result = compiled(model, **options) if artifact is None else _artifact_of(artifact, model, options["threads"])
     inputs = gather_inputs(result, single, archive, seed, dim)
     actual = result.run(inputs)
     with working(f"running {reference}"):
         expected, name = run_reference(reference, model, inputs)
     errors = compare_outputs(expected, actual, rtol, atol)
     failed = [error for error in errors if not error.passed]
+    if artifact is not None:
+        _write_validation(artifact, result, Validation(name, _origin(single, archive, seed, dim), rtol, atol, errors))
     if as_json and not failed:
         show_json({"ok": True, "reference": name, "rtol": rtol, "atol": atol, "outputs": [dataclasses.asdict(e) for e in errors]})
     elif not as_json:
@@ -55,3 +65,41 @@ def verify_command(
             Diagnostic("E0601", f"output '{e.name}' differs from {name}: {e.max_absolute:.3g} absolute, {e.max_relative:.3g} relative")
             for e in failed
         )
+
+
+def _artifact_of(folder: Path, model: Path, threads: int | None) -> CompiledModel:
+    """The compiled model of a folder, if it is that of this model file."""
+    import hashlib
+
+    from .driver import load
+
+    result = load(folder, threads=threads)
+    assert result.record is not None
+    try:
+        found = hashlib.sha256(model.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CompileError("E0101", f"cannot read {model}: {error.strerror}") from error
+    if found != result.record.source.model_sha256:
+        raise CompileError("E0601", f"{folder} was compiled of another model than {model}", hint="compile the model again")
+    return result
+
+
+def _write_validation(folder: Path, result: CompiledModel, validation: Validation) -> None:
+    """Replace the record's section; the other files stay as they are."""
+    from .files import write_file
+    from .record.check import RECORD_NAME
+    from .record.text import to_json
+
+    assert result.record is not None
+    arena = result.interface.arena_bytes if isinstance(result.interface.arena_bytes, int) else None
+    full = dataclasses.replace(validation, arena_bytes=arena, constant_bytes=result.interface.weight_bytes)
+    write_file(folder / RECORD_NAME, to_json(dataclasses.replace(result.record, validation=full)))
+
+
+def _origin(single: tuple[str, ...], archive: Path | None, seed: int, dim: dict[str, int]) -> str:
+    """Where the inputs came from: files with their hashes, and the seed of the others."""
+    import hashlib
+
+    files = [*([archive] if archive else []), *(Path(entry.partition("=")[2]) for entry in single)]
+    given = [f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return ", ".join([*given, f"seed {seed}", *(f"{name}={extent}" for name, extent in sorted(dim.items()))])

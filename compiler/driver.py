@@ -7,25 +7,24 @@ the target string decides, and the target brings its passes.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .cache import Cache, Key, compiler_identity, default_cache, hash_bytes
 from .diagnostics import CompileError
 from .files import write_folder
+from .pipeline import Model, Options, make_graph, make_program, timed
 from .program.interface import Interface, Port
-from .record.check import RECORD_NAME, check_folder
+from .record.check import RECORD_NAME, check_folder, sealed
 from .record.text import from_json, to_json
 from .target import Artifact, Target, load_target
+from .watch import Watch, environment_watch, show_times, watching
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
 
-    from .graph.nodes import Graph
     from .program.nodes import Program
     from .record.nodes import Record
 
@@ -78,22 +77,32 @@ class CompiledModel:
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write all products to a folder, which `load` reads again; the folder appears whole or not at all."""
+    def save(self, folder: str | os.PathLike[str], *, embed_weights: bool = False) -> Path:
+        """Write all products to a folder, which `load` reads again; the folder appears whole or not at all.
+
+        Args:
+            folder: where to; an older artifact there is replaced.
+            embed_weights: whether the libraries for C programs hold the weights, too.
+        """
         path = Path(folder)
-        record = {} if self.record is None else {RECORD_NAME: to_json(self.record)}
-        write_folder(path, {**_products(self.target, self.artifact), **record})
+        files = {**self.artifact.files(), TARGET_FILE: self.target.name.encode()}
+        if self.target.package is not None:
+            files |= self.target.package(self.artifact, embed_weights)
+        record = {} if self.record is None else {RECORD_NAME: to_json(sealed(self.record, files))}
+        write_folder(path, {**files, **record})
         return path
 
 
-def compile(  # noqa: A001  the name that a user expects
-    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+def compile(
+    source: Model,
     target: str = "cpu",
     *,
     threads: int | None = None,
     bind: Mapping[str, int] | None = None,
-    max: Mapping[str, int] | None = None,  # noqa: A002
+    max: Mapping[str, int] | None = None,
+    name: str = "",
     cache: bool = True,
+    dump: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
     """Compile a model.
 
@@ -103,7 +112,9 @@ def compile(  # noqa: A001  the name that a user expects
         threads: threads of a run; None for `ONNXC_NUM_THREADS` or all.
         bind: extents for symbolic dimensions.
         max: upper bounds for symbolic dimensions.
+        name: name of the model in symbols and files; empty for that of its graph.
         cache: whether the cache on disk may be used.
+        dump: folder for the text of every stage, one numbered file each.
 
     Returns:
         The compiled model.
@@ -111,30 +122,37 @@ def compile(  # noqa: A001  the name that a user expects
     Raises:
         CompileError: for every fault of the model, the target or the options.
     """
-    started = time.perf_counter()
+    options = Options(dict(bind or {}), dict(max or {}), name)
     chosen = load_target(target)
-    store = default_cache() if cache and chosen.load is not None else None
-    key = _key(source, chosen, bind or {}, max or {}) if store is not None else None
-    if store is not None and key is not None:
-        found = _from_cache(store, key, chosen)
-        if found is not None:
-            found.threads = threads
-            found.report["seconds"] = {"cache": time.perf_counter() - started}
-            return found
+    with watching(environment_watch(None if dump is None else Path(dump))) as watch:
+        store = default_cache() if cache and chosen.load is not None else None
+        found = _compile(source, chosen, options, store, watch)
+    found.threads = threads
+    return found
+
+
+def _compile(source: Model, target: Target, options: Options, store: Cache | None, watch: Watch) -> CompiledModel:
+    """The model from the cache, or compiled and put there."""
     seconds: dict[str, float] = {}
-    graph = _timed(seconds, "frontend", lambda: _load(source, bind or {}, max or {}))
-    for graph_pass in chosen.graph_passes:
-        graph = _timed(seconds, graph_pass.name, lambda p=graph_pass, g=graph: p.run(g))  # type: ignore[misc]
-    program = _timed(seconds, "lower", lambda: chosen.build(graph))
-    artifact = _timed(seconds, "emit", lambda: chosen.emit(program))
+    key = None if store is None else timed(seconds, "key", lambda: _key(source, target, options))
+    if store is not None and key is not None and not watch.sees_stages:
+        found = timed(seconds, "cache", lambda: _from_cache(store, key, target))
+        if found is not None:
+            found.report["seconds"] = seconds
+            show_times(seconds)
+            return found
+    graph = make_graph(source, target, options, seconds)
+    program = make_program(graph, target, seconds)
+    artifact = timed(seconds, "emit", lambda: target.emit(program))
     report: dict[str, object] = {"seconds": seconds, "kernels": len(program.kernels), "steps": len(program.steps),
                                  "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
                                  "lower_bound_bytes": program.lower_bound_bytes,
                                  "weight_bytes": artifact.interface.weight_bytes}  # fmt: skip
-    record = _timed(seconds, "record", lambda: _record(source, chosen, program, artifact, bind or {}, max or {}))
+    record = timed(seconds, "record", lambda: _record(source, target, program, artifact, options))
     if store is not None and key is not None:
-        store.store(key, {**artifact.files(), RECORD_NAME: to_json(record).encode()})
-    return CompiledModel(chosen, artifact, threads, report, record)
+        timed(seconds, "cache", lambda: store.store(key, {**artifact.files(), RECORD_NAME: to_json(record).encode()}))
+    show_times(seconds)
+    return CompiledModel(target, artifact, None, report, record)
 
 
 def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> CompiledModel:
@@ -155,64 +173,27 @@ def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> Compi
     return CompiledModel(target, target.load(files), threads, record=record)
 
 
-T = TypeVar("T")
-
-
-def _products(target: Target, artifact: Artifact) -> dict[str, bytes]:
-    return {**artifact.files(), TARGET_FILE: target.name.encode()}
-
-
-def _record(
-    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
-    target: Target,
-    program: Program,
-    artifact: Artifact,
-    bind: Mapping[str, int],
-    bounds: Mapping[str, int],
-) -> Record:
+def _record(source: Model, target: Target, program: Program, artifact: Artifact, options: Options) -> Record:
     from .. import __version__
     from .frontend import Limits
     from .record.describe import describe_model
     from .record.make import describe_compilation, make_record
 
-    options = {f"bind {name}": value for name, value in bind.items()} | {f"max {name}": value for name, value in bounds.items()}
     limits = Limits()
-    compilation = describe_compilation(target, program, options, __version__)
-    return make_record(describe_model(source, limits), compilation, limits, _products(target, artifact))
+    compilation = describe_compilation(target, program, options.as_record(), __version__)
+    return make_record(describe_model(source, limits), compilation, limits, {**artifact.files(), TARGET_FILE: target.name.encode()})
 
 
-def _timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
-    started = time.perf_counter()
+def _key(source: Model, target: Target, options: Options) -> Key | None:
+    """The cache key of a compile; None if the model cannot be read, which compiling it will report."""
+    from .record.describe import model_parts
+
     try:
-        return work()
-    finally:
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-def _load(source: str | os.PathLike[str] | bytes | onnx.ModelProto, bind: Mapping[str, int], bounds: Mapping[str, int]) -> Graph:
-    from .frontend import load_graph
-
-    return load_graph(source, bind=bind, max=bounds)
-
-
-def _key(source: str | os.PathLike[str] | bytes | onnx.ModelProto, target: Target, bind: Mapping[str, int], bounds: Mapping[str, int]) -> Key | None:
-    """The cache key of a compile; None if the model cannot be read as a file of its own."""
-    if isinstance(source, bytes):
-        data = source
-    elif isinstance(source, (str, os.PathLike)):
-        try:
-            data = Path(source).read_bytes()
-        except OSError:
-            return None
-        if _has_external_data(data):
-            return None
-    else:
+        parts = model_parts(source)
+    except (CompileError, OSError, ValueError):
         return None
-    return Key(hash_bytes([data]), {"bind": dict(bind), "max": dict(bounds)}, target.fingerprint, compiler_identity())
-
-
-def _has_external_data(data: bytes) -> bool:
-    return b"location" in data  # the key without which no external data is found
+    chosen = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
+    return Key(hash_bytes(parts), chosen, target.fingerprint, compiler_identity())
 
 
 def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:

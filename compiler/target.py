@@ -64,6 +64,10 @@ class Target:
     """Everything about the target that decides the code: part of the cache key."""
     load: Callable[[Mapping[str, bytes]], Artifact] | None = None
     """Makes an artifact of its files again; None if the backend cannot."""
+    stages: Mapping[str, Callable[[Program], Mapping[str, bytes]]] = field(default_factory=dict)
+    """Texts and products on the way from the program to the artifact, for `--emit`: files by name, under the stage's name."""
+    package: Callable[[Artifact, bool], Mapping[str, bytes]] | None = None
+    """Makes what programs in other languages link (headers, libraries) of an artifact; the flag embeds the weights."""
     features: Mapping[str, str] = field(default_factory=dict)
     """What the target can do, for `onnxc targets` and the deployment record."""
 

@@ -59,5 +59,6 @@ def make_target(text: str) -> Target:
         emit=emit,
         fingerprint=f"c {','.join(sorted(parts))}",
         load=load_files,
+        stages={"source": lambda program: emit(program).files()},
         features={"language": "C99", "processor": next((p for p in parts if p in PROCESSORS), "any")},
     )

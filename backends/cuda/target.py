@@ -61,5 +61,6 @@ def make_target(text: str) -> Target:
         emit=emit,
         fingerprint=f"cuda {','.join(sorted(parts))}",
         load=lambda files: load_files(files, architectures, shim=shim),
+        stages={"source": lambda program: emit(program).files()},
         features={"language": "CUDA C++", "architectures": ",".join(architectures) or "native"},
     )

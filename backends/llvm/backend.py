@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...compiler.graph.nodes import Graph, Value
+from ...compiler.pass_runner import Pass
 from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Target
-from ...compiler.pass_runner import Pass
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.widen_floats import widen_floats
@@ -22,6 +22,8 @@ from .artifact import emit, load_files
 from .features import CpuFeatures
 from .lower import lower
 from .mma import rows
+from .package import package
+from .stages import stages
 
 
 def schedule(group: Group, machine: ContractionTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
@@ -50,5 +52,7 @@ def llvm_target(text: str, features: CpuFeatures) -> Target:
         emit=lambda program: emit(program, features),
         fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}",
         load=lambda files: load_files(files, features),
+        stages=stages(features),
+        package=package,
         features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},
     )

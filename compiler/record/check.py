@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..diagnostics import CompileError, Diagnostic
@@ -16,6 +17,11 @@ RECORD_NAME = "record.json"
 def hash_files(files: Mapping[str, bytes | str]) -> dict[str, str]:
     """Hash the files of an artifact, as `Security.files_sha256` wants them."""
     return {name: _hash(data.encode() if isinstance(data, str) else data) for name, data in sorted(files.items())}
+
+
+def sealed(record: Record, files: Mapping[str, bytes | str]) -> Record:
+    """The record with the hashes of these files, which are all that are written beside it."""
+    return replace(record, security=replace(record.security, files_sha256=hash_files(files)))
 
 
 def check_folder(folder: Path) -> Record:

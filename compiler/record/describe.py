@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..diagnostics import CompileError
 from .nodes import Export, Source
 
 if TYPE_CHECKING:
@@ -34,6 +35,28 @@ def describe_model(source: object, limits: Limits) -> tuple[Source, Export]:
     return describe_source(found.model, _bytes_of(source), external), describe_export(found.model)
 
 
+def model_parts(source: object) -> list[bytes | memoryview]:
+    """All bytes that a model consists of: its own, then name and content of each external data file, in order of names.
+
+    Raises:
+        CompileError: if it is no model, or an external file may not be read.
+    """
+    data = _bytes_of(source)
+    if b"location" not in data:  # the key without which no tensor names a file
+        return [data]
+    from ..frontend.external import ExternalData
+    from ..frontend.limits import Limits
+    from ..frontend.source import read_source
+
+    found = read_source(source, Limits())
+    files = ExternalData(found.folder, found.name)
+    names = dict(sorted(_external_locations(found.model)))
+    parts: list[bytes | memoryview] = [data]
+    for location, tensor in names.items():
+        parts += [location.encode(), files.file(location, tensor).data]
+    return parts
+
+
 def _bytes_of(source: object) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
@@ -41,7 +64,8 @@ def _bytes_of(source: object) -> bytes:
         return Path(os.fsdecode(os.fspath(source))).read_bytes()
     import onnx
 
-    assert isinstance(source, onnx.ModelProto)
+    if not isinstance(source, onnx.ModelProto):
+        raise CompileError("E0101", "a model is a path, bytes or an onnx.ModelProto")
     return bytes(source.SerializeToString(deterministic=True))
 
 

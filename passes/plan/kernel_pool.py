@@ -16,6 +16,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, For, Kernel, LoopKind
 from ...compiler.kernel.text import print_kernel
 from ...compiler.program.stages import Group, ScheduledKernel
+from ...compiler.watch import KERNELS, show
 
 Scheduled = tuple[tuple[str, ScheduledKernel], ...]
 
@@ -53,10 +54,12 @@ class KernelPool:
         text = print_kernel(replace(kernel, name="kernel", schedule="", loc=NOWHERE))
         if text not in self._names:
             name = self._names[text] = f"{kernel.name}{len(self.kernels)}"
-            kernel = replace(kernel, name=name)
+            scheduled = kernel = replace(kernel, name=name)
+            show(KERNELS, f"{name}.scheduled.kernel", lambda: print_kernel(scheduled))
             for kernel_pass in self.passes:
                 kernel = kernel_pass(kernel)
             self.kernels[name] = kernel
+            show(KERNELS, f"{name}.lowered.kernel", lambda: print_kernel(self.kernels[name]))
         return self._names[text]
 
 

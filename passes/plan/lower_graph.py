@@ -33,6 +33,8 @@ from ...compiler.program.nodes import (
     Storage,
 )
 from ...compiler.program.stages import Group, NodeUnit, Pack, View, shift_symbol
+from ...compiler.program.units_text import print_units
+from ...compiler.watch import GROUPS, show
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
@@ -165,6 +167,7 @@ class Lowering:
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
         units = form_groups(graph, facts)
+        show(GROUPS, "groups.txt", lambda: print_units(units))
         self.pending.append(find_conditions(graph, facts))
         self._check_known()
         for unit in units:

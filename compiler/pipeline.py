@@ -1,0 +1,141 @@
+"""The stages of a compile, one after another: graph, passes, program. `driver.py` puts files and the cache around them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from .pass_runner import Timing, run_passes
+from .watch import GRAPHS, GROUPS, TARGET, show
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .graph.nodes import Graph
+    from .program.nodes import Program
+    from .target import Target
+
+Model: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
+"""What is compiled: a path, the bytes of a model, or a model."""
+T = TypeVar("T")
+FRONTEND = "frontend"
+"""Name of the first stage where passes are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What changes the result of a compile, besides model and target."""
+
+    bind: Mapping[str, int] = field(default_factory=dict)
+    """Extents for symbolic dimensions."""
+    max: Mapping[str, int] = field(default_factory=dict)
+    """Upper bounds for symbolic dimensions."""
+    name: str = ""
+    """Name of the model in the products; empty for that of its graph."""
+
+    def as_record(self) -> dict[str, int | str]:
+        """The options by name, for the deployment record."""
+        found: dict[str, int | str] = {f"bind {name}": value for name, value in self.bind.items()}
+        found |= {f"max {name}": value for name, value in self.max.items()}
+        return found | ({"name": self.name} if self.name else {})
+
+
+def make_graph(source: Model, target: Target, options: Options, seconds: dict[str, float], stop_after: str = "") -> Graph:
+    """Read a model and run the target's passes over its graph.
+
+    Args:
+        source: the model.
+        target: whose passes to run.
+        options: what the user wants of it.
+        seconds: gets the time of each pass.
+        stop_after: name of the pass after which to stop; empty to run all.
+
+    Raises:
+        CompileError: for every fault of the model.
+    """
+    from .frontend import load_graph
+
+    graph = timed(seconds, FRONTEND, lambda: load_graph(source, bind=options.bind, max=options.max))
+    if options.name:
+        graph = replace(graph, name=options.name)
+    shown = _Shown()
+    shown.after(FRONTEND, graph, 0.0)
+    if stop_after == FRONTEND:
+        return graph
+    return run_passes(graph, target.graph_passes, (Timing(seconds), shown), stop_after)
+
+
+def make_program(graph: Graph, target: Target, seconds: dict[str, float]) -> Program:
+    """Form groups, schedule them and plan the memory.
+
+    Raises:
+        CompileError: E0302 for nodes that the target cannot run, all of them at once.
+    """
+    from .program.text import print_program, print_schedules
+
+    program = timed(seconds, "lower", lambda: target.build(graph))
+    show(GROUPS, "schedules.txt", lambda: print_schedules(program))
+    show(GROUPS, "program.txt", lambda: print_program(program))
+    for stage in ("llvm", "source"):
+        if stage in target.stages:
+            for name, text in target.stages[stage](program).items():
+                show(TARGET, name, text.decode)
+    return program
+
+
+def stage_files(source: Model, target: Target, options: Options, stage: str, stop_after: str = "") -> dict[str, bytes]:
+    """The text (or bytes) of one stage of a compile, by file name.
+
+    Args:
+        source: the model.
+        target: what to compile for.
+        options: what the user wants of it.
+        stage: one of `stage_names(target)`.
+        stop_after: for the stage `graph`, the pass after which to look.
+    """
+    from .graph.text import print_graph
+    from .kernel.text import print_kernel
+    from .program.text import print_program
+
+    seconds: dict[str, float] = {}
+    graph = make_graph(source, target, options, seconds, stop_after)
+    if stage == "graph":
+        return {"model.graph": print_graph(graph).encode()}
+    program = make_program(graph, target, seconds)
+    if stage == "kernel":
+        return {f"{name}.kernel": print_kernel(kernel).encode() for name, kernel in program.kernels.items()}
+    if stage == "program":
+        return {"program.txt": print_program(program).encode()}
+    return dict(target.stages[stage](program))
+
+
+def stage_names(target: Target) -> tuple[str, ...]:
+    """What `stage_files` can show for a target."""
+    return ("graph", "kernel", "program", *target.stages)
+
+
+def pass_names(target: Target) -> tuple[str, ...]:
+    """Where `make_graph` can stop."""
+    return (FRONTEND, *(graph_pass.name for graph_pass in target.graph_passes))
+
+
+def timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
+    """Do something and add its time to a table."""
+    started = time.perf_counter()
+    try:
+        return work()
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class _Shown:
+    """Shows the graph after each pass; an instrument of `run_passes`."""
+
+    def after(self, name: str, ir: Graph, seconds: float) -> None:
+        """See `pass_runner.Instrument`."""
+        from .graph.text import print_graph
+
+        show(GRAPHS, f"{name}.graph", lambda: print_graph(ir))
