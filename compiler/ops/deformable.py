@@ -40,10 +40,10 @@ def _deform(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
 def _samples_type(ctx: OpContext) -> list[TensorType]:
     conv = conv_extents(ctx)
     groups, count = ctx.int_attr("offset_group", 1), build.product(conv.window.kernel)
-    if groups < 1 or isinstance(conv.channels, int) and conv.channels % groups:
+    if groups < 1 or (isinstance(conv.channels, int) and conv.channels % groups):
         ctx.fail("E0203", f"offset_group {groups} does not divide {conv.channels} channels")
     offsets = build.product((groups, count, len(conv.window.kernel)))
-    if ctx.rank(2) != ctx.rank(0) or isinstance(offsets, int) and ctx.shape(2)[1] not in (offsets, *_symbols(ctx.shape(2)[1])):
+    if ctx.rank(2) != ctx.rank(0) or (isinstance(offsets, int) and ctx.shape(2)[1] not in (offsets, *_symbols(ctx.shape(2)[1]))):
         ctx.fail("E0203", f"the offsets must have {offsets} channels")
     return [TensorType(ctx.dtype(0), (conv.batch, conv.channels, *conv.window.kernel, *conv.window.output))]
 

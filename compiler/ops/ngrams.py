@@ -99,5 +99,5 @@ def _count(ctx: OpContext) -> list[Nest]:
 
 register(
     OpDef("TfIdfVectorizer", _vectorizer_type, Rewrite(_vectorizer)),
-    OpDef("CountNgrams", _count_type, Nests(_count), "onnxc", doc="rows, n-gram by column, their lengths -> how often each occurs in each row"),
+    OpDef("CountNgrams", _count_type, Nests(_count), "onnxc", doc="rows, n-grams, their lengths -> how often each occurs in each row"),
 )
