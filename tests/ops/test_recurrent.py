@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from onnxc.compiler.diagnostics import CompileError
+from onnxc.compiler.dtypes import DType
+from onnxc.compiler.kernel.nodes import Var
+from onnxc.compiler.ops.recurrent_blocks import Tiling, rows_together
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ROWS = [
@@ -31,6 +34,33 @@ def operands(rng, op, attrs, time=4, batch=2, width=3, hidden=5):
 def test_all_inputs(runtime, rng, op, attrs, symbolic):
     inputs = operands(rng, op, attrs)
     runtime(op, inputs, {"hidden_size": 5, **attrs}, outputs=3 if op == "LSTM" else 2, symbolic={0: ["t", "b", 3]} if symbolic else None)
+
+
+@pytest.mark.parametrize(("op", "attrs"), [ROWS[2], ("LSTM", {}), ROWS[6], ROWS[7], ROWS[10]])
+@pytest.mark.parametrize(("hidden", "batch"), [(19, 1), (11, 2), (9, 5)])
+def test_blocks_of_units_and_rows(runtime, rng, op, attrs, hidden, batch):
+    """Blocks of several sizes; batch elements that go through the steps together, the last group not full."""
+    inputs = operands(rng, op, attrs, 3, batch, hidden=hidden)
+    constants = (1, 2, 3, 7) if op == "LSTM" else (1, 2, 3)
+    inputs[4] = None
+    runtime(op, inputs, {"hidden_size": hidden, **attrs}, outputs=3 if op == "LSTM" else 2, constants=constants)
+
+
+@pytest.mark.parametrize("hidden", [5, 21, 70])
+@pytest.mark.parametrize(("gates", "rows"), [(1, 1), (3, 1), (4, 2)])
+def test_columns_are_a_permutation_in_blocks(hidden, gates, rows):
+    tiling = Tiling(hidden, gates, DType.FLOAT32, rows)
+    columns, segments = tiling.columns(gates), list(tiling.segments)
+    assert sorted(columns) == list(range(gates * hidden))
+    assert [s.start for s in segments] == list(np.cumsum([0, *(s.blocks * s.size for s in segments)])[:-1])
+    assert all(s.size % s.lanes == 0 for s in segments)
+    size = segments[0].size
+    assert list(columns[: gates * size]) == [gate * hidden + unit for gate in range(gates) for unit in range(size)]
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(Var("b"), 1), (1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (32, 3)])
+def test_rows_that_share_weights(batch, rows):
+    assert rows_together(batch) == rows
 
 
 @pytest.mark.parametrize("op", GATES)
