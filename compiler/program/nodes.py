@@ -57,7 +57,7 @@ class Call:
     iterations: Dim
     """Extent of the kernel's parallel loop, 1 if it has none."""
     work: Dim
-    """Estimated cost of the whole call in scalar operations; decides whether threads are worth it."""
+    """Estimated cycles of the whole call on one core; decides whether threads are worth it."""
     loc: Loc = NOWHERE
     covers: tuple[str, ...] = ()
     """Names of the ONNX nodes whose results this call computes."""

@@ -153,6 +153,6 @@ class ScheduledKernel:
     iterations: Dim
     """Extent of the parallel loop; 1 without one."""
     work: Dim
-    """Estimated scalar operations of the whole kernel."""
+    """Estimated cycles of the whole kernel on one core."""
     packs: tuple[Pack | None, ...] = ()
     """For each operand how to rearrange it if it is constant; empty for none at all."""

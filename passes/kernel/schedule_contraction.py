@@ -94,7 +94,8 @@ class _Tiles:
         schedule = f"contract(mr={self.mr}, nv={self.nv}, mma={self.row.name}, pack={factor.buffer is not None})"
         kernel = k.kernel("contract", tuple(buffers), self.stage.loc, schedule)
         form = self.contraction.form
-        work = build.product(d for _, d in (*form.axes, *form.reduce))
+        products = build.product(d for _, d in (*form.axes, *form.reduce))
+        work = build.dim(build.floordiv(build.index(products), int(self.contraction.lanes * self.row.fma_per_cycle)))
         return (*factor.kernels, ScheduledKernel(kernel, tuple(values), iterations, work, tuple(packs)))
 
     def _emit(self, k: KernelBuilder) -> Dim:
