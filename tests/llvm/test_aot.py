@@ -1,0 +1,373 @@
+"""Models as libraries: C programs include the header, link, and get the numbers that this process gets.
+
+Also for another machine: cross-compiled, linked statically, and run by an emulator.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+import onnxc
+from onnxc.backends.llvm import target
+from onnxc.backends.llvm.archive import defined_symbols
+from onnxc.backends.llvm.data_object import data_object
+from onnxc.backends.llvm.names import model_name
+from onnxc.compiler.diagnostics import CompileError
+
+HEAD = '<ir_version: 9, opset_import: ["" : 18]>'
+MLP = (
+    f"""{HEAD}
+mlp (float[N, 32] x) => (float[N, 10] y) <float[32, 48] w1, float[48] b1, float[48, 10] w2> {{
+    h = MatMul (x, w1)
+    s = Add (h, b1)
+    r = Tanh (s)
+    z = MatMul (r, w2)
+    y = Softmax <axis = -1> (z)
+}}""",
+    {"w1": (32, 48), "b1": (48,), "w2": (48, 10)},
+)
+CNN = (
+    f"""{HEAD}
+cnn (float[1, 3, 12, 12] image) => (float[1, 5] scores) <float[8, 3, 3, 3] k, float[8] b, float[8, 1, 3, 3] d, float[8, 5] w> {{
+    c = Conv <pads = [1, 1, 1, 1]> (image, k, b)
+    r = Relu (c)
+    m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
+    e = Conv <group = 8, pads = [1, 1, 1, 1]> (m, d)
+    g = GlobalAveragePool (e)
+    f = Flatten (g)
+    scores = MatMul (f, w)
+}}""",
+    {"k": (8, 3, 3, 3), "b": (8,), "d": (8, 1, 3, 3), "w": (8, 5)},
+)
+INPUTS = {"mlp": (3, 32), "cnn": (1, 3, 12, 12)}
+TEXTS = {"mlp": MLP, "cnn": CNN}
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+ARM = "cpu:aarch64-linux-gnu,cortex-a72"
+ARM_GCC = "aarch64-linux-gnu-gcc"
+QEMU = next((name for name in ("qemu-aarch64", "qemu-aarch64-static") if shutil.which(name)), "")
+
+needs_cc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+needs_arm = pytest.mark.skipif(not (shutil.which(ARM_GCC) and QEMU), reason=f"{ARM_GCC} or qemu-aarch64 is not installed (.ci/toolchains)")
+
+# Reads the input from a file and writes the output to another; weights from a file unless they are embedded.
+MAIN = r"""
+#define ONNXC_LOAD_WEIGHTS
+#include "NAME.h"
+#include <string.h>
+
+static int32_t on_one_thread(void *context, onnxc_task task, void *args, int64_t n) {
+  int32_t worst = 0;
+  for (int64_t k = n - 1; k >= 0; --k) {
+    int32_t status = task(args, k, k + 1);
+    if (status > worst) worst = status;
+  }
+  ++*(int *)context;
+  return worst;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 5) return 100;
+  static float x[4096], y[4096];
+  int64_t symbols[] = {3}, extents[8];
+  FILE *file = fopen(argv[1], "rb");
+  if (!file || !fread(x, sizeof *x, 4096, file)) return 101;
+  fclose(file);
+#ifdef MACRO_HAS_WEIGHTS
+  const void *weights = NAME_weights;
+#else
+  void *weights = NAME_load_weights(argv[3]);
+  if (NAME_load_weights(argv[1])) return 107; /* of another size */
+#endif
+  if (!weights) return 102;
+  size_t arena_bytes = (size_t)(NAME_arena_bytes(symbols) / MACRO_ALIGN + 1) * MACRO_ALIGN;
+  void *arena = aligned_alloc(MACRO_ALIGN, arena_bytes);
+  int loops = 0;
+  onnxc_parallel_for mine = {0, on_one_thread, &loops};
+  onnxc_pool *pool = onnxc_pool_create(2);
+  void *pools[] = {NULL, pool, &mine};
+  const void *inputs[MACRO_INPUTS] = {x};
+  void *outputs[MACRO_OUTPUTS] = {y};
+  NAME_output_shapes(symbols, extents);
+  size_t count = (size_t)(extents[0] * extents[1]);
+  static float first[4096];
+  for (int k = 0; k < 3; ++k) {
+    memset(y, 0x55, sizeof y);
+    if (NAME_run(inputs, outputs, symbols, weights, arena, pools[k])) return 103;
+    if (k == 0) memcpy(first, y, sizeof y);
+    if (memcmp(first, y, count * sizeof *y)) return 104;
+  }
+  onnxc_pool_destroy(pool);
+  file = fopen(argv[2], "wb");
+  if (!file || fwrite(y, sizeof *y, count, file) != count) return 105;
+  fclose(file);
+  printf("%d", loops);
+  return 0;
+}
+"""
+
+
+def make(name: str, seed: int = 0) -> onnx.ModelProto:
+    """A model with random weights."""
+    text, shapes = TEXTS[name]
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    for weight, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape, dtype=np.float32) / 4, weight))
+    return model
+
+
+def data(name: str) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal(INPUTS[name], dtype=np.float32)
+
+
+def expected(name: str) -> np.ndarray:
+    found = onnxc.compile(make(name), cache=False)(data(name))
+    assert isinstance(found, np.ndarray)
+    return found
+
+
+def built(folder: Path, name: str, gcc: str, products: Path, libraries: list[str]) -> Path:
+    """A program of the C text above."""
+    (folder / "main.c").write_text(MAIN.replace("NAME", name).replace("MACRO", name.upper()))
+    command = [gcc, *STRICT, "main.c", f"-I{products}", f"-L{products}", *libraries, "-lpthread", "-lm", "-o", "main"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "main"
+
+
+def called(folder: Path, program: list[str], name: str, products: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """What the program writes."""
+    data(name).tofile(folder / "in.bin")
+    arguments = [*program, "in.bin", "out.bin", str(products / "weights.bin"), "-"]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return np.fromfile(folder / "out.bin", np.float32).reshape(shape)
+
+
+@needs_cc
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("embed", [False, True])
+def test_a_program_links_the_static_library(name: str, embed: bool, tmp_path: Path) -> None:
+    """With weights from a file and from the library; one thread, a pool, and the caller's own loop give the same bits."""
+    products = onnxc.compile(make(name), cache=False).save(tmp_path / "m", embed_weights=embed)
+    program = built(tmp_path, name, "gcc", products, [f"-l:lib{name}.a"])
+    wanted = expected(name)
+    np.testing.assert_array_equal(called(tmp_path, [str(program)], name, products, wanted.shape), wanted)
+
+
+@needs_cc
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_program_links_the_shared_library(name: str, tmp_path: Path) -> None:
+    """It finds the library by its soname, and sees nothing but the public names."""
+    products = onnxc.compile(make(name), cache=False).save(tmp_path / "m")
+    program = built(tmp_path, name, "gcc", products, [f"-l{name}", f"-Wl,-rpath,{products}"])
+    wanted = expected(name)
+    np.testing.assert_array_equal(called(tmp_path, [str(program)], name, products, wanted.shape), wanted)
+    listed = subprocess.run(["nm", "-D", "--defined-only", str(products / f"lib{name}.so")], capture_output=True, text=True, check=True)
+    names = {line.split()[-1] for line in listed.stdout.splitlines()}
+    own = {f"{name}_run", f"{name}_arena_bytes", f"{name}_output_shapes"}
+    assert names == own | {"onnxc_parallel", "onnxc_pool_create", "onnxc_pool_destroy"}
+
+
+@needs_cc
+def test_the_callers_loop_is_used(tmp_path: Path) -> None:
+    """A model with enough work hands its loops to the caller."""
+    text = f"{HEAD}\nbig (float[1, 64, 64] x) => (float[1, 64, 64] y) {{ s = Exp (x)\n y = Softmax <axis = -1> (s) }}"
+    model = onnx.parser.parse_model(text)
+    products = onnxc.compile(model, cache=False).save(tmp_path / "m")
+    (tmp_path / "main.c").write_text(
+        """
+        #include "big.h"
+        static float x[4096], y[4096];
+        static int32_t run(void *context, onnxc_task task, void *args, int64_t n) { ++*(int *)context; return task(args, 0, n); }
+        static int32_t fail(void *context, onnxc_task task, void *args, int64_t n) { (void)context, (void)task, (void)args; return (int32_t)n; }
+        int main(void) {
+          static _Alignas(64) char arena[BIG_ARENA_BYTES + 1];
+          int loops = 0;
+          onnxc_parallel_for mine = {0, run, &loops}, broken = {0, fail, 0};
+          const void *inputs[] = {x};
+          void *outputs[] = {y};
+          int64_t extents[] = BIG_OUTPUT0_SHAPE;
+          if (big_run(inputs, outputs, 0, 0, arena, &mine) || loops < 1) return 1;
+          if (big_run(inputs, outputs, 0, 0, arena, &broken) <= 0) return 2;
+          return extents[2] == 64 && BIG_OUTPUT0_RANK == 3 && BIG_INPUT0_ELEMENTS == 4096 && y[5] == 1.0f / 64 ? 0 : 3;
+        }"""
+    )
+    subprocess.run(["gcc", *STRICT, "main.c", f"-I{products}", f"-L{products}", "-l:libbig.a", "-lpthread", "-lm", "-o", "main"],
+                   cwd=tmp_path, check=True)  # fmt: skip
+    assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
+
+
+@needs_cc
+def test_the_program_of_the_documentation(tmp_path: Path) -> None:
+    """It compiles without a warning, and runs."""
+    page = (Path(__file__).parents[2] / "docs" / "use-from-c.md").read_text()
+    (tmp_path / "main.c").write_text(page.partition("```c\n")[2].partition("```")[0])
+    products = onnxc.compile(make("mlp"), bind={"N": 2}, cache=False).save(tmp_path / "m")
+    shutil.copy(products / "weights.bin", tmp_path)
+    subprocess.run(["gcc", *STRICT, "main.c", f"-I{products}", f"-L{products}", "-l:libmlp.a", "-lpthread", "-lm", "-o", "main"],
+                   cwd=tmp_path, check=True)  # fmt: skip
+    assert subprocess.run([tmp_path / "main"], cwd=tmp_path, check=False).returncode == 0
+
+
+@needs_cc
+def test_several_models_in_one_program(tmp_path: Path) -> None:
+    """Two models, one of them twice under two names, whole archives: no symbol clashes, and the pool is there once."""
+    folders = [
+        onnxc.compile(make("mlp"), cache=False).save(tmp_path / "a", embed_weights=True),
+        onnxc.compile(make("cnn"), cache=False).save(tmp_path / "b", embed_weights=True),
+        onnxc.compile(make("mlp", seed=1), name="Other one", cache=False).save(tmp_path / "c", embed_weights=True),
+    ]
+    (tmp_path / "main.c").write_text(
+        """
+        #include "mlp.h"
+        #include "cnn.h"
+        #include "other_one.h"
+        int main(void) {
+          onnxc_pool *pool = onnxc_pool_create(2);
+          onnxc_pool_destroy(pool);
+          return (void *)mlp_run != (void *)other_one_run && mlp_weights[0] | cnn_weights[0] ? 0 : 1;
+        }"""
+    )
+    options = [option for folder in folders for option in (f"-I{folder}", *map(str, folder.glob("*.a")))]
+    command = ["gcc", "-std=c11", "-Wall", "-Werror", "main.c", "-Wl,--whole-archive", *options, "-Wl,--no-whole-archive", "-lpthread",
+               "-lm", "-o", "main"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
+
+
+@needs_cc
+def test_the_header_is_cpp_too(tmp_path: Path) -> None:
+    """And clean under the compiler's warnings."""
+    products = onnxc.compile(make("mlp"), cache=False).save(tmp_path / "m", embed_weights=True)
+    (tmp_path / "main.cpp").write_text('#define ONNXC_LOAD_WEIGHTS\n#include "mlp.h"\n')
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    subprocess.run(
+        ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{products}", "-fsyntax-only", "main.cpp"], cwd=tmp_path, check=True
+    )
+
+
+@needs_cc
+def test_outputs_of_unknown_size(tmp_path: Path) -> None:
+    """The run allocates them and tells their extents."""
+    model = onnx.parser.parse_model(f"{HEAD}\nfind (float[8] x) => (int64[1, M] y) {{ y = NonZero (x) }}")
+    products = onnxc.compile(model, cache=False).save(tmp_path / "m")
+    (tmp_path / "main.c").write_text(
+        """
+        #include "find.h"
+        #include <stdlib.h>
+        int main(void) {
+          float x[] = {0, 1, 0, 0, 2, 3, 0, 0};
+          static _Alignas(64) char arena[65536];
+          const void *inputs[] = {x};
+          void *outputs[] = {0};
+          int64_t symbols[FIND_SYMBOLS] = {0}, extents[2];
+          if (find_arena_bytes(symbols) > (int64_t)sizeof arena) return 1;
+          if (find_run(inputs, outputs, symbols, 0, arena, 0)) return 2;
+          find_output_shapes(symbols, extents);
+          FIND_OUTPUT0_TYPE *y = outputs[0];
+          int good = extents[0] == 1 && extents[1] == 3 && y[0] == 1 && y[1] == 4 && y[2] == 5;
+          free(y);
+          return good ? 0 : 3;
+        }"""
+    )
+    subprocess.run(["gcc", *STRICT, "main.c", f"-I{products}", f"-L{products}", "-l:libfind.a", "-lpthread", "-lm", "-o", "main"],
+                   cwd=tmp_path, check=True)  # fmt: skip
+    assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
+
+
+def test_saved_twice_and_loaded(tmp_path: Path) -> None:
+    """The libraries are reproducible, named in the record, and no hindrance to loading."""
+    compiled = onnxc.compile(make("mlp"), cache=False)
+    folders = [compiled.save(tmp_path / name) for name in "ab"]
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert files[0] == files[1]
+    assert {"mlp.h", "libmlp.a", "weights.bin", "interface.json", "record.json", "target.txt"} <= set(files[0])
+    loaded = onnxc.load(folders[0])
+    assert loaded.record is not None
+    assert set(loaded.record.security.files_sha256) == set(files[0]) - {"record.json"}
+    np.testing.assert_array_equal(loaded(data("mlp")), expected("mlp"))
+    (folders[0] / "libmlp.a").write_bytes(b"something else")
+    with pytest.raises(CompileError, match=r"libmlp\.a differs"):
+        onnxc.load(folders[0])
+
+
+def test_without_a_linker_there_is_no_shared_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else is written."""
+    monkeypatch.setenv("PATH", "")
+    folder = onnxc.compile(make("mlp"), cache=False).save(tmp_path / "m")
+    assert (folder / "libmlp.a").exists()
+    assert not (folder / "libmlp.so").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("My Model", "my_model"),
+        ("3d-net", "x3d_net"),
+        ("", "x"),
+        ("*/ #define x", "define_x"),
+        ("a__b_", "a_b"),
+        ("é", "x"),
+        ("n" * 99, "n" * 32),
+    ],
+)
+def test_names_are_identifiers(given: str, name: str) -> None:
+    """Whatever the model is called."""
+    assert model_name(given) == name
+
+
+def test_a_model_cannot_put_code_into_the_header(tmp_path: Path) -> None:
+    """Names that end comments or lines."""
+    model = make("mlp")
+    model.graph.name = "x */ int evil; /*"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["*/ evil\nint evil2;" if name == "x" else name for name in names]
+    model.graph.input[0].name = "*/ evil\nint evil2;"
+    folder = onnxc.compile(model, cache=False).save(tmp_path / "m")
+    (header,) = (path.read_text() for path in folder.glob("*.h"))
+    outside = "".join(part.partition("*/")[2] for part in ("*/" + header).split("/*"))
+    assert "evil2" not in outside
+    assert "int evil" not in outside.replace("x_int_evil", "")
+
+
+def test_data_as_an_object() -> None:
+    """The symbol is defined, for the machine of the object that it is made like."""
+    like = onnxc.compile(make("mlp"), ARM, cache=False).artifact.files()["code0.o"]
+    made = data_object(like, "numbers", b"abc", 64)
+    assert defined_symbols(made) == [b"numbers"]
+    assert made[18:20] == like[18:20]
+    with pytest.raises(CompileError) as error:
+        data_object(b"\0asm", "numbers", b"abc", 64)
+    assert error.value.code == "E0302"
+
+
+def test_code_for_another_machine_is_not_run_here() -> None:
+    """Compiled, but refused."""
+    compiled = onnxc.compile(make("mlp"), ARM, cache=False)
+    if target.parse(ARM).is_host:
+        pytest.skip("this machine is one")
+    with pytest.raises(CompileError) as error:
+        compiled(data("mlp"))
+    assert error.value.code == "E0302"
+
+
+@needs_arm
+@pytest.mark.parametrize(("name", "cpu"), [("mlp", "cortex-a72"), ("cnn", "cortex-a72"), ("cnn", "cortex-a76")])
+def test_an_emulator_runs_the_code_for_arm(name: str, cpu: str, tmp_path: Path) -> None:
+    """Linked statically; the numbers are those of this machine, up to the order of sums."""
+    products = onnxc.compile(make(name), f"cpu:aarch64-linux-gnu,{cpu}", cache=False).save(tmp_path / "m", embed_weights=True)
+    program = built(tmp_path, name, ARM_GCC, products, [f"-l:lib{name}.a", "-static"])
+    wanted = expected(name)
+    found = called(tmp_path, [QEMU, "-cpu", cpu, str(program)], name, products, wanted.shape)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
