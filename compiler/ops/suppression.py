@@ -1,64 +1,104 @@
-"""NonMaxSuppression: sort by score, mark the boxes that stay, list the marks.
+"""NonMaxSuppression: take the boxes best first out of a heap, keep those that overlap none kept before.
 
-The sort and the list are operators of the table; only the marking is a kernel of its own, `KeepBoxes`,
-which needs no memory but the marks themselves.
+A kernel of its own, `KeepBoxes`, chooses; the list of what it chose is made by operators of the table. The
+heap holds only the boxes above the score threshold, and no more of it is sorted than the limit asks for.
+Slots that the heap gives up hold the boxes that are kept, so it needs no memory but its output.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
-from ..kernel.build import INDEX, const
+from ..kernel.build import INDEX, add, const, load, mul, sub
 from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import Buffer, Expr, Scope
+from ..kernel.nodes import Buffer, Expr, LoopKind, Scope
+from .heap import Heap, by_value
 from .scatter import Buffers
-from .table import Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
-BOXES, SCORES, ORDER, LIMIT, OVERLAP, THRESHOLD = range(6)
-"""Inputs of `KeepBoxes`: boxes `[b, n, 4]`, scores and their order `[b, c, n]`, best first, and three scalars."""
+BOXES, SCORES, LIMIT, OVERLAP, THRESHOLD = range(5)
+"""Inputs: boxes `[b, n, 4]`, scores `[b, c, n]`, and three scalars that may be absent."""
 
 
 def _rewrite(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    boxes, scores = ctx.value(0), ctx.value(1)
-    optional = [ctx.value(k) if ctx.has(k) else None for k in range(2, 5)]
-    best, order = b.ops("TopK", 2, scores, b.op("Shape", scores, start=2, end=3), axis=-1)
-    kept = b.op("onnxc::KeepBoxes", boxes, best, order, *optional, center_point_box=ctx.int_attr("center_point_box"))
+    given = [ctx.value(k) if ctx.has(k) else None for k in range(5)]
+    order, kept = b.ops("onnxc::KeepBoxes", 2, *given, center_point_box=ctx.int_attr("center_point_box"))
     place = b.op("Transpose", b.op("NonZero", kept), perm=(1, 0))
     box = b.op("Unsqueeze", b.op("GatherND", order, place), b.const([1]))
     return [b.op("Concat", b.op("Slice", place, b.const([0]), b.const([2]), b.const([1])), box, axis=1)]
 
 
 def _keep(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
-    boxes, scores, order = inputs[BOXES], inputs[SCORES], inputs[ORDER]
-    (kept,) = outputs
-    assert boxes is not None and scores is not None and order is not None and kept is not None
+    """Boxes in the order in which they are kept, `[b, c, n]`, and true for as many places as there are."""
+    scores, (order, kept) = inputs[SCORES], outputs
+    assert scores is not None and order is not None and kept is not None
     batches, classes, count = (build.index(d) for d in ctx.shape(SCORES))
-    with k.loop("batch", batches) as batch, k.loop("class", classes) as label, k.local(INDEX, 2, "state", Scope.STACK) as state:
-        selected, overlaps = const(0), const(1)
-        row = build.mul(build.add(build.mul(batch, classes), label), count)
-        first_box = build.mul(batch, count)
+    with k.loop("line", build.dim(mul(batches, classes)), LoopKind.PARALLEL) as line, k.let(mul(line, count), "row") as row:
+        better = by_value(lambda box: load(scores, add(row, box)), largest=True)
+        heap = Heap(order, lambda slot: add(row, slot), lambda a, b: better(b, a))
+        with k.local(INDEX, 1, "size", Scope.REGISTER) as size:
+            k.store(size, 0, 0)
+            with k.loop("i", build.dim(count)) as i:
+                k.store(kept, add(row, i), build.FALSE)
+                with k.when(_is_candidate(inputs, load(scores, add(row, i)))):
+                    heap.put(k, load(size, 0), i)
+                    k.store(size, 0, add(load(size, 0), 1))
+            with k.let(load(size, 0), "candidates") as candidates, k.when(build.gt(_limit(inputs), 0)):
+                heap.arrange(k, candidates)
+                first_box = mul(build.floordiv(line, classes), count)
+                _choose(ctx, k, inputs, heap, candidates, size, lambda place: k.store(kept, add(row, place), build.TRUE), first_box)
+
+
+def _is_candidate(inputs: Buffers, score: Expr) -> Expr:
+    threshold = _scalar(inputs, THRESHOLD)
+    return build.TRUE if threshold is None else build.gt(score, threshold)
+
+
+def _choose(
+    ctx: OpContext, k: KernelBuilder, inputs: Buffers, heap: Heap, candidates: Expr, size: Buffer, mark: Callable[[Expr], None],
+    first_box: Expr,
+) -> None:  # fmt: skip
+    """Keep boxes from a heap of `size` candidates, the n-th of them in slot `candidates - 1 - n`; then bring them to the front."""
+    boxes, zero = inputs[BOXES], const(0)
+    assert boxes is not None
+
+    def slot(n: Expr) -> Expr:
+        return sub(sub(candidates, 1), n)
+
+    with k.local(INDEX, 2, "state", Scope.REGISTER) as state:
+        selected, compared = const(0), const(1)
         k.store(state, selected, 0)
-        with k.loop("i", count) as i:
-            at = build.add(row, i)
-            candidate = build.lt(build.load(state, selected), _limit(inputs))
-            if (threshold := _scalar(inputs, THRESHOLD)) is not None:
-                candidate = build.logical_and(candidate, build.gt(build.load(scores, at), threshold))
-            k.store(kept, at, build.FALSE)
-            with k.when(candidate):
-                k.store(state, overlaps, 0)
-                with k.loop("j", i) as j, k.when(build.load(kept, build.add(row, j))):
-                    a, other = (build.add(first_box, build.load(order, build.add(row, n))) for n in (i, j))
-                    with k.when(_overlap(ctx, boxes, a, other, _scalar(inputs, OVERLAP))):
-                        k.store(state, overlaps, 1)
-                with k.when(build.eq(build.load(state, overlaps), 0)):
-                    k.store(kept, at, build.TRUE)
-                    k.store(state, selected, build.add(build.load(state, selected), 1))
+        more = build.logical_and(build.gt(load(size, 0), 0), build.lt(load(state, selected), _limit(inputs)))
+        with k.repeat(more), k.let(heap.entry(zero), "box") as box, _fixed(k, _box(ctx, boxes, add(first_box, box))) as mine:
+            k.store(size, 0, sub(load(size, 0), 1))
+            heap.put(k, zero, heap.entry(load(size, 0)))
+            heap.sink(k, zero, load(size, 0))
+            k.store(state, compared, 0)
+            with k.repeat(_is_between(load(state, compared), load(state, selected))), k.let(load(state, compared)) as n:
+                other = add(first_box, heap.entry(slot(n)))
+                hit = _overlap(mine, _box(ctx, boxes, other), _scalar(inputs, OVERLAP))
+                k.store(state, compared, build.select(hit, const(-1), add(n, 1)))
+            with k.when(build.ge(load(state, compared), 0)), k.let(load(state, selected)) as n:
+                heap.put(k, slot(n), box)
+                mark(n)
+                k.store(state, selected, add(n, 1))
+        with k.loop("i", build.minimum(load(state, selected), build.floordiv(candidates, 2))) as i:
+            heap.swap(k, i, slot(i))
+
+
+def _is_between(n: Expr, end: Expr) -> Expr:
+    """True for a place in [0, end); -1 stands for an overlap."""
+    return build.logical_and(build.ge(n, 0), build.lt(n, end))
 
 
 def _scalar(inputs: Buffers, position: int) -> Expr | None:
     buffer = inputs[position] if position < len(inputs) else None
-    return None if buffer is None else build.load(buffer, 0)
+    return None if buffer is None else load(buffer, 0)
 
 
 def _limit(inputs: Buffers) -> Expr:
@@ -66,32 +106,59 @@ def _limit(inputs: Buffers) -> Expr:
     return const(0) if limit is None else build.cast(limit, INDEX)
 
 
-def _overlap(ctx: OpContext, boxes: Buffer, a: Expr, b: Expr, limit: Expr | None) -> Expr:
-    """True if intersection over union of two boxes is above the limit."""
-    zero = const(0, boxes.dtype)
-    width, w_a, w_b = _common(*_side(ctx, boxes, a, 1), *_side(ctx, boxes, b, 1))
-    height, h_a, h_b = _common(*_side(ctx, boxes, a, 0), *_side(ctx, boxes, b, 0))
-    common, area_a, area_b = build.mul(width, height), build.mul(w_a, h_a), build.mul(w_b, h_b)
-    union = build.sub(build.add(area_a, area_b), common)
-    sides = (build.gt(e, zero) for e in (width, height, area_a, area_b, union))
-    return build.logical_and(*sides, build.gt(build.div(common, union), zero if limit is None else limit))
+# --- Boxes ------------------------------------------------------------------------------------
 
 
-def _side(ctx: OpContext, boxes: Buffer, box: Expr, axis: int) -> tuple[Expr, Expr]:
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Ends of a box along y and x, and its area."""
+
+    low: tuple[Expr, Expr]
+    high: tuple[Expr, Expr]
+    area: Expr
+
+
+def _box(ctx: OpContext, boxes: Buffer, at: Expr) -> Box:
+    """Box number `at`."""
+    low, high = zip(*(_side(ctx, boxes, mul(at, 4), axis) for axis in (0, 1)), strict=True)
+    return Box(low, high, mul(sub(high[0], low[0]), sub(high[1], low[1])))
+
+
+def _side(ctx: OpContext, boxes: Buffer, first: Expr, axis: int) -> tuple[Expr, Expr]:
     """Lower and upper end of a box along y (0) or x (1)."""
-    first = build.mul(box, 4)
     if ctx.int_attr("center_point_box"):
-        center, extent = (build.load(boxes, build.add(first, 1 - axis + skip)) for skip in (0, 2))
-        half = build.mul(extent, 0.5)
-        return build.sub(center, half), build.add(center, half)
-    a, b = (build.load(boxes, build.add(first, axis + skip)) for skip in (0, 2))
-    return build.minimum(a, b), build.maximum(a, b)
+        center, extent = (load(boxes, add(first, 1 - axis + skip)) for skip in (0, 2))
+        half = mul(extent, 0.5)
+        return sub(center, half), add(center, half)
+    a, b = (load(boxes, add(first, axis + skip)) for skip in (0, 2))
+    return _lower(a, b), _upper(a, b)
 
 
-def _common(low_a: Expr, high_a: Expr, low_b: Expr, high_b: Expr) -> tuple[Expr, Expr, Expr]:
-    """Length of the intersection of two intervals, and the length of each."""
-    shared = build.sub(build.minimum(high_a, high_b), build.maximum(low_a, low_b))
-    return shared, build.sub(high_a, low_a), build.sub(high_b, low_b)
+def _lower(a: Expr, b: Expr) -> Expr:
+    """The smaller of two coordinates; unlike `minimum` it is one instruction, since NaN needs no care."""
+    return build.select(build.lt(a, b), a, b)
+
+
+def _upper(a: Expr, b: Expr) -> Expr:
+    return build.select(build.gt(a, b), a, b)
+
+
+@contextmanager
+def _fixed(k: KernelBuilder, box: Box) -> Iterator[Box]:
+    """The same box, read once."""
+    with ExitStack() as scopes:
+        low, high = (tuple(scopes.enter_context(k.let(e, "side")) for e in side) for side in (box.low, box.high))
+        yield Box((low[0], low[1]), (high[0], high[1]), scopes.enter_context(k.let(box.area, "area")))
+
+
+def _overlap(a: Box, b: Box, limit: Expr | None) -> Expr:
+    """True if intersection over union of two boxes is above the limit."""
+    zero = const(0, a.area.dtype)
+    height, width = (sub(_lower(a.high[k], b.high[k]), _upper(a.low[k], b.low[k])) for k in (0, 1))
+    common = mul(width, height)
+    union = sub(add(a.area, b.area), common)
+    sides = (build.gt(e, zero) for e in (width, height, a.area, b.area, union))
+    return build.logical_and(*sides, build.gt(build.div(common, union), zero if limit is None else limit))
 
 
 register(
@@ -101,5 +168,11 @@ register(
         Rewrite(_rewrite),
         defaults={"center_point_box": 0},
     ),
-    OpDef("KeepBoxes", lambda ctx: [TensorType(DType.BOOL, ctx.shape(SCORES))], Imperative(_keep), "onnxc"),
+    OpDef(
+        "KeepBoxes",
+        lambda ctx: [TensorType(dtype, ctx.shape(SCORES)) for dtype in (DType.INT64, DType.BOOL)],
+        Imperative(_keep),
+        INTERNAL,
+        doc="boxes, scores, limits -> boxes in the order in which they are kept, and as many marks",
+    ),
 )
