@@ -57,7 +57,7 @@ def _run_onnx(model: Path, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, 
 
     evaluator = ReferenceEvaluator(str(model))
     outputs = evaluator.run(None, dict(inputs))
-    return _named(evaluator.output_names, outputs), f"onnx.reference {onnx.__version__}"
+    return _named(list(map(str, evaluator.output_names)), outputs), f"onnx.reference {onnx.__version__}"
 
 
 def _run_onnxruntime(model: Path, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:

@@ -24,6 +24,7 @@ from ...compiler.kernel.nodes import (
     If,
     Kernel,
     Let,
+    Load,
     Scope,
     Stmt,
     Store,
@@ -102,7 +103,7 @@ class CPrinter(Lines):
     def unused(self) -> list[str]:
         """Parameters that the body does not mention."""
         exprs = [e for s in walk_statements(self.kernel.body) for e in statement_exprs(s)]
-        used = {e.buffer for e in walk(*exprs) if hasattr(e, "buffer")} | self.stored
+        used = {e.buffer for e in walk(*exprs) if isinstance(e, Load)} | self.stored
         used |= {b for s in walk_statements(self.kernel.body) if isinstance(s, Extern) for b in s.buffers}
         names = {v.name for v in free_vars(*exprs)}
         return [self.e.buffers[b] for b in self.kernel.buffers if b not in used] + [

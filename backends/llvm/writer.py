@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import get_args
+from typing import cast, get_args
 
 from ...compiler.kernel.build import INDEX, add, const, from_terms, index_terms, mul
 from ...compiler.kernel.nodes import Binary, Buffer, Const, Expr, Load, Scope, Var
@@ -103,7 +103,7 @@ class Writer:
         """The value of an expression (or other key) if it has one that still holds."""
         for scope in reversed(self._scopes):
             found = scope.get(key)
-            if found is not None and (not isinstance(key, _EXPRESSIONS) or self._holds(key, found[1])):
+            if found is not None and (not isinstance(key, _EXPRESSIONS) or self._holds(cast(Expr, key), found[1])):
                 return found[0]
         return None
 

@@ -163,6 +163,7 @@ class Importer:
             return self._inline(call, self.library[key], attributes, frame, loc)
         version = frame.opsets.version(call.domain)
         schema = find_schema(call.domain, call.op_type, version)
+        types: list[TensorType | None] = []
         if schema is not None:
             check_call(schema, call, attributes, loc)
             types = [None if value is None else value.type for value in self._inputs(call.inputs, frame, loc)]

@@ -120,7 +120,7 @@ def matmul_product(ctx: OpContext, a: int = 0, b: int = 1) -> Product:
     """The product of the inputs at two positions; E0203 if they do not fit."""
     left, right = ctx.shape(a), ctx.shape(b)
     shape = matmul_shape(ctx, a, b)
-    depth = same_extent(ctx, left[-1], right[-2] if len(right) > 1 else right[0], "the extents of the summed axes")
+    depth = same_extent(ctx, left[-1], right[0] if len(right) == 1 else right[-2], "the extents of the summed axes")
     return Product(shape, depth, left, right)
 
 

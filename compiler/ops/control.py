@@ -182,12 +182,14 @@ def _settle(
     if len(region.outputs) < skip + len(carried):
         ctx.fail("E0205", f"the body has {len(region.outputs)} outputs, at least {skip + len(carried)} are needed")
     names = [value.name for value in region.inputs[len(before) :]]
-    types, settled = [TensorType(t.dtype, t.shape) for t in carried], False
-    while not settled:
+    types = [TensorType(t.dtype, t.shape) for t in carried]
+    while True:
         body = ctx.facts.region(region, (*before, *types, *after))
         found = [value.type for value in body.outputs[skip : skip + len(carried)]]
         wider = [_widen(ctx, name, a, b) for name, a, b in zip(names, types, found, strict=False)]
-        settled, types = wider == types, wider
+        if wider == types:
+            break
+        types = wider
     widened = frozenset(f"{name}.{axis}" for name, t in zip(names, types, strict=False) for axis in range(t.rank))
     return _Settled(body, tuple(types), widened)
 

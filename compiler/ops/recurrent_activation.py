@@ -80,12 +80,12 @@ def functions_of(ctx: OpContext, defaults: tuple[str, ...], directions: int) -> 
     for name in names:
         if name not in ACTIVATIONS:
             ctx.fail("E0203", f"activation {name} is not known", f"known are {', '.join(ACTIVATIONS)}")
-    alphas, betas = (list(ctx.attr(f"activation_{which}", tuple) or ()) for which in ("alpha", "beta"))
+    alphas, betas = ([float(v) for v in ctx.attr(f"activation_{which}", tuple) or ()] for which in ("alpha", "beta"))
 
     def taken(default: float | None, values: list[float]) -> float:
         if default is None:
             return 0.0
-        return float(values.pop(0)) if values else default
+        return values.pop(0) if values else default
 
     rows = [ACTIVATIONS[name] for name in names]
     return Functions(names, tuple(taken(r.alpha, alphas) for r in rows), tuple(taken(r.beta, betas) for r in rows))

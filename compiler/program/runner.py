@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -177,7 +177,7 @@ def _is_readable(array: np.ndarray) -> bool:
     return array.flags.c_contiguous and array.flags.aligned
 
 
-def as_array(given: object, name: str) -> np.ndarray:
+def as_array(given: Any, name: str) -> np.ndarray:
     """An array of anything that has the array interface or speaks DLPack; without a copy where that is possible."""
     if isinstance(given, np.ndarray):
         return given

@@ -80,7 +80,7 @@ def _fold_sine(x: Expr) -> tuple[Expr, Expr, Expr]:
 
 
 def asin(x: Expr) -> Expr:
-    """A polynomial up to 1/2; pi/2 - 2 asin(sqrt((1 - x) / 2)) above. NaN outside of [-1, 1].
+    """Polynomial up to 1/2; above it, pi/2 minus twice the arc sine of sqrt((1 - x) / 2). NaN outside of [-1, 1].
 
     The root is corrected by what it lost in rounding, as in FreeBSD's e_asin.c.
     """
@@ -110,7 +110,7 @@ def acos(x: Expr) -> Expr:
 
 
 def atan(x: Expr) -> Expr:
-    """Sum of atan(t) and k * pi/4 with t = a, (a - 1) / (a + 1) or -1 / a for a = |x| in three ranges, so that |t| < 0.415."""
+    """Arc tangent of t plus k * pi/4 with t = a, (a - 1) / (a + 1) or -1 / a for a = |x| in three ranges, so that |t| < 0.415."""
     dtype = x.dtype
     size = build.absolute(x)
     large, medium = build.gt(size, 1 + math.sqrt(2)), build.gt(size, math.sqrt(2) - 1)

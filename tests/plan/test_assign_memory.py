@@ -74,7 +74,7 @@ def test_places_of_symbolic_size_do_not_overlap(spans, n):
     value = {"n": n}
     places = [(life, _value(offsets[life.number], value), _value(life.bytes, value)) for life in lives]
     _check_apart(places)
-    assert all(128 <= at and at + size <= _value(end, value) for _, at, size in places)
+    assert all(at >= 128 and at + size <= _value(end, value) for _, at, size in places)
 
 
 def _value(extent, symbols: dict[str, int]) -> int:
