@@ -52,6 +52,7 @@ class Facts(Protocol):
 
     def is_extent(self, symbol: Var) -> bool:
         """True for a symbol that is an extent and so not negative, false for one that is read from data."""
+        ...
 
     def fresh(self, node: Node, hint: str) -> Var:
         """A symbol for an extent that the node itself determines while running; same name each time."""
@@ -133,11 +134,9 @@ class OpContext:
 
     def attr(self, name: str, kind: builtins.type[T]) -> T | None:
         """An attribute, or its default from the table, or None. Ints are accepted for float attributes."""
-        found = self.node.attrs.get(name, self.defaults.get(name))
+        found = _widened(self.node.attrs.get(name, self.defaults.get(name)), kind)
         if found is None:
             return None
-        if kind is float and isinstance(found, int):
-            found = float(found)
         if not isinstance(found, kind):
             self.fail("E0203", f"attribute {name} has the wrong type")
         return found
@@ -193,6 +192,11 @@ class OpContext:
     def fresh(self, hint: str) -> Var:
         """A symbol for a data-dependent extent of an output, written by the definition's `sizes` kernel."""
         return self.facts.fresh(self.node, hint)
+
+
+def _widened(found: object, kind: type) -> object:
+    """The value of an attribute; an integer as a float where that is asked for."""
+    return float(found) if kind is float and isinstance(found, int) else found
 
 
 class RewriteBuilder(Protocol):
