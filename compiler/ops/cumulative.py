@@ -1,7 +1,11 @@
-"""CumSum and CumProd: running totals along one axis, as kernels that carry the total in a register."""
+"""CumSum and CumProd: running totals along one axis, as kernels that carry the total in a register.
+
+Lines that lie side by side in memory go together, one in each lane of a vector.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ..graph.nodes import TensorType
@@ -9,9 +13,9 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Combine
-from ..kernel.nodes import Expr, LoopKind, Scope
+from ..kernel.nodes import Buffer, Const, Expr, LoopKind, Scope
 from .pooling import accumulator
-from .scatter import Buffers
+from .scatter import LANES, Buffers
 from .shape import table_of
 from .table import Imperative, OpContext, OpDef, register
 
@@ -41,7 +45,11 @@ def _running(combine: Combine) -> Callable[[OpContext, KernelBuilder, Buffers, B
             outer, rest = build.floordiv(row, inner), build.floormod(row, inner)
             return build.add(build.mul(build.add(build.mul(outer, count), at), inner), rest)
 
-        with k.loop("row", build.dim(rows), LoopKind.PARALLEL) as row, k.local(wide, 1, "total", Scope.REGISTER) as total:
+        def line(row: Expr) -> None:
+            with k.local(wide, 1, "total", Scope.REGISTER) as total:
+                run(row, total)
+
+        def run(row: Expr, total: Buffer) -> None:
             k.store(total, 0, combine.identity(wide))
             with k.loop("i", build.dim(count)) as step, k.let(offset(row, step)) as at:
                 joined = combine.apply(build.load(total, 0), build.cast(build.load(x, at), wide))
@@ -51,6 +59,14 @@ def _running(combine: Combine) -> Callable[[OpContext, KernelBuilder, Buffers, B
                 else:
                     k.store(total, 0, joined)
                     k.store(out, at, build.cast(build.load(total, 0), ctx.dtype(0)))
+
+        lanes = math.gcd(inner.value, LANES) if isinstance(inner, Const) and isinstance(inner.value, int) else 1
+        with k.loop("rows", build.dim(build.floordiv(rows, lanes)), LoopKind.PARALLEL) as block:
+            if lanes == 1:
+                line(block)
+            else:
+                with k.loop("l", lanes, LoopKind.VECTOR) as lane:
+                    line(build.add(build.mul(block, lanes), lane))
 
     return kernel
 

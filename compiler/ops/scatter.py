@@ -14,6 +14,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Dim, Expr
+from ..kernel.vector_loop import vector_loop
 from .indexing import safe_index
 from .table import Imperative, OpContext, OpDef, register
 
@@ -32,10 +33,13 @@ def combined(ctx: OpContext, old: Expr, new: Expr) -> Expr:
     return {"add": build.add, "mul": build.mul, "min": build.minimum, "max": build.maximum}[reduction](old, new)
 
 
+LANES = 16
+"""Elements of a vector; more than one register of targets with narrower ones."""
+
+
 def copy_all(k: KernelBuilder, source: Buffer, target: Buffer) -> None:
     """Copy a buffer of the same size."""
-    with k.loop("i", source.size) as i:
-        k.store(target, i, build.load(source, i))
+    vector_loop(k, source.size, LANES, lambda i: k.store(target, i, build.load(source, i)))
 
 
 def _elements(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
@@ -60,10 +64,14 @@ def _nd(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> 
     copy_all(k, data, out)
     with k.loop("update", build.product(outer)) as row:
         target = _first_target(ctx, indices, row, length)
-        with k.let(build.mul(target, build.index(build.product(inner)))) as first, k.loop("i", build.product(inner)) as i:
-            source = build.add(build.mul(row, build.index(build.product(inner))), i)
-            at = build.add(first, i)
-            k.store(out, at, combined(ctx, build.load(out, at), build.load(updates, source)))
+        size = build.product(inner)
+        with k.let(build.mul(target, build.index(size))) as first, k.let(build.mul(row, build.index(size))) as source:
+
+            def element(i: Expr, first: Expr = first, source: Expr = source) -> None:
+                at = build.add(first, i)
+                k.store(out, at, combined(ctx, build.load(out, at), build.load(updates, build.add(source, i))))
+
+            vector_loop(k, size, LANES, element)
 
 
 def _first_target(ctx: OpContext, indices: Buffer, row: Expr, length: int) -> Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -50,7 +51,10 @@ def _top(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) ->
         read = place(count)
         with k.when(build.gt(size, 0)):
             heap = _top_heap(ctx, x, values, indices, read, place(size))
-            _select(k, heap, count, size, lambda i: i if indices is not None else build.load(x, read(i)))
+            largest = bool(ctx.int_attr("largest", 1))
+            value = (lambda entry: build.load(x, read(entry))) if indices is not None else (lambda entry: entry)
+            with k.local(x.dtype, 1, "worst", Scope.REGISTER) as worst:
+                _select(k, heap, count, size, Candidates(worst, lambda at: build.load(x, read(at)), value, largest, indices is not None))
             if indices is not None and values is not None:
                 with k.loop("i", size) as i:
                     k.store(values, place(size)(i), build.load(x, read(heap.entry(i))))
@@ -67,16 +71,40 @@ def _top_heap(
     return Heap(indices, write, by_value(lambda at: build.load(x, read(at)), largest))
 
 
-def _select(k: KernelBuilder, heap: Heap, count: Expr, size: Expr, entry: Callable[[Expr], Expr]) -> None:
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is selected from, in the order of its positions."""
+
+    worst: Buffer
+    """Holds the value of the worst entry of the heap."""
+    read: Callable[[Expr], Expr]
+    """The value at a position."""
+    value: Callable[[Expr], Expr]
+    """The value of an entry."""
+    largest: bool
+    by_position: bool
+    """Whether entries are positions; else they are values."""
+
+    def entry(self, at: Expr) -> Expr:
+        """The entry for a position."""
+        return at if self.by_position else self.read(at)
+
+    def beats(self, at: Expr) -> Expr:
+        """True if the value at a position goes before that of the worst entry."""
+        return before(self.read(at), build.load(self.worst, 0), self.largest)
+
+
+def _select(k: KernelBuilder, heap: Heap, count: Expr, size: Expr, given: Candidates) -> None:
     """Fill the heap with the best `size` of `count` entries and sort it."""
     with k.loop("i", size) as i:
-        heap.put(k, i, entry(i))
+        heap.put(k, i, given.entry(i))
     heap.arrange(k, size)
-    with k.loop("i", build.sub(count, size)) as i, k.let(entry(build.add(i, size))) as challenger:
-        beats = heap.better(challenger, heap.entry(const(0)))
-        with k.when(beats):
-            heap.put(k, const(0), challenger)
-            heap.sink(k, const(0), size)
+    k.store(given.worst, 0, given.value(heap.entry(const(0))))
+    # An equal value stands further back than all in the heap, so it never goes before one of them.
+    with k.loop("i", build.sub(count, size)) as i, k.when(given.beats(build.add(i, size))):
+        heap.put(k, const(0), given.entry(build.add(i, size)))
+        heap.sink(k, const(0), size)
+        k.store(given.worst, 0, given.value(heap.entry(const(0))))
     heap.sort(k, size)
 
 

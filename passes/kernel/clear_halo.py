@@ -7,8 +7,9 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Scope
+from ...compiler.kernel.vector_loop import vector_loop
 from ...compiler.program.stages import ScheduledKernel
-from .emit_loops import VectorShape, vector_loop
+from .emit_loops import VectorShape
 from .loop_form import physical_shape
 
 

@@ -13,8 +13,9 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope, Var
+from ...compiler.kernel.nodes import Buffer, Expr, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.vector_loop import vector_loop
 from .loop_form import Loop, LoopForm, stride
 
 MAX_ACCUMULATORS = 4
@@ -32,26 +33,6 @@ class VectorShape:
         """Lanes for the widest element type that the form computes with; 1 without vectors."""
         widths = [form.term.dtype.bytes, form.target.dtype.bytes, *(at.dtype.bytes for at in form.loads())]
         return max(1, self.bits // 8 // max(4, *widths))
-
-
-def vector_loop(k: KernelBuilder, extent: Dim, lanes: int, body: Callable[[Expr], None], unroll: int = 1) -> None:
-    """Emit `for i in range(extent): body(i)` in steps of `lanes`, with a scalar tail.
-
-    A known extent below `lanes` takes the largest power of two that fits.
-    """
-    while isinstance(extent, int) and lanes > max(extent, 1):
-        lanes //= 2
-    if lanes > 1:
-        count = build.floordiv(build.index(extent), lanes)
-        with k.loop("v", build.dim(count)) as step, k.loop("l", lanes, LoopKind.VECTOR) as lane:
-            body(add(mul(step, lanes), lane))
-        done = mul(count, lanes)
-    else:
-        done = build.const(0)
-    rest = build.dim(build.sub(build.index(extent), done))
-    if rest != 0:
-        with k.loop("t", rest) as at:
-            body(add(done, at))
 
 
 def emit_map(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int) -> None:
