@@ -68,13 +68,13 @@ class Cache:
             os.utime(path)
         return payload
 
-    def store(self, key: Key, payload: Mapping[str, bytes]) -> bool:
+    def store(self, key: Key, payload: Mapping[str, bytes | memoryview]) -> bool:
         """Write an entry; False if the folder cannot be written or the entry is beyond the limit. Never raises for that."""
-        data = _pack_entry(key.text(), payload)
-        if len(data) > self.limit_bytes:
+        parts = _pack_entry(key.text(), payload)
+        if sum(map(len, parts)) > self.limit_bytes:
             return False
         try:
-            write_file(self._path(key), data)
+            write_file(self._path(key), parts)
         except CompileError:
             return False
         self._shrink()
@@ -132,9 +132,15 @@ def compiler_identity() -> str:
     return f"{__version__}+{hash_bytes(stamps)[:16]}"
 
 
-def _pack_entry(key: bytes, payload: Mapping[str, bytes]) -> bytes:
-    body = b"".join(struct.pack("<QQ", len(name.encode()), len(data)) + name.encode() + data for name, data in sorted(payload.items()))
-    return FORMAT + _LENGTHS.pack(len(key), len(body), hashlib.sha256(key + body).digest()) + key + body
+def _pack_entry(key: bytes, payload: Mapping[str, bytes | memoryview]) -> list[bytes | memoryview]:
+    """The parts of an entry in order; the payload itself is not copied."""
+    body: list[bytes | memoryview] = []
+    for name, data in sorted(payload.items()):
+        body += [struct.pack("<QQ", len(name.encode()), len(data)), name.encode(), data]
+    digest = hashlib.sha256(key)
+    for part in body:
+        digest.update(part)
+    return [FORMAT, _LENGTHS.pack(len(key), sum(map(len, body)), digest.digest()), key, *body]
 
 
 def _unpack_entry(data: bytes, key: bytes) -> dict[str, bytes] | None:

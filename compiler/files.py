@@ -11,15 +11,15 @@ import ctypes
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .diagnostics import CompileError
 
 
-def write_file(path: Path, data: bytes | str) -> None:
-    """Write one file atomically; parents are made.
+def write_file(path: Path, data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> None:
+    """Write one file atomically, whole or part by part; parents are made.
 
     Raises:
         CompileError: E0502 if the file cannot be written; an older one stays as it was.
@@ -29,7 +29,7 @@ def write_file(path: Path, data: bytes | str) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(data.encode() if isinstance(data, str) else data)
+                stream.writelines(_parts(data))
                 _flush(stream.fileno())
             os.chmod(name, 0o666 & ~_umask())
             os.replace(name, path)
@@ -40,7 +40,11 @@ def write_file(path: Path, data: bytes | str) -> None:
         _flush_folder(path.parent)
 
 
-def write_folder(path: Path, files: Mapping[str, bytes | str]) -> None:
+def _parts(data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> Iterable[bytes | memoryview]:
+    return [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes | memoryview) else data
+
+
+def write_folder(path: Path, files: Mapping[str, bytes | memoryview | str]) -> None:
     """Write a folder with the given files (by relative path) atomically, in place of an older one.
 
     An older folder is only replaced if everything in it bears a name that is written now; a stranger's is never deleted.

@@ -37,7 +37,7 @@ class Artifact(Protocol):
 
     interface: Interface
 
-    def files(self) -> Mapping[str, bytes]:
+    def files(self) -> Mapping[str, bytes | memoryview]:
         """All products by file name."""
         ...
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jinja2
+import numpy as np
 
 from ...compiler.diagnostics import printable
 from ...compiler.dtypes import DType
@@ -65,7 +66,7 @@ def print_files(program: Program, *, separate_weights: bool = False, dialect: Di
     kernels = [print_kernel_c(kernel, helpers, functions[key]) for key, kernel in program.kernels.items()]
     run = ProgramPrinter(program, dialect, functions, weights, helpers).function(f"{name}_run")
     arena = "" if isinstance(program.arena_bytes, int) else _arena_function(program, dialect, helpers, name)
-    arrays = list(zip(weights, program.constants, strict=True))
+    arrays = list(zip(weights, map(np.asarray, program.constants), strict=True))
     face = {"name": name, "title": comment(program.name or name), "version": VERSION}
     definitions = [(f"extern {declaration(w, a, dialect)};", definition(w, a, dialect)) for w, a in arrays]
     inline = [d if separate_weights else f"static {text}" for d, text in definitions]

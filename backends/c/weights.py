@@ -7,12 +7,13 @@ import textwrap
 import numpy as np
 
 from ...compiler.dtypes import DType, Kind
+from ...compiler.program.weights import PackedConstant
 from .dialect import Dialect
 
 WIDTH = 118
 
 
-def element_type(array: np.ndarray) -> DType:
+def element_type(array: np.ndarray | PackedConstant) -> DType:
     """The element type of a constant."""
     return DType.of(array.dtype)
 

@@ -15,11 +15,11 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim
 from ...compiler.program.nodes import Program
+from ...compiler.program.weights import ALIGN, pack_weights
 from ..c.names import clean
 from ..c.package import VERSION, comment, dim_text, model_name, status_codes
 from .print import CUDA, print_kernel_cuda
 from .print_program import CudaProgramPrinter, arena_bytes
-from .weights import ALIGN, pack_weights
 
 CUDA_ERROR = 254
 """Status of a run in which a call of CUDA failed."""
@@ -40,7 +40,7 @@ def print_files(program: Program, architectures: Sequence[str]) -> dict[str, byt
     kernels = [print_kernel_cuda(kernel, helpers, functions[key]) for key, kernel in program.kernels.items()]
     printer = CudaProgramPrinter(program, functions, helpers)
     run = printer.function(f"{name}_run")
-    weights = pack_weights(program)
+    weights = pack_weights(program.constants).tobytes()
     face = _face(program, printer, len(weights))
     sizes = "\n".join([_sizes(printer, program, name), printer.status_function(f"{name}_status")])
     primitives = template("primitives.h.j2").render(**face)

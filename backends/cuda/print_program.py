@@ -16,9 +16,9 @@ from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Expr, Var
 from ...compiler.kernel.traverse import substitute
 from ...compiler.program.nodes import Allocate, Branch, Call, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Step, Storage
+from ...compiler.program.weights import weight_offsets
 from ..c.print_program import ProgramPrinter, written_buffers
 from .print import CUDA, launch_of
-from .weights import weight_offsets
 
 STATUS_BYTES = 64
 """Bytes at the start of the arena: the status word, and what aligns the rest."""
@@ -55,7 +55,7 @@ class CudaProgramPrinter(ProgramPrinter):
         self.e.vars = {s.symbol.name: f"dim_{k}" for k, s in enumerate(program.symbols)}
         self.can_fail = any(launch_of(kernel).can_fail for kernel in program.kernels.values())
         self.reads = any(isinstance(step, ReadSymbol) for step in walk_steps(program.steps))
-        self._offsets = weight_offsets(program)[0]
+        self._offsets = weight_offsets(program.constants)[0]
 
     # --- Functions ----------------------------------------------------------------------------
 

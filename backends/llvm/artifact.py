@@ -12,12 +12,13 @@ from ...compiler.diagnostics import CompileError
 from ...compiler.program.interface import Interface, from_json, interface_of, to_json
 from ...compiler.program.nodes import Program
 from ...compiler.program.runner import ALIGN, Runner
+from ...compiler.program.weights import pack_weights
 from .features import CpuFeatures
 from .jit import Library, compile_objects
 from .names import model_name
 from .pool import pool_module
 from .print import print_module
-from .print_program import print_program, weight_offsets
+from .print_program import print_program
 
 KERNELS_PER_MODULE = 4
 
@@ -31,10 +32,10 @@ class LlvmArtifact:
         self.weights = weights
         self.features = features
 
-    def files(self) -> Mapping[str, bytes]:
+    def files(self) -> Mapping[str, bytes | memoryview]:
         """The products by file name: all that `load_files` needs."""
         named = {f"code{k}.o": data for k, data in enumerate(self.objects)}
-        return {"interface.json": to_json(self.interface).encode(), "weights.bin": bytes(self.weights), **named}
+        return {"interface.json": to_json(self.interface).encode(), "weights.bin": np.frombuffer(self.weights, np.uint8).data, **named}
 
     def runner(self, threads: int | None) -> Runner:
         """Load the code into this process."""
@@ -88,7 +89,9 @@ def _aligned(data: bytes | np.ndarray) -> np.ndarray:
 
 def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
     """Print and compile a program; modules are compiled in parallel, while others are printed."""
-    return LlvmArtifact(interface_of(program), compile_objects(modules(program, features), features), pack_weights(program), features)
+    return LlvmArtifact(
+        interface_of(program), compile_objects(modules(program, features), features), pack_weights(program.constants), features
+    )
 
 
 def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
@@ -99,17 +102,6 @@ def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
     for k in range(0, len(kernels), KERNELS_PER_MODULE):
         yield print_module(kernels[k : k + KERNELS_PER_MODULE], features, visibility="hidden")
     yield print_program(program, features, prefix=prefix)
-
-
-def pack_weights(program: Program) -> np.ndarray:
-    """All constants in one block, as `print_program` addresses them."""
-    offsets, size = weight_offsets(program)
-    raw = np.zeros(size + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
-    block = raw[start : start + size]
-    for offset, array in zip(offsets, program.constants, strict=True):
-        block[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return block
 
 
 def load_files(files: Mapping[str, bytes], features: CpuFeatures) -> LlvmArtifact:

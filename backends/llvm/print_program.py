@@ -6,7 +6,7 @@
 
 `inputs` and `outputs` are arrays of pointers. `symbols` is an array of int64: the caller sets those of
 `Program.symbols`; the function writes those of `Program.locals` behind them before it returns. `weights` is
-one block in which constant k starts at `weight_offsets(program)[k]`. Outputs of unknown size are allocated
+one block in which constant k starts at `weight_offsets(program.constants)[k]`. Outputs of unknown size are allocated
 here and their pointers stored to `outputs`; the caller frees them. `pool` may be null: one thread.
 The result is 0, or the code of the check that failed. `extents` gets the extents of all outputs, one output
 after another; those that depend on data are right after the run, when their symbols have been written.
@@ -37,6 +37,7 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
+from ...compiler.program.weights import weight_offsets
 from .expressions import value
 from .features import CpuFeatures
 from .llvmtypes import memory_type
@@ -47,21 +48,12 @@ ALIGN = 64
 PARALLEL_WORK = 16_000
 """Estimated cycles from which a call is spread over threads: some five microseconds, twice what waking them costs."""
 _DECLARATIONS = """
-declare ptr @aligned_alloc(i64, i64)
+declare ptr @aligned_alloc({size}, {size})
 declare void @free(ptr)
 declare i32 @onnxc_parallel(ptr, ptr, ptr, i64)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 OUT_OF_MEMORY = 255
-
-
-def weight_offsets(program: Program) -> tuple[tuple[int, ...], int]:
-    """Offset in bytes of each constant in the block of weights, and the size of the block."""
-    offsets, at = [], 0
-    for array in program.constants:
-        offsets.append(at)
-        at += -(-array.nbytes // ALIGN) * ALIGN
-    return tuple(offsets), at
 
 
 def print_program(program: Program, features: CpuFeatures, *, prefix: str) -> str:
@@ -73,7 +65,13 @@ def print_program(program: Program, features: CpuFeatures, *, prefix: str) -> st
         _ProgramPrinter(program, features, prefix).shapes_function(),
     ]
     declared = "\n".join(f"declare hidden i32 @{task_name(prefix, name)}(ptr, i64, i64)" for name in kernels)
-    return "\n\n".join([f'target triple = "{features.triple}"\n{_DECLARATIONS}{declared}', *functions]) + "\n"
+    declarations = _DECLARATIONS.replace("{size}", size_type(features))
+    return "\n\n".join([f'target triple = "{features.triple}"\n{declarations}{declared}', *functions]) + "\n"
+
+
+def size_type(features: CpuFeatures) -> str:
+    """C's `size_t`."""
+    return "i32" if "32" in features.arch else "i64"
 
 
 def task_name(prefix: str, kernel: str) -> str:
@@ -100,7 +98,7 @@ class _ProgramPrinter:
         self.w = Writer(features)
         self.variables = {s.symbol: f"%v{k}" for k, s in enumerate(program.symbols)}
         self.variables |= {symbol: f"%v{k + len(program.symbols)}" for k, symbol in enumerate(program.locals)}
-        self.offsets, _ = weight_offsets(program)
+        self.offsets, _ = weight_offsets(program.constants)
 
     def run_function(self) -> str:
         """The function that runs the model."""
@@ -245,7 +243,10 @@ class _ProgramPrinter:
         w = self.w
         w.line(f"call void @free(ptr {w.let(f'load ptr, ptr %h{heap.index}')})")
         rounded = build.mul(build.ceildiv(build.add(build.index(size), 1), ALIGN), ALIGN)
-        pointer = w.let(f"call ptr @aligned_alloc(i64 {ALIGN}, i64 {self.expr(rounded)})")
+        kind, wanted = size_type(w.features), self.expr(rounded)
+        if kind == "i32":
+            wanted = w.let(f"trunc i64 {wanted} to i32")
+        pointer = w.let(f"call ptr @aligned_alloc({kind} {ALIGN}, {kind} {wanted})")
         w.line(f"store ptr {pointer}, ptr %h{heap.index}")
         self.stop_unless(w.let(f"icmp ne ptr {pointer}, null"), OUT_OF_MEMORY)
 

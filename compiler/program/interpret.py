@@ -53,7 +53,7 @@ class _Machine:
         arrays = [np.ascontiguousarray(inputs[v.name]) for v in program.inputs]
         self.symbols: dict[str, int] = {s.symbol.name: arrays[s.input].shape[s.axis] for s in program.symbols}
         self.inputs = [_bytes(a) for a in arrays]
-        self.weights = [_bytes(a) for a in program.constants]
+        self.weights = [_bytes(np.asarray(a)) for a in program.constants]
         self.outputs = [_fresh(0 if k in program.heap_outputs else self.size(v)) for k, v in enumerate(program.outputs)]
         self.arena = _fresh(self.value(program.arena_bytes))
         self.heaps: list[np.ndarray | None] = [None] * program.heaps

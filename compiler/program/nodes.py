@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
-
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
 from ..graph.nodes import Value
 from ..kernel.nodes import Dim, Expr, Kernel, Var
+from .weights import PackedConstant
 
 
 class Place(enum.Enum):
@@ -167,8 +166,8 @@ class Program:
     """Symbols that steps set, in order."""
     steps: tuple[Step, ...]
     kernels: Mapping[str, Kernel]
-    constants: tuple[np.ndarray, ...]
-    """Weights as the kernels want them, flat arrays."""
+    constants: tuple[PackedConstant, ...]
+    """Weights as the kernels want them."""
     arena_bytes: Dim
     """Size of the working memory; an expression over `symbols`."""
     heap_outputs: frozenset[int] = frozenset()

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from ..diagnostics import NOWHERE, Loc
 from ..graph.nodes import Node, Value
 from ..kernel.nest import Nest
 from ..kernel.nodes import Dim, Expr, Kernel, Read, Var
 from ..kernel.traverse import map_expr, walk
+from .weights import Pack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,14 +131,6 @@ Unit: TypeAlias = Group | View | NodeUnit
 
 
 # --- What schedules give back -----------------------------------------------------------------
-
-
-class Pack(Protocol):
-    """How a constant operand is rearranged when compiling; hashable, so that equal kernels are shared."""
-
-    def apply(self, data: np.ndarray) -> np.ndarray:
-        """The constant as the kernel wants it, flat."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

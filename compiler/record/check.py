@@ -14,12 +14,12 @@ from .text import from_json
 RECORD_NAME = "record.json"
 
 
-def hash_files(files: Mapping[str, bytes | str]) -> dict[str, str]:
+def hash_files(files: Mapping[str, bytes | memoryview | str]) -> dict[str, str]:
     """Hash the files of an artifact, as `Security.files_sha256` wants them."""
     return {name: _hash(data.encode() if isinstance(data, str) else data) for name, data in sorted(files.items())}
 
 
-def sealed(record: Record, files: Mapping[str, bytes | str]) -> Record:
+def sealed(record: Record, files: Mapping[str, bytes | memoryview | str]) -> Record:
     """The record with the hashes of these files, which are all that are written beside it."""
     return replace(record, security=replace(record.security, files_sha256=hash_files(files)))
 
@@ -51,5 +51,5 @@ def _problem(folder: Path, name: str, digest: str) -> str:
     return "" if _hash(data) == digest else f"{name} differs from what was compiled"
 
 
-def _hash(data: bytes) -> str:
+def _hash(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()

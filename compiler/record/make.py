@@ -34,7 +34,7 @@ def describe_compilation(target: Target, program: Program, options: Mapping[str,
     )
 
 
-def make_record(model: tuple[Source, Export], compilation: Compilation, limits: Limits, files: Mapping[str, bytes]) -> Record:
+def make_record(model: tuple[Source, Export], compilation: Compilation, limits: Limits, files: Mapping[str, bytes | memoryview]) -> Record:
     """Put a record together and seal the artifact's files with their hashes."""
     return Record(*model, compilation, Security(dataclasses.asdict(limits), hash_files(files)))
 

@@ -54,6 +54,11 @@ class StridedPack:
         """Elements of the packed array."""
         return math.prod(self.dims)
 
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Element type of the packed array, to numpy."""
+        return self.dtype.numpy
+
     def apply(self, data: np.ndarray) -> np.ndarray:
         """Return the packed constant, flat."""
         source = np.ascontiguousarray(data).reshape(-1)

@@ -22,7 +22,8 @@ from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
 from ...compiler.kernel.nodes import Dim, Expr, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import substitute
-from ...compiler.program.stages import Group, Pack, ScheduledKernel
+from ...compiler.program.stages import Group, ScheduledKernel
+from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, contraction_form
 from .contraction_plan import COLUMNS, ROWS, first_and_count, known, plan_loops
 from .emit_loops import VectorShape

@@ -16,7 +16,8 @@ from ...compiler.kernel.build import const, load
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Const, Dim, Expr, Load, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import free_vars, substitute
-from ...compiler.program.stages import Pack, ScheduledKernel, Stage
+from ...compiler.program.stages import ScheduledKernel, Stage
+from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, single_load
 from .emit_loops import emit_map
 from .loop_form import Loop, LoopForm, stride

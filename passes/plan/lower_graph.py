@@ -32,8 +32,9 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Group, NodeUnit, Pack, View, shift_symbol
+from ...compiler.program.stages import Group, NodeUnit, View, shift_symbol
 from ...compiler.program.units_text import print_units
+from ...compiler.program.weights import Pack, PackedConstant
 from ...compiler.watch import GROUPS, show
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
@@ -72,7 +73,7 @@ class Lowering:
     """Steps of the graph or region that is being lowered."""
     temporaries: list[Dim] = field(default_factory=list)
     """Bytes of each numbered ARENA storage."""
-    constants: list[np.ndarray] = field(default_factory=list)
+    constants: list[PackedConstant] = field(default_factory=list)
     heaps: int = 0
     symbols: list[InputSymbol] = field(default_factory=list)
     locals: dict[Var, None] = field(default_factory=dict)
@@ -302,8 +303,7 @@ class Lowering:
         key = (value.name, pack)
         if key not in self.packed:
             array = self.arrays[value.name]
-            data = np.ascontiguousarray(array).reshape(-1) if pack is None else pack.apply(array)
-            self.constants.append(data)
+            self.constants.append(PackedConstant(array, pack))
             self.packed[key] = Storage(Place.WEIGHTS, len(self.constants) - 1)
         return self.packed[key]
 
