@@ -15,12 +15,13 @@ from .cli_options import compile_options, compiled, json_option, model_argument,
 @model_argument
 @compile_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write. [default: MODEL's name with the target]")
+@click.option("--libraries/--no-libraries", default=True, show_default=True, help="Write header and libraries for C programs.")
 @click.option("--embed-weights", is_flag=True, help="Put the weights into the libraries, too.")
 @click.option("--emit", metavar="STAGE", help="Show a stage instead: graph, kernel, program, llvm, asm, object or source.")
 @click.option("--stop-after", metavar="PASS", default="", help="Show the graph after this pass; see `onnxc passes`.")
 @json_option
 def compile_command(
-    model: Path, output: Path | None, embed_weights: bool, emit: str | None, stop_after: str, as_json: bool, **options: Any
+    model: Path, output: Path | None, libraries: bool, embed_weights: bool, emit: str | None, stop_after: str, as_json: bool, **options: Any
 ) -> None:
     """Compile MODEL and write the artifact to a folder."""
     if emit or stop_after:
@@ -28,7 +29,7 @@ def compile_command(
         return
     result = compiled(model, **options)
     folder = output or Path(f"{model.stem}.{''.join(c if c.isalnum() else '-' for c in options['target'])}")
-    result.save(folder, embed_weights=embed_weights)
+    result.save(folder, libraries=libraries, embed_weights=embed_weights)
     files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
     if as_json:
         show_json({"ok": True, "folder": str(folder), "files": files, "report": dict(result.report)})

@@ -1,7 +1,7 @@
 """What a fault of onnxc itself leaves behind: a folder from which it can be reproduced, and error E0901.
 
-The folder holds the traceback, the command line, versions, and the model if it is small. It is named after the fault, so the
-same fault twice gives one folder.
+The folder holds the traceback, the command line, versions, the model if it is small, and if a pass over the graph failed, the graph
+before it. It is named after the fault, so the same fault twice gives one folder.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def report_crash(error: Exception, arguments: Sequence[str]) -> CompileError:
         "traceback.txt": trace,
         "crash.json": json.dumps({"arguments": list(arguments), "versions": _versions()}, indent=2) + "\n",
         **_models(arguments),
+        **_graph(error),
     }
     folder = _write(files, f"onnxc-crash-{hashlib.sha256(trace.encode()).hexdigest()[:12]}")
     summary = printable(f"{type(error).__name__}: {error}".splitlines()[0])
@@ -55,6 +56,20 @@ def _models(arguments: Sequence[str]) -> dict[str, bytes | str]:
         if path.suffix == ".onnx" and path.is_file() and path.stat().st_size <= _MODEL_BYTES:
             found[path.name] = path.read_bytes()
     return found
+
+
+def _graph(error: Exception) -> dict[str, bytes | str]:
+    """The graph before the pass that failed, if one did."""
+    from .graph.nodes import Graph
+    from .graph.text import print_graph
+    from .pass_runner import PassFailure
+
+    if not isinstance(error, PassFailure) or not isinstance(error.ir, Graph):
+        return {}
+    try:
+        return {f"before-{error.name}.graph": print_graph(error.ir, locs=True)}
+    except Exception as broken:  # noqa: BLE001 (a report must not fail on what it reports)
+        return {f"before-{error.name}.graph": f"cannot be printed: {broken}\n"}
 
 
 def _versions() -> dict[str, str]:

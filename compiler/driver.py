@@ -77,16 +77,17 @@ class CompiledModel:
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
 
-    def save(self, folder: str | os.PathLike[str], *, embed_weights: bool = False) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, libraries: bool = True, embed_weights: bool = False) -> Path:
         """Write all products to a folder, which `load` reads again; the folder appears whole or not at all.
 
         Args:
             folder: where to; an older artifact there is replaced.
-            embed_weights: whether the libraries for C programs hold the weights, too.
+            libraries: whether headers and libraries for C programs are written, where the target has them.
+            embed_weights: whether these libraries hold the weights, too.
         """
         path = Path(folder)
         files = {**self.artifact.files(), TARGET_FILE: self.target.name.encode()}
-        if self.target.package is not None:
+        if libraries and self.target.package is not None:
             files |= self.target.package(self.artifact, embed_weights)
         record = {} if self.record is None else {RECORD_NAME: to_json(sealed(self.record, files))}
         write_folder(path, {**files, **record})

@@ -39,9 +39,14 @@ def _member(name: str, data: bytes) -> bytes:
     return header + data + b"\n" * (len(data) % 2)
 
 
+def is_elf(data: bytes) -> bool:
+    """True for a 64-bit little-endian ELF file."""
+    return data[:6] == b"\x7fELF\x02\x01"
+
+
 def defined_symbols(data: bytes) -> list[bytes]:
     """Names of the global functions and objects that a 64-bit little-endian ELF file defines; none for other formats."""
-    if data[:6] != b"\x7fELF\x02\x01":
+    if not is_elf(data):
         return []
     table_at, entry_bytes, entries = struct.unpack_from("<Q", data, 40)[0], *struct.unpack_from("<HH", data, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", data, table_at + k * entry_bytes) for k in range(entries)]

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from ...compiler.diagnostics import CompileError
+from .archive import is_elf
 
 _HEADER_BYTES, _SECTION_BYTES, _SYMBOL_BYTES = 64, 64, 24
 _PROGBITS, _SYMTAB, _STRTAB = 1, 2, 3
@@ -41,7 +42,7 @@ def data_object(like: bytes, symbol: str, data: bytes, align: int) -> bytes:
     Raises:
         CompileError: E0302 if the target's objects are of another format.
     """
-    if like[:6] != b"\x7fELF\x02\x01":
+    if not is_elf(like):
         raise CompileError("E0302", "weights are embedded in ELF objects only", hint="compile without embedded weights")
     machine, flags = struct.unpack_from("<H", like, 18)[0], struct.unpack_from("<I", like, 48)[0]
     names = b"\0" + symbol.encode() + b"\0"

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...compiler.diagnostics import CompileError, printable
 from ...compiler.program.runner import ALIGN
 from ...compiler.target import Artifact
-from .archive import archive
+from .archive import archive, is_elf
 from .artifact import LlvmArtifact
 from .data_object import data_object
 from .features import CpuFeatures
@@ -26,7 +26,7 @@ _TIMEOUT_S = 300
 
 
 def package(artifact: Artifact, embed_weights: bool) -> dict[str, bytes]:
-    """What C programs need, by file name: the header, the static library, and the shared one if there is a linker.
+    """What C programs need, by file name: the header, the static library (of ELF objects), and the shared one if there is a linker.
 
     Args:
         artifact: the compiled model.
@@ -42,7 +42,9 @@ def package(artifact: Artifact, embed_weights: bool) -> dict[str, bytes]:
     if embed_weights:
         weights = bytes(artifact.weights) or b"\0"
         objects["weights.o"] = data_object(artifact.objects[0], f"{name}_weights", weights, ALIGN)
-    files = {f"{name}.h": header.encode(), f"lib{name}.a": static_library(objects)}
+    files = {f"{name}.h": header.encode()}
+    if is_elf(artifact.objects[0]):
+        files[f"lib{name}.a"] = static_library(objects)
     if find_linker(artifact.features):
         files[f"lib{name}.so"] = shared_library(objects, artifact.features, soname=f"lib{name}.so")
     return files
@@ -72,12 +74,15 @@ def shared_library(objects: Mapping[str, bytes], features: CpuFeatures, *, sonam
         line = [*command, "-shared", "-o", str(out), f"-Wl,-soname,{soname}", "-Wl,--gc-sections", "-Wl,-z,noexecstack"]
         done = subprocess.run([*line, *map(str, paths), *_LIBRARIES], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         if done.returncode:
-            raise CompileError("E0303", f"'{command[0]}' cannot link the library: {printable(done.stderr.strip())}")
+            raise CompileError("E0303", f"'{command[0]}' cannot link the library: {printable(done.stderr.strip())}",
+                               hint="leave the libraries out with --no-libraries")  # fmt: skip
         return out.read_bytes()
 
 
 def find_linker(features: CpuFeatures) -> list[str]:
     """The command that links for the target; empty if there is none."""
+    if "linux" not in features.triple:
+        return []
     gnu = f"{features.arch}-linux-gnu"
     native = [["cc"], ["gcc"], ["clang"]] if features.is_host else []
     cross = [["clang", f"--target={features.triple}", "-fuse-ld=lld"]] if shutil.which("ld.lld") else []

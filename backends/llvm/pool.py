@@ -4,6 +4,8 @@
     i32  onnxc_parallel(ptr pool, ptr task, ptr args, i64 n)  the largest status of the shares of [0, n)
     void onnxc_pool_destroy(ptr pool)
 
+In the place of a pool may stand the caller's own scheduler, `{i64 0, ptr run, ptr context}`, to which loops are handed.
+
 Shares are contiguous and fixed by the number of threads. Idle threads spin for a moment, then sleep. A
 null pool, a loop inside a loop, and a second caller at the same time run on the calling thread.
 """
@@ -13,11 +15,11 @@ from __future__ import annotations
 import functools
 import pathlib
 
-from ...compiler.diagnostics import CompileError
 from .features import CpuFeatures
 
 SPIN_NS = 50_000
 _FOLDER = pathlib.Path(__file__).parents[2] / "templates" / "llvm"
+_SERIAL = ("serial.ll.j2",)
 _PARTS = ("wait.ll.j2", "parallel.ll.j2", "pool.ll.j2")
 # Number of the futex system call, and the instruction that tells a core that it is waiting.
 _MACHINES = {
@@ -33,22 +35,17 @@ def has_pool(features: CpuFeatures) -> bool:
 
 
 def pool_module(features: CpuFeatures, *, linkage: str = "") -> str:
-    """The text of a module with the pool.
-
-    Raises:
-        CompileError: E0302 if the target has no threads.
-    """
+    """The text of a module with the pool; `linkage` may be `internal` or `weak`. Targets without threads get one that is never made."""
     return f'target triple = "{features.triple}"\n\n' + pool_text(features, linkage=linkage)
 
 
 @functools.cache
 def pool_text(features: CpuFeatures, *, linkage: str = "") -> str:
-    """The same without the line of the triple, to stand in a larger module; `linkage` may be `internal`."""
-    if not has_pool(features):
-        raise CompileError("E0302", f"no threads for {features.triple}", hint="compile for one thread")
+    """The same without the line of the triple, to stand in a larger module."""
     from jinja2 import Environment, StrictUndefined
 
-    futex, pause = _MACHINES[features.arch]
+    threads = has_pool(features)
+    futex, pause = _MACHINES[features.arch] if threads else (0, "")
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     values = {"futex": futex, "pause": pause, "spin_ns": SPIN_NS, "linkage": linkage}
-    return "\n".join(environment.from_string((_FOLDER / part).read_text()).render(values) for part in _PARTS)
+    return "\n".join(environment.from_string((_FOLDER / part).read_text()).render(values) for part in (_PARTS if threads else _SERIAL))

@@ -1,5 +1,6 @@
 """Looking into a compile: dumps, the debug ladder, single stages; and what `verify` writes into a record."""
 
+import dataclasses
 import json
 import re
 
@@ -12,6 +13,7 @@ import onnxc
 from onnxc.compiler import cli
 from onnxc.compiler.graph.parse import parse_graph
 from onnxc.compiler.kernel.parse import parse_kernel
+from onnxc.compiler.pass_runner import Pass
 from onnxc.compiler.record.text import from_json
 from onnxc.compiler.target import load_target
 from onnxc.compiler.watch import Watch, show, watching
@@ -132,6 +134,18 @@ def test_nobody_watches_by_default():
     show(1, "x.txt", lambda: pytest.fail("a text was made for nobody"))
     with watching(Watch(level=2)):
         show(3, "x.txt", lambda: pytest.fail("a text was made for nobody"))
+
+
+def test_a_pass_that_fails_leaves_the_graph_before_it(model, tmp_path, monkeypatch, capsys):
+    def broken(graph):
+        raise ZeroDivisionError("oops")
+
+    target = dataclasses.replace(load_target("cpu"), graph_passes=(Pass(broken),))
+    monkeypatch.setattr("onnxc.compiler.driver.load_target", lambda text: target)
+    assert cli.run(["compile", model, "-o", "out", "--no-cache"]) == cli.FAULT
+    assert "error[E0901]: PassFailure: pass broken failed: ZeroDivisionError: oops" in capsys.readouterr().err
+    (folder,) = tmp_path.glob("onnxc-crash-*")
+    assert "MatMul" in (folder / "before-broken.graph").read_text()
 
 
 # --- Single stages ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Also for another machine: cross-compiled, linked statically, and run by an emula
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,11 +53,7 @@ INPUTS = {"mlp": (3, 32), "cnn": (1, 3, 12, 12)}
 TEXTS = {"mlp": MLP, "cnn": CNN}
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 ARM = "cpu:aarch64-linux-gnu,cortex-a72"
-ARM_GCC = "aarch64-linux-gnu-gcc"
-QEMU = next((name for name in ("qemu-aarch64", "qemu-aarch64-static") if shutil.which(name)), "")
-
 needs_cc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-needs_arm = pytest.mark.skipif(not (shutil.which(ARM_GCC) and QEMU), reason=f"{ARM_GCC} or qemu-aarch64 is not installed (.ci/toolchains)")
 
 # Reads the input from a file and writes the output to another; weights from a file unless they are embedded.
 MAIN = r"""
@@ -129,6 +126,7 @@ def data(name: str) -> np.ndarray:
     return np.random.default_rng(7).standard_normal(INPUTS[name], dtype=np.float32)
 
 
+@functools.cache
 def expected(name: str) -> np.ndarray:
     found = onnxc.compile(make(name), cache=False)(data(name))
     assert isinstance(found, np.ndarray)
@@ -188,7 +186,10 @@ def test_the_callers_loop_is_used(tmp_path: Path) -> None:
         #include "big.h"
         static float x[4096], y[4096];
         static int32_t run(void *context, onnxc_task task, void *args, int64_t n) { ++*(int *)context; return task(args, 0, n); }
-        static int32_t fail(void *context, onnxc_task task, void *args, int64_t n) { (void)context, (void)task, (void)args; return (int32_t)n; }
+        static int32_t fail(void *context, onnxc_task task, void *args, int64_t n) {
+          (void)context, (void)task, (void)args;
+          return (int32_t)n;
+        }
         int main(void) {
           static _Alignas(64) char arena[BIG_ARENA_BYTES + 1];
           int loops = 0;
@@ -341,6 +342,37 @@ def test_a_model_cannot_put_code_into_the_header(tmp_path: Path) -> None:
     assert "int evil" not in outside.replace("x_int_evil", "")
 
 
+@pytest.mark.parametrize(
+    ("cpu", "magic", "library"),
+    [("riscv64", b"\x7fELF", True), ("wasm32", b"\0asm", False), ("arm64-apple-macosx,apple-m1", b"\xcf\xfa\xed\xfe", False)],
+)
+def test_machines_without_an_emulator_here(cpu: str, magic: bytes, library: bool, tmp_path: Path) -> None:
+    """They get objects of their format, also where there are no threads; a static library of ELF objects only."""
+    folder = onnxc.compile(make("mlp"), f"cpu:{cpu}", cache=False).save(tmp_path / "m")
+    objects = sorted(folder.glob("code*.o"))
+    assert objects and all(path.read_bytes().startswith(magic) for path in objects)
+    assert (folder / "libmlp.a").exists() == library
+    assert (folder / "mlp.h").exists()
+
+
+def test_libraries_can_be_left_out(tmp_path: Path) -> None:
+    """What remains is what `load` needs."""
+    folder = onnxc.compile(make("mlp"), cache=False).save(tmp_path / "m", libraries=False)
+    assert not [path for path in folder.iterdir() if path.suffix in (".a", ".so", ".h")]
+    np.testing.assert_array_equal(onnxc.load(folder)(data("mlp")), expected("mlp"))
+
+
+def test_a_linker_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do."""
+    (tmp_path / "cc").write_text("#!/bin/sh\necho no such luck >&2\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(CompileError, match="no such luck") as error:
+        onnxc.compile(make("mlp"), cache=False).save(tmp_path / "m")
+    assert error.value.code == "E0303"
+    assert not (tmp_path / "m").exists()
+
+
 def test_data_as_an_object() -> None:
     """The symbol is defined, for the machine of the object that it is made like."""
     like = onnxc.compile(make("mlp"), ARM, cache=False).artifact.files()["code0.o"]
@@ -362,12 +394,19 @@ def test_code_for_another_machine_is_not_run_here() -> None:
     assert error.value.code == "E0302"
 
 
-@needs_arm
-@pytest.mark.parametrize(("name", "cpu"), [("mlp", "cortex-a72"), ("cnn", "cortex-a72"), ("cnn", "cortex-a76")])
-def test_an_emulator_runs_the_code_for_arm(name: str, cpu: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "arch", "cpu"),
+    [("mlp", "aarch64", "cortex-a72"), ("cnn", "aarch64", "cortex-a72"), ("cnn", "aarch64", "cortex-a76"), ("cnn", "riscv64", "")],
+)
+def test_an_emulator_runs_the_code(name: str, arch: str, cpu: str, tmp_path: Path) -> None:
     """Linked statically; the numbers are those of this machine, up to the order of sums."""
-    products = onnxc.compile(make(name), f"cpu:aarch64-linux-gnu,{cpu}", cache=False).save(tmp_path / "m", embed_weights=True)
-    program = built(tmp_path, name, ARM_GCC, products, [f"-l:lib{name}.a", "-static"])
+    gcc, emulators = f"{arch}-linux-gnu-gcc", (f"qemu-{arch}", f"qemu-{arch}-static")
+    emulator = next((found for found in map(shutil.which, emulators) if found), None)
+    if not shutil.which(gcc) or emulator is None:
+        pytest.skip(f"{gcc} or qemu-{arch} is not installed (.ci/toolchains)")
+    text = f"cpu:{arch}-linux-gnu,{cpu}" if cpu else f"cpu:{arch}"
+    products = onnxc.compile(make(name), text, cache=False).save(tmp_path / "m", embed_weights=True)
+    program = built(tmp_path, name, gcc, products, [f"-l:lib{name}.a", "-static"])
     wanted = expected(name)
-    found = called(tmp_path, [QEMU, "-cpu", cpu, str(program)], name, products, wanted.shape)
+    found = called(tmp_path, [emulator, *(["-cpu", cpu] if cpu else []), str(program)], name, products, wanted.shape)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)

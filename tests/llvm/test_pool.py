@@ -6,6 +6,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,3 +182,45 @@ def test_compiles_for_other_machines(text: str) -> None:
     """The futex and the waiting hint of each."""
     features = target.parse(text)
     assert "onnxc_parallel" in assembly(pool_module(features), features)
+
+
+TASK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+SCHEDULER = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class Foreign(ctypes.Structure):
+    """`onnxc_parallel_for` of the C header."""
+
+    _fields_ = [("zero", ctypes.c_int64), ("run", SCHEDULER), ("context", ctypes.c_void_p)]
+
+
+@pytest.mark.parametrize("triple", [HOST.triple, "x86_64-unknown-freebsd"])
+def test_the_callers_scheduler(triple: str) -> None:
+    """It gets its context, the task and the range; its result is that of the loop. Also where there are no threads."""
+    text = pool_module(replace(HOST, triple=triple)).replace(triple, HOST.triple)
+    library = Library(compile_objects([text + TASK_TEXT], HOST), HOST)
+    found = library.load(SYMBOLS)
+    given: list[tuple[int, int]] = []
+
+    def run(context: int, task: int, args: int, n: int) -> int:
+        given.append((context, n))
+        return int(TASK(task)(args, 1, n)) + 7
+
+    array = np.zeros(5, np.int64)
+    scheduler = Foreign(0, SCHEDULER(run), 42)
+    loop = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64)(found["onnxc_parallel"])
+    assert loop(ctypes.addressof(scheduler), found["count"], array.ctypes.data, 5) == 7
+    assert given == [(42, 5)]
+    assert array.tolist() == [0, 1, 1, 1, 1]
+    assert loop(None, found["count"], array.ctypes.data, 5) == 0
+    assert array.tolist() == [1, 2, 2, 2, 2]
+
+
+def test_without_threads_no_pool_is_made() -> None:
+    """Null, which destroying ignores."""
+    triple = "x86_64-unknown-freebsd"
+    text = pool_module(replace(HOST, triple=triple)).replace(triple, HOST.triple)
+    library = Library(compile_objects([text + TASK_TEXT], HOST), HOST)
+    found = library.load(SYMBOLS)
+    assert ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(found["onnxc_pool_create"])(4) is None
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(found["onnxc_pool_destroy"])(None)
