@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
+
 from ...compiler.kernel.nodes import Expr
 from .expressions import ExprPrinter
 
@@ -34,9 +37,10 @@ class Lines:
 
     def values(self, *exprs: Expr) -> list[str]:
         """Texts of expressions, after the lines of the locals that they need."""
-        for declaration in self.e.prepare(exprs):
-            self.line(declaration)
+        declarations = self.e.prepare(exprs)
         texts = [self.e.value(e) for e in exprs]
+        for declaration in needed(declarations, texts):
+            self.line(declaration)
         self.e.forget()
         return texts
 
@@ -53,3 +57,23 @@ class Lines:
         self.depth += 1
         self.line(pattern.format(*texts))
         self.close()
+
+
+def needed(declarations: Sequence[str], texts: Iterable[str]) -> list[str]:
+    """The declarations that texts mention, also through others. A condition that is known drops out of a text, and its local with it."""
+    words = {word for text in texts for word in _WORD.findall(text)}
+    kept: list[str] = []
+    for declaration in reversed(declarations):
+        head, _, value = declaration.partition(" = ")
+        if head.split()[-1] in words:
+            words.update(_WORD.findall(value))
+            kept.append(declaration)
+    return kept[::-1]
+
+
+def mentions(lines: Iterable[str], name: str) -> bool:
+    """True if a name stands in one of the lines."""
+    return any(name in line and name in _WORD.findall(line) for line in lines)
+
+
+_WORD = re.compile(r"\w+")

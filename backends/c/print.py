@@ -34,7 +34,7 @@ from ...compiler.kernel.nodes import (
 from ...compiler.kernel.traverse import free_vars, statement_exprs, walk, walk_statements
 from .dialect import Dialect
 from .expressions import ExprPrinter
-from .lines import Lines
+from .lines import Lines, mentions
 from .names import clean
 
 C99 = Dialect()
@@ -210,14 +210,17 @@ class CPrinter(Lines):
             self.close()
 
     def let(self, stmt: Let) -> None:
-        """A named value."""
+        """A named value; nothing if the body does not mention it, which happens where loops of one round were resolved."""
         self.open("")
+        start = len(self.lines)
         (text,) = self.values(stmt.value)
         name = self.e.names.fresh(stmt.var.name)
         self.line(f"const {self.e.type(stmt.var)} {name} = {self.e.converted(stmt.value, text)};")
-        before = self.e.vars.get(stmt.var.name)
+        before, first = self.e.vars.get(stmt.var.name), len(self.lines)
         self.e.vars[stmt.var.name] = name
         self.statement(stmt.body)
+        if not mentions(self.lines[first:], name):
+            del self.lines[start:first]
         self._restore(stmt.var.name, before)
         self.close()
 

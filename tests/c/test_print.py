@@ -134,6 +134,21 @@ def test_a_masked_load_does_not_touch_memory(check_c) -> None:
     check_c(k.kernel("pad", (x, y)), {x: np.arange(1, 5, dtype=np.int32), y: np.zeros(12, np.int32)}, {})
 
 
+def test_what_no_statement_mentions_is_not_declared(check_c) -> None:
+    x, y = Buffer("x", DType.INT32, 8), Buffer("y", DType.INT32, 8)
+    k = KernelBuilder()
+    with k.loop("i", 8) as i:
+        ignored = build.eq(build.load(x, i), 3)
+        outside = build.logical_not(ignored)
+        a, b = build.load(x, i, outside), build.load(x, build.sub(7, i), outside)
+        k.store(y, i, build.select(ignored, -1, build.add(build.mul(a, b), b)))
+        with k.let(build.mul(build.load(x, i), build.load(x, i)), "unused"):
+            k.store(y, 0, 5)
+    kernel = k.kernel("unused", (x, y))
+    assert "unused" not in print_kernel_c(kernel).partition("\n")[2]
+    check_c(kernel, {x: np.arange(8, dtype=np.int32), y: np.zeros(8, np.int32)}, {})
+
+
 def test_index_arithmetic_uses_32_bits_where_it_fits() -> None:
     x, y = Buffer("x", DType.FLOAT32, 600), Buffer("y", DType.FLOAT32, 600)
     k = KernelBuilder()
