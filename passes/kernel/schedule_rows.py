@@ -1,11 +1,13 @@
 """The schedule of everything that is not a contraction: maps, reductions, and groups that share rows.
 
 Outer loops are parallel, the innermost one runs in vectors. In a group of several stages each row is
-carried through all stages before the next, with the values in between on the stack.
+carried through all stages before the next, with the values in between on the stack; rows that lie side by
+side in memory (a softmax over channels) are carried through together, one in each lane.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,10 +19,12 @@ from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
 from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
-from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape
+from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
 
 CHUNK = 4096
 """Elements of one parallel iteration of a one-dimensional loop."""
+MAX_ABREAST_BYTES = 1 << 15
+"""Stack of rows that go together."""
 ENOUGH_PARALLEL = 64
 """Parallel iterations beyond which further loops stay serial."""
 
@@ -177,11 +181,46 @@ def _parallel(k: KernelBuilder, loops: tuple[Loop, ...]) -> Iterator[tuple[Expr,
 def _emit_rows(k: KernelBuilder, forms: tuple[LoopForm, ...], rows: int, vector: VectorShape, local: tuple[Buffer, ...]) -> Dim:
     forms, rows = collapse(forms, rows)
     shared = forms[0].axes[:rows]
-    with _parallel(k, shared) as values, ExitStack() as blocks:
+    lanes = _rows_abreast(forms, rows, vector, local)
+    if lanes > 1:
+        return _emit_abreast(k, forms, shared, lanes, local)
+    with _parallel(k, shared) as values:
+        _emit_row(k, forms, values, vector.lanes, local)
+    return build.product(extent for _, extent in shared)
+
+
+def _emit_row(
+    k: KernelBuilder, forms: tuple[LoopForm, ...], values: tuple[Expr, ...], lanes: Callable[[LoopForm], int], local: tuple[Buffer, ...]
+) -> None:
+    """One row through all stages."""
+    with ExitStack() as blocks:
         for buffer in local:
             blocks.enter_context(k.around(buffer))
         for form in forms:
-            row = form.substitute(dict(zip((var for var, _ in form.axes[:rows]), values, strict=True)))
+            row = form.substitute(dict(zip((var for var, _ in form.axes), values, strict=False)))
             emit = emit_map if form.combine is None else emit_reduction
-            emit(k, row, form.axes[rows:], vector.lanes(form))
-    return build.product(extent for _, extent in shared)
+            emit(k, row, form.axes[len(values) :], lanes(form))
+
+
+def _rows_abreast(forms: tuple[LoopForm, ...], rows: int, vector: VectorShape, local: tuple[Buffer, ...]) -> int:
+    """Rows that go together, one in each lane, where they lie side by side in memory; 1 where they do not."""
+    if not rows or not isinstance(extent := forms[0].axes[rows - 1][1], int):
+        return 1
+    strides = set()
+    for form in forms:
+        var = form.axes[rows - 1][0]
+        strides |= {stride(at.index, var) for at in form.loads()} | {stride(form.at, var)}
+    lanes = math.gcd(extent, max(map(vector.lanes, forms)))
+    stack_bytes = lanes * sum(buffer.size * buffer.dtype.bytes for buffer in local if isinstance(buffer.size, int))
+    return lanes if 1 in strides and strides <= {0, 1} and stack_bytes <= MAX_ABREAST_BYTES else 1
+
+
+def _emit_abreast(k: KernelBuilder, forms: tuple[LoopForm, ...], shared: tuple[Loop, ...], lanes: int, local: tuple[Buffer, ...]) -> Dim:
+    """Rows in the lanes of vectors, each with its own values on the stack."""
+    *outer, (var, extent) = shared
+    assert isinstance(extent, int)
+    blocks: tuple[Loop, ...] = (*outer, (var, extent // lanes))
+    with _parallel(k, blocks) as values, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+        last = build.add(build.mul(values[-1], lanes), lane)
+        _emit_row(k, forms, (*values[:-1], last), lambda form: 1, local)
+    return build.product(count for _, count in blocks)
