@@ -24,6 +24,16 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "sum along": ("g (float[5,70] x) => (float[5,1] z) { a = Constant<value_ints=[1]>()\n z = ReduceSum(x, a) }", {}),
     "max across": ("g (float[9,21] x) => (float[1,21] z) { a = Constant<value_ints=[0]>()\n z = ReduceMax(x, a) }", {}),
     "softmax": ("g (float[4,33] x) => (float[4,33] z) { z = Softmax(x) }", {}),
+    "softmax over channels": ("g (float[2,5,3,16] x) => (float[2,5,3,16] z) { z = Softmax<axis=1>(x) }", {}),
+    "softmax over channels, odd rows": ("g (float[2,5,3,7] x) => (float[2,5,3,7] z) { z = Softmax<axis=1>(x) }", {}),
+    "argument over channels": ("g (float[1,6,4,8] x) => (int64[1,1,4,8] z) { z = ArgMax<axis=1>(x) }", {}),
+    "recurrent": (
+        "g (float[3,5,4] x) => (float[3,2,5,9] z) { z = LSTM<hidden_size=9, direction=\"bidirectional\">(x, w, r) }",
+        {"w": (2, 36, 4), "r": (2, 36, 9)},
+    ),
+    "running total across": (
+        "g (float[2,5,16] x) => (float[2,5,16] z) { a = Constant<value_ints=[1]>()\n z = CumSum<exclusive=1>(x, a) }", {},
+    ),
     "softmax dynamic": ("g (float[N,M] x) => (float[N,M] z) { z = Softmax(x) }", {}),
     "layer norm": ("g (float[4,24] x) => (float[4,24] z) { z = LayerNormalization(x, s, b) }", {"s": (24,), "b": (24,)}),
     "product": ("g (float[13,9] x) => (float[13,35] z) { a = MatMul(x, w)\n b = Add(a, c)\n z = Relu(b) }", {"w": (9, 35), "c": (35,)}),
