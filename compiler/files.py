@@ -41,7 +41,7 @@ def write_file(path: Path, data: bytes | memoryview | str | Iterable[bytes | mem
 
 
 def _parts(data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> Iterable[bytes | memoryview]:
-    return [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes | memoryview) else data
+    return [data.encode()] if isinstance(data, str) else [memoryview(data)] if isinstance(data, bytes | memoryview) else data
 
 
 def write_folder(path: Path, files: Mapping[str, bytes | memoryview | str]) -> None:

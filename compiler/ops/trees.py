@@ -156,9 +156,11 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     width = ctx.shape(0)[1] if ctx.rank(0) == 2 else 0
     if isinstance(width, int) and inner.any() and int(trees.feature[inner].max()) >= width:
         ctx.fail("E0203", f"the trees use feature {int(trees.feature[inner].max())} of an input with {width}")
-    whole = (np.int64, trees.value.dtype.type, np.int64, np.int64, np.int64, np.int64, np.int64, np.int64, np.int64)
-    tables = (trees.feature, trees.value, trees.mode, trees.yes, trees.no, trees.missing, trees.roots, trees.first, trees.target)
-    constants = [b.const(t.astype(kind)) for t, kind in zip(tables, whole, strict=True)]
+    feature, *links = (
+        b.const(t.astype(np.int64))
+        for t in (trees.feature, trees.mode, trees.yes, trees.no, trees.missing, trees.roots, trees.first, trees.target)
+    )
+    constants = [feature, b.const(trees.value), *links]
     weights = [b.const(trees.weight.astype(dtype.numpy)), b.const(trees.member_first), b.const(trees.members.astype(trees.value.dtype))]
     present = tuple(sorted({int(m) for m in trees.mode if m != LEAF}))
     return b.op("onnxc::TreeSums", ctx.value(0), *constants, *weights, targets=targets, aggregate=aggregate, modes=present)
