@@ -114,12 +114,10 @@ DIVISIONS: Mapping[BinaryOp, str] = {
     BinaryOp.DIV: "if (b == 0) {{ return 0; }}\n{minus}    return ({t})(a / b);",
     BinaryOp.MOD: "if (b == 0) {{ return 0; }}\n{minus_mod}    return ({t})(a % b);",
     BinaryOp.FLOORDIV: (
-        "if (b == 0) {{ return 0; }}\n{minus}    {t} q = ({t})(a / b);\n"
-        "    return ({t})((a % b != 0 && (a < 0) != (b < 0)) ? q - 1 : q);"
+        "if (b == 0) {{ return 0; }}\n{minus}    {t} q = ({t})(a / b);\n    return ({t})((a % b != 0 && (a < 0) != (b < 0)) ? q - 1 : q);"
     ),
     BinaryOp.FLOORMOD: (
-        "if (b == 0) {{ return 0; }}\n{minus_mod}    {t} r = ({t})(a % b);\n"
-        "    return ({t})((r != 0 && (r < 0) != (b < 0)) ? r + b : r);"
+        "if (b == 0) {{ return 0; }}\n{minus_mod}    {t} r = ({t})(a % b);\n    return ({t})((r != 0 && (r < 0) != (b < 0)) ? r + b : r);"
     ),
 }
 """Bodies of helpers for divisors that are not known; b == -1 is apart, since MIN / -1 traps."""

@@ -68,9 +68,7 @@ def evaluate_elements(nest: Nest, operands: Sequence[Known | None], is_extent: I
     return [_element(nest, at, terms, operands, is_extent) for at in itertools.product(*map(range, shape))]
 
 
-def _element(
-    nest: Nest, at: tuple[int, ...], terms: list[int], operands: Sequence[Known | None], is_extent: IsExtent
-) -> Element | None:
+def _element(nest: Nest, at: tuple[int, ...], terms: list[int], operands: Sequence[Known | None], is_extent: IsExtent) -> Element | None:
     env: dict[Var, Element] = {axis: build.const(i) for axis, i in zip(nest.axes, at, strict=True)}
     try:
         if nest.combine is None:

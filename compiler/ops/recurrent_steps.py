@@ -182,8 +182,7 @@ def step_kernel(gates: int, states: int, cell: Cell) -> Imperative:
             direction, group = (build.const(0), at) if directions == 1 else (build.floordiv(at, groups), build.floormod(at, groups))
             steps = Steps(k, ctx, inputs, tiling, Functions(names, alpha, beta), direction, mul(group, tiling.rows))
             kept, fresh = [
-                [scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64)) for _ in range(n)]
-                for n in (states, 1)
+                [scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64)) for _ in range(n)] for n in (states, 1)
             ]
             _run(steps, cell, kept, fresh[0], outputs)
 

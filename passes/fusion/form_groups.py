@@ -77,9 +77,7 @@ def _units(graph: StageGraph) -> list[Unit]:
 def _group(graph: StageGraph, rows: RowGroup) -> Group:
     members = set(rows.names)
     stages = tuple(stage for name, stage in graph.stages.items() if name in members)
-    outside = {
-        operand.name for name, stage in graph.stages.items() if name not in members for operand in stage.operands
-    } | graph.needed
+    outside = {operand.name for name, stage in graph.stages.items() if name not in members for operand in stage.operands} | graph.needed
     outputs = tuple(stage.value for stage in stages if stage.value.name in outside or not _fits_on_stack(stage, rows.rows))
     group = Group(stages, outputs, rows.rows if len(stages) > 1 else 0)
     placed = {value.name: graph.placement(value) for value in group.values}

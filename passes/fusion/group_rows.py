@@ -112,9 +112,7 @@ def _reads_own_row(stage: Stage, value: Value, rows: int) -> bool:
     return True
 
 
-def _reaches(
-    graph: StageGraph, start: list[str], goal: set[str], first: int, order: dict[str, int], depends: dict[str, set[str]]
-) -> bool:
+def _reaches(graph: StageGraph, start: list[str], goal: set[str], first: int, order: dict[str, int], depends: dict[str, set[str]]) -> bool:
     """True if one of `start` is computed from one of `goal`; stages before position `first` cannot be."""
     seen: set[str] = set()
     stack = list(start)

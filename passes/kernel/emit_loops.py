@@ -93,6 +93,7 @@ def _reduce_across(k: KernelBuilder, form: LoopForm, loop: Loop, lanes: int) -> 
 
     def tile(base: Expr, lanes: int, vectors: int) -> None:
         with k.local(form.term.dtype, lanes * vectors, "acc", Scope.REGISTER) as acc:
+
             def each(body: Callable[[Expr, LoopForm], None], inner: LoopForm = form) -> None:
                 with k.loop("u", vectors, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
                     at = add(mul(u, lanes), lane)

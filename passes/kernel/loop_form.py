@@ -38,9 +38,7 @@ class LoopForm:
 
     def substitute(self, values: dict[Var, Expr]) -> LoopForm:
         """Replace variables in all expressions."""
-        return replace(
-            self, term=substitute(self.term, values), result=substitute(self.result, values), at=substitute(self.at, values)
-        )
+        return replace(self, term=substitute(self.term, values), result=substitute(self.result, values), at=substitute(self.at, values))
 
     def loads(self) -> list[Load]:
         """All distinct loads, in a deterministic order."""
@@ -260,5 +258,3 @@ def stride(load_at: Expr, var: Var) -> int | None:
     """Elements between neighbours along a loop, None if that is not a known number."""
     found = coefficient(load_at, var)
     return int(found.value) if isinstance(found, Const) else None
-
-

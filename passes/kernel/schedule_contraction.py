@@ -52,9 +52,7 @@ class ContractionTarget:
         return next((r for r in self.rows if r.operand is operand and r.accumulator is accumulator and r.k == 1), None)
 
 
-def schedule_contraction(
-    group: Group, target: ContractionTarget, is_constant: Callable[[Value], bool]
-) -> Sequence[ScheduledKernel] | str:
+def schedule_contraction(group: Group, target: ContractionTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
     """Schedule a group of one contraction, or say why it is not one."""
     if len(group.stages) != 1 or group.stages[0].is_map:
         return "not one reduction"

@@ -26,9 +26,7 @@ def choose_tile(row: Mma, rows: int, vectors: int) -> tuple[int, int]:
         for nv in range(1, min(MAX_VECTORS, vectors) + 1):
             if mr * nv + nv + 1 > row.registers:
                 continue
-            cost = sum(
-                count_m * count_n * step_cycles(row, m, n) for m, count_m in parts(rows, mr) for n, count_n in parts(vectors, nv)
-            )
+            cost = sum(count_m * count_n * step_cycles(row, m, n) for m, count_m in parts(rows, mr) for n, count_n in parts(vectors, nv))
             if best is None or cost < best[0] - 1e-9:
                 best = cost, mr, nv
     assert best is not None

@@ -108,8 +108,6 @@ def test_instructions_have_the_meaning_that_is_given() -> None:
     assert seen == [(((2,),), 28.0)]
 
 
-
-
 @pytest.mark.parametrize(
     ("op", "a", "b", "result"),
     [

@@ -67,8 +67,6 @@ def vectors() -> Kernel:
     return Kernel("vectors", (x, flags), (), Block(stmts))
 
 
-
-
 @pytest.mark.parametrize("make", [example, vectors, lambda: expand_math(example())], ids=["example", "vectors", "expanded"])
 def test_round_trip(make) -> None:
     text = print_kernel(make())
@@ -80,7 +78,9 @@ def test_round_trip(make) -> None:
 def test_parsing_gives_the_same_nodes() -> None:
     """Buffers apart, which are compared by identity, the parsed kernel equals the printed one."""
     n = Var("n")
-    body = For(build.loop_var("i", 8), build.const(8), LoopKind.SERIAL, Let(Var("t"), build.mul(n, 3), If(build.lt(Var("t"), n), Block(()))))
+    body = For(
+        build.loop_var("i", 8), build.const(8), LoopKind.SERIAL, Let(Var("t"), build.mul(n, 3), If(build.lt(Var("t"), n), Block(())))
+    )
     kernel = Kernel("k", (), (n,), body)
     assert parse_kernel(print_kernel(kernel)) == kernel
 

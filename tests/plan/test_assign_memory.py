@@ -66,9 +66,7 @@ def test_places_of_known_size_do_not_overlap(spans):
 @given(LIVES, st.integers(0, 50))
 def test_places_of_symbolic_size_do_not_overlap(spans, n):
     symbol = Var("n")
-    lives = [
-        Life(k, first, first + length, align_up(build.mul(symbol, size % 40 + 1))) for k, (first, length, size) in enumerate(spans)
-    ]
+    lives = [Life(k, first, first + length, align_up(build.mul(symbol, size % 40 + 1))) for k, (first, length, size) in enumerate(spans)]
     offsets = {}
     end = place_symbolic(lives, offsets, 128)
     value = {"n": n}
