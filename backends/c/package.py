@@ -45,7 +45,7 @@ class Port:
     type: str
     shape: str
     elements: int
-    """Number of elements, 0 if symbolic."""
+    """Number of elements, or the most that they can be if the run finds out; 0 if symbolic."""
 
 
 def print_files(program: Program, *, separate_weights: bool = False, dialect: Dialect = C99) -> dict[str, str]:
@@ -99,8 +99,9 @@ def _arena_function(program: Program, dialect: Dialect, helpers: dict[str, str],
 def _interface(program: Program, dialect: Dialect) -> Mapping[str, object]:
     signature = Signature(program, dialect)
     macro = model_name(program).upper()
-    named = [("input", v, p) for v, p in zip(program.inputs, signature.inputs, strict=True)]
-    named += [("output", v, p) for v, p in zip(program.outputs, signature.outputs, strict=True)]
+    named: list[tuple[str, Value, str, int | None]] = [("input", v, p, None) for v, p in zip(program.inputs, signature.inputs, strict=True)]
+    most = program.capacities
+    named += [("output", v, p, most.get(k)) for k, (v, p) in enumerate(zip(program.outputs, signature.outputs, strict=True))]
     return {
         "macro": macro,
         "align": ARENA_ALIGN_BYTES,
@@ -108,14 +109,14 @@ def _interface(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "symbols": signature.symbol_parameters or ["void"],
         "symbol_names": signature.symbols,
         "sizes": [comment(v.name) for v in program.locals],
-        "ports": [_port(role, value, parameter, macro, dialect) for role, value, parameter in named],
+        "ports": [_port(*port, macro, dialect) for port in named],
         "codes": status_codes(program),
         "parameters": signature.parameters,
     }
 
 
-def _port(role: str, value: Value, parameter: str, macro: str, dialect: Dialect) -> Port:
-    elements = build.product(value.type.shape)
+def _port(role: str, value: Value, parameter: str, most: int | None, macro: str, dialect: Dialect) -> Port:
+    elements = build.product(value.type.shape) if most is None else most
     shape = " x ".join(comment(dim_text(d)) for d in value.type.shape) or "1"
     held = dialect.type(value.type.dtype)
     kind = held if value.type.dtype in (DType.FLOAT32, DType.FLOAT64) or value.type.dtype.is_int else f"{held} ({value.type.dtype.label})"

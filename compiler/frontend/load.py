@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -72,4 +72,14 @@ def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping
     budget = Budget(limits)
     tensors = TensorReader(ExternalData(source.folder, name), budget, name)
     graph = Importer(name, library, tensors, budget).main(main, opsets, types, symbols.values)
-    return replace(graph, bounds=symbols.bounds)
+    return replace(graph, bounds=symbols.bounds, declared=_declared_shapes(model.graph.output))
+
+
+def _declared_shapes(outputs: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[int | None, ...]]:
+    """The shapes that a model declares for its outputs, as far as they are numbers."""
+    given = {value.name: value.type.tensor_type.shape.dim for value in outputs if value.type.tensor_type.HasField("shape")}
+    return {name: tuple(map(_extent, dims)) for name, dims in given.items()}
+
+
+def _extent(declared: onnx.TensorShapeProto.Dimension) -> int | None:
+    return declared.dim_value if declared.HasField("dim_value") and declared.dim_value >= 0 else None

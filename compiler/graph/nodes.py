@@ -104,9 +104,7 @@ class Value:
     type: TensorType
 
 
-Attribute: TypeAlias = (
-    int | float | str | bytes | DType | np.ndarray | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
-)
+Attribute: TypeAlias = int | float | str | bytes | DType | np.ndarray | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +151,8 @@ class Graph:
     """Symbols that a node determines while running: (its first output, position in the order of `fresh`)."""
     bounds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Upper bounds of symbols of the inputs, as far as the user gave any."""
+    declared: Mapping[str, tuple[int | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Shapes that the model declares for its outputs, None for what is no number; targets without a heap rely on it and check."""
 
     def with_nodes(self, nodes: tuple[Node, ...], outputs: tuple[Value, ...] | None = None) -> Graph:
         """Return the graph with other nodes, and other outputs if given."""

@@ -101,7 +101,8 @@ def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
     rebuilder = Rebuilder(builder, {}, visit, origin, frozenset(graph.symbols))
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
-    return _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
+    rebuilt = _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
+    return replace(rebuilt, bounds=graph.bounds, declared=graph.declared)
 
 
 def _own_outputs(builder: GraphBuilder, outputs: Sequence[Value]) -> list[Value]:

@@ -48,6 +48,8 @@ class Interface:
     weight_bytes: int = 0
     messages: Mapping[int, str] = field(default_factory=dict)
     """What the status codes of failed checks mean."""
+    capacities: Mapping[int, int] = field(default_factory=dict)
+    """Elements that the caller provides for outputs whose size the run finds out, where the model cannot allocate them."""
 
 
 def interface_of(program: Program) -> Interface:
@@ -66,6 +68,7 @@ def interface_of(program: Program) -> Interface:
         program.heap_outputs,
         sum(a.nbytes for a in program.constants),
         {**_kernel_messages(program), **program.messages},
+        program.capacities,
     )
 
 
@@ -89,6 +92,7 @@ def to_json(interface: Interface) -> str:
         "arena_bytes": dim_to_json(interface.arena_bytes),
         "heap_outputs": sorted(interface.heap_outputs),
         "weight_bytes": interface.weight_bytes,
+        "capacities": {str(position): elements for position, elements in interface.capacities.items()},
         "messages": {str(code): text for code, text in interface.messages.items()},
     }
     return json.dumps(data, sort_keys=True)
@@ -112,6 +116,7 @@ def from_json(text: str | bytes) -> Interface:
             frozenset(data["heap_outputs"]),
             data["weight_bytes"],
             {int(code): text for code, text in data["messages"].items()},
+            {int(position): elements for position, elements in data["capacities"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CompileError("E0501", f"the interface of the artifact is damaged: {error}") from None

@@ -54,7 +54,7 @@ class _Machine:
         self.symbols: dict[str, int] = {s.symbol.name: arrays[s.input].shape[s.axis] for s in program.symbols}
         self.inputs = [_bytes(a) for a in arrays]
         self.weights = [_bytes(np.asarray(a)) for a in program.constants]
-        self.outputs = [_fresh(0 if k in program.heap_outputs else self.size(v)) for k, v in enumerate(program.outputs)]
+        self.outputs = [_fresh(self.room(k, v)) for k, v in enumerate(program.outputs)]
         self.arena = _fresh(self.value(program.arena_bytes))
         self.heaps: list[np.ndarray | None] = [None] * program.heaps
 
@@ -65,6 +65,13 @@ class _Machine:
     def size(self, value: Value) -> int:
         """Bytes of a tensor in row-major order."""
         return self.value(build.product((*value.type.shape, value.type.dtype.bytes)))
+
+    def room(self, position: int, value: Value) -> int:
+        """Bytes that the caller provides for an output."""
+        if position in self.program.heap_outputs:
+            return 0
+        capacity = self.program.capacities.get(position)
+        return self.size(value) if capacity is None else capacity * value.type.dtype.bytes
 
     def output(self, position: int, value: Value) -> np.ndarray:
         """An output as the caller gets it."""

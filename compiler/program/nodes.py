@@ -176,6 +176,8 @@ class Program:
     """The heap variable of each of these outputs."""
     heaps: int = 0
     """Number of heap variables."""
+    capacities: Mapping[int, int] = field(default_factory=dict)
+    """Elements that the caller provides for outputs whose size is known only after the run, if there is no heap."""
     lower_bound_bytes: Dim = 0
     """Largest sum of the bytes that are live at one time: no plan can use less."""
     messages: Mapping[int, str] = field(default_factory=dict)

@@ -7,7 +7,8 @@ used from several threads at once: each run has an arena of its own, kept for th
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -71,6 +72,7 @@ class Runner:
         self._checks = tuple(_InputCheck(port) for port in interface.inputs)
         self._results = tuple((port.name, port.dtype.numpy) for port in interface.outputs)
         self._sources = tuple((s.input, s.axis) for s in interface.symbols)
+        self._has_late_outputs = bool(interface.heap_outputs or interface.capacities)
         self._frames: list[_Frame] = []
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
@@ -100,9 +102,9 @@ class Runner:
             self._frames.append(frame)
             meaning = STATUS_MEANINGS.get(status) or self.interface.messages.get(status)
             raise CompileError("E0402", meaning or f"the model stopped with status {status}")
-        allocated = self._take_allocated(plan, frame) if self.interface.heap_outputs else {}
+        late = self._late_outputs(plan, frame, outputs) if self._has_late_outputs else {}
         self._frames.append(frame)
-        return {name: allocated[k] if a is None else a for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}
+        return {name: late.get(k, a) for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}  # type: ignore[misc]
 
     def _arrays(self, inputs: Mapping[str, object]) -> list[np.ndarray]:
         if len(inputs) == len(self._names):
@@ -121,7 +123,7 @@ class Runner:
         plan = _Plan(
             symbols,
             tuple(_shape(port, symbols) for port in face.inputs),
-            tuple(None if k in face.heap_outputs else _shape(port, symbols) for k, port in enumerate(face.outputs)),
+            tuple(self._room(k, port, symbols) for k, port in enumerate(face.outputs)),
             max(0, evaluate_dim(face.arena_bytes, symbols)),
         )
         if len(self._plans) >= PLANS:
@@ -129,12 +131,23 @@ class Runner:
         self._plans[extents] = plan
         return plan
 
-    def _take_allocated(self, plan: _Plan, frame: _Frame) -> dict[int, np.ndarray]:
+    def _room(self, position: int, port: Port, symbols: Mapping[str, int]) -> tuple[int, ...] | None:
+        """Shape of the array that an output is written to; None if the model allocates it."""
+        if position in self.interface.heap_outputs:
+            return None
+        capacity = self.interface.capacities.get(position)
+        return _shape(port, symbols) if capacity is None else (capacity,)
+
+    def _late_outputs(self, plan: _Plan, frame: _Frame, outputs: Sequence[np.ndarray | None]) -> dict[int, np.ndarray]:
         """The outputs whose sizes were found out while running."""
         face = self.interface
         found = frame.symbols[len(face.symbols) : len(face.symbols) + len(face.locals)]
         symbols = {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
-        return {k: _take(frame.outputs[k], _shape(face.outputs[k], symbols), face.outputs[k].dtype) for k in sorted(face.heap_outputs)}
+        late: dict[int, np.ndarray] = {}
+        for k in sorted({*face.heap_outputs, *face.capacities}):
+            shape, array = _shape(face.outputs[k], symbols), outputs[k]
+            late[k] = _take(frame.outputs[k], shape, face.outputs[k].dtype) if array is None else array[: math.prod(shape)].reshape(shape)
+        return late
 
 
 def _shape(port: Port, symbols: Mapping[str, int]) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from ...compiler.program.nodes import (
     Allocate,
     Call,
     Check,
-    Copy,
     InputSymbol,
     Place,
     Program,
@@ -40,14 +39,15 @@ from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import assign_memory
+from .bound_sizes import SizeBounds
 from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
 from .kernel_pool import KernelPool, parallel_extent
 from .options import LoweringOptions
+from .place_outputs import copy_outputs, direct_outputs
 
 FIRST_CHECK = 256
 """Status of the first check of a program; smaller ones belong to kernels, and to running out of memory."""
-
 
 
 def lower_graph(graph: Graph, options: LoweringOptions) -> Program:
@@ -93,6 +93,8 @@ class Lowering:
     values: dict[str, Value] = field(default_factory=dict)
     outputs: dict[int, Storage] = field(default_factory=dict)
     """Heap variables of outputs of unknown size."""
+    limits: SizeBounds = field(default_factory=SizeBounds)
+    """What bounds sizes that data decide, if there is no heap."""
     pool: KernelPool = field(init=False)
     packed: dict[tuple[str, Pack | None], Storage] = field(default_factory=dict)
     pending: list[list[Condition]] = field(default_factory=list)
@@ -115,20 +117,11 @@ class Lowering:
                     self.symbols.append(InputSymbol(extent, position, axis))
                     self.entry.add(extent)
         self.known |= self.entry
-        wanted = self._outputs(graph)
+        if not self.options.heap:
+            self.limits = SizeBounds.of(graph, self.entry)
+        wanted = direct_outputs(self, graph)
         self.body(graph, wanted)
-        for position, value in enumerate(graph.outputs):
-            if self.storages[value.name] != wanted.get(value.name) or graph.outputs.index(value) != position:
-                self._copy_output(position, value)
-
-    def _outputs(self, graph: Graph) -> dict[str, Storage]:
-        """Storages of the outputs that a kernel can write directly."""
-        direct = self.written_directly(graph)
-        wanted: dict[str, Storage] = {}
-        for position, value in enumerate(graph.outputs):
-            if value.name in direct and value.name not in wanted and self._at_entry(value):
-                wanted[value.name] = Storage(Place.OUTPUT, position)
-        return wanted
+        copy_outputs(self, graph, wanted)
 
     def written_directly(self, graph: Graph) -> set[str]:
         """Outputs of a graph that a kernel of its own writes, so that it may write them anywhere."""
@@ -138,17 +131,6 @@ class Lowering:
             if row is not None and not row.is_view and not isinstance(row.define, Region):
                 made.update(v.name for v in node.outputs if v is not None)
         return made & {v.name for v in graph.outputs}
-
-    def _copy_output(self, position: int, value: Value) -> None:
-        source, size = self.storages[value.name], self.bytes_of(value)
-        if self._at_entry(value):
-            self.steps.append(Copy(Storage(Place.OUTPUT, position), source, size))
-            return
-        self.require(free_vars(build.index(size)))
-        heap = self.heap()
-        self.steps.append(Allocate(heap, size))
-        self.steps.append(Copy(heap, source, size))
-        self.outputs[position] = heap
 
     def body(self, graph: Graph, wanted: dict[str, Storage]) -> None:
         """Lower the nodes of a graph or region whose inputs have storages; append to `steps`.
@@ -169,7 +151,7 @@ class Lowering:
         self.values.update({v.name: v for v in graph.outputs})
         units = form_groups(graph, facts)
         show(GROUPS, "groups.txt", lambda: print_units(units))
-        self.pending.append(find_conditions(graph, facts))
+        self.pending.append([*find_conditions(graph, facts), *(self.limits.conditions if not self.pending else ())])
         self._check_known()
         for unit in units:
             match unit:
@@ -189,7 +171,7 @@ class Lowering:
         return Program(
             self.name, graph.inputs, graph.outputs, tuple(self.symbols), tuple(self.locals), tuple(self.steps),
             self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
-            messages={code: text for text, code in self.messages.items()},
+            capacities=dict(self.limits.capacities), messages={code: text for text, code in self.messages.items()},
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------
@@ -311,6 +293,8 @@ class Lowering:
         """Find room for a value that is about to be computed."""
         if wanted is None:
             wanted = self.temporary(self.bytes_of(value))
+        if wanted.place is Place.OUTPUT:
+            self.require(free_vars(*map(build.index, value.type.shape)))  # what the caller's memory relies on is checked before
         self.storages[value.name] = wanted
         if has_halo(value.type):
             self._clear_halo(value)
@@ -323,11 +307,13 @@ class Lowering:
         self.steps.append(Call(name, (self.storages[value.name],), scheduled.kernel.symbols, 1, scheduled.work))
 
     def temporary(self, size: Dim) -> Storage:
-        """Fresh working memory: in the arena if its size is known at entry, else on the heap."""
-        if set(free_vars(build.index(size))) <= self.entry:
-            self.temporaries.append(size)
+        """Fresh working memory: in the arena if its size is known at entry, or bounded where there is no heap, else on the heap."""
+        symbols = set(free_vars(build.index(size)))
+        most = size if symbols <= self.entry else None if self.options.heap else self.limits.largest(size, is_checked=len(self.facts) == 1)
+        self.require(symbols)
+        if most is not None:
+            self.temporaries.append(most)
             return Storage(Place.ARENA, len(self.temporaries) - 1)
-        self.require(free_vars(build.index(size)))
         heap = self.heap()
         self.steps.append(Allocate(heap, size))
         return heap
@@ -343,7 +329,8 @@ class Lowering:
         """Size of a value in memory."""
         return build.product((*physical_shape(value.type), value.type.dtype.bytes))
 
-    def _at_entry(self, value: Value) -> bool:
+    def at_entry(self, value: Value) -> bool:
+        """True if the size of a value is known before the first step."""
         return set(free_vars(*(build.index(d) for d in value.type.shape))) <= self.entry
 
     # --- Symbols ------------------------------------------------------------------------------

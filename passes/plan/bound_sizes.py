@@ -1,0 +1,84 @@
+"""The most that sizes can be which data decide: what a target without a heap reserves.
+
+Part of the lowering. A model that declares numbers for the extents of an output promises them; the program checks
+the promise as soon as it knows the extents, before anything of that size is written. Other sizes are bounded
+by intervals of their expressions (`Bounds`): an extent is its axis, or 1 if the axis is reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...compiler.diagnostics import Loc
+from ...compiler.graph.nodes import Graph, Value
+from ...compiler.kernel import build
+from ...compiler.kernel.bounds import Bounds, Interval
+from ...compiler.kernel.nodes import Dim, Var
+from ...compiler.kernel.traverse import free_vars
+from .find_conditions import Condition
+
+LIMIT = 2**31 - 1
+"""What may be larger has no bound that helps: it comes from the width of a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeBounds:
+    """What is known of the sizes of one model that data decide; of none if the target has a heap."""
+
+    capacities: Mapping[int, int] = field(default_factory=dict)
+    """Elements that the caller provides for each output whose extents the run finds out."""
+    conditions: tuple[Condition, ...] = ()
+    """What the declared extents promise."""
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """The symbols that are extents of outputs, under these conditions."""
+
+    @classmethod
+    def of(cls, graph: Graph, entry: Collection[Var]) -> SizeBounds:
+        """The bounds of a model's graph.
+
+        Args:
+            graph: the graph with the shapes that the model declares.
+            entry: symbols that are known before the first step.
+        """
+        conditions: list[Condition] = []
+        intervals: dict[str, Interval] = {}
+        late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
+        for _, value in late:
+            for extent, most in zip(value.type.shape, _declared(graph, value), strict=True):
+                if isinstance(extent, int) or most is None:
+                    continue
+                holds = build.logical_and(build.le(0, extent), build.le(extent, most))
+                message = f"output '{value.name}' is larger than the model declares"
+                conditions.append(Condition(holds, message, Loc(graph.loc.model)))
+                if isinstance(extent, Var):
+                    intervals[extent.name] = (0, min(most, intervals.get(extent.name, (0, most))[1]))
+        found = {k: _elements(value, _declared(graph, value), Bounds(intervals)) for k, value in late}
+        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals)
+
+    def largest(self, size: Dim, *, is_checked: bool) -> int | None:
+        """Upper bound of a size, None if there is none.
+
+        Args:
+            size: any expression over symbols.
+            is_checked: whether the conditions hold where the size is used; false in regions, whose symbols are their own.
+        """
+        found = Bounds(self.intervals if is_checked else {}).of(build.index(size))
+        return max(0, found[1]) if found is not None and found[1] <= LIMIT else None
+
+
+def _declared(graph: Graph, value: Value) -> Sequence[int | None]:
+    shape = graph.declared.get(value.name, ())
+    return shape if len(shape) == len(value.type.shape) else (None,) * len(value.type.shape)
+
+
+def _elements(value: Value, declared: Sequence[int | None], bounds: Bounds) -> int | None:
+    """The most elements of an output."""
+    total = 1
+    for extent, most in zip(value.type.shape, declared, strict=True):
+        found = bounds.of(build.index(extent))
+        limits = [limit for limit in (most if not isinstance(extent, int) else None, found[1] if found else None) if limit is not None]
+        if not limits:
+            return None
+        total *= max(0, min(limits))
+    return total if total <= LIMIT else None

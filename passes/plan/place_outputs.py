@@ -1,0 +1,51 @@
+"""Where the outputs of a model are written: straight into the caller's memory, or copied there at the end.
+
+Part of the lowering. An output whose size the run finds out becomes heap memory that the caller takes over; without
+a heap, the caller provides the most that it can be (`bound_sizes`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...compiler.graph.nodes import Graph, Value
+from ...compiler.kernel import build
+from ...compiler.kernel.traverse import free_vars
+from ...compiler.program.nodes import Allocate, Copy, Place, Storage
+
+if TYPE_CHECKING:
+    from .lower_graph import Lowering
+
+
+def direct_outputs(lowering: Lowering, graph: Graph) -> dict[str, Storage]:
+    """Storages of the outputs that a kernel can write directly."""
+    direct = lowering.written_directly(graph)
+    wanted: dict[str, Storage] = {}
+    for position, value in enumerate(graph.outputs):
+        if value.name in direct and value.name not in wanted and _has_room(lowering, position, value):
+            wanted[value.name] = Storage(Place.OUTPUT, position)
+    return wanted
+
+
+def copy_outputs(lowering: Lowering, graph: Graph, wanted: dict[str, Storage]) -> None:
+    """Copy the outputs that were not written where the caller wants them."""
+    for position, value in enumerate(graph.outputs):
+        if lowering.storages[value.name] != wanted.get(value.name) or graph.outputs.index(value) != position:
+            _copy(lowering, position, value)
+
+
+def _copy(lowering: Lowering, position: int, value: Value) -> None:
+    source, size = lowering.storages[value.name], lowering.bytes_of(value)
+    lowering.require(free_vars(build.index(size)))
+    if _has_room(lowering, position, value):
+        lowering.steps.append(Copy(Storage(Place.OUTPUT, position), source, size))
+        return
+    heap = lowering.heap()
+    lowering.steps.append(Allocate(heap, size))
+    lowering.steps.append(Copy(heap, source, size))
+    lowering.outputs[position] = heap
+
+
+def _has_room(lowering: Lowering, position: int, value: Value) -> bool:
+    """True if the caller provides memory for an output."""
+    return lowering.at_entry(value) or position in lowering.limits.capacities

@@ -1,0 +1,80 @@
+"""Without a heap, a size that data decide is bounded by what the model declares or by its expression, and checked."""
+
+import shutil
+
+import numpy as np
+import pytest
+from onnx import parser
+
+import onnxc
+from onnxc.backends.c.target import make_target
+from onnxc.compiler.diagnostics import CompileError
+from onnxc.compiler.frontend.load import load_graph
+from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.nodes import Var
+from onnxc.compiler.pass_runner import run_passes
+from onnxc.compiler.program.interpret import run_program
+from onnxc.passes.plan.bound_sizes import SizeBounds
+
+POSITIVE = """<ir_version: 8, opset_import: ["" : 17]>
+positive (float[6] x) => ({shape} y)
+{{ zero = Constant<value = float {{0}}>()
+  more = Greater(x, zero)
+  y = Compress<axis=0>(x, more) }}"""
+TWICE = """<ir_version: 8, opset_import: ["" : 17]>
+twice (float[2,3] x, int64[1] axes) => (float[a,b] y)
+{ s = ReduceSum<keepdims=1>(x, axes)
+  o = Softmax<axis=1>(s)
+  y = CumSum(o, one) }
+"""
+X = np.array([1, -1, 2, -2, 3, -3], np.float32)
+
+
+def program_of(text: str):
+    target = make_target("c")
+    graph = run_passes(load_graph(parser.parse_model(text)), target.graph_passes)
+    return target.build(graph)
+
+
+def test_a_declared_extent_bounds_an_output():
+    program = program_of(POSITIVE.format(shape="float[4]"))
+    assert program.capacities == {0: 4}
+    np.testing.assert_array_equal(run_program(program, {"x": X})["y"], [1, 2, 3])
+
+
+def test_an_extent_beyond_the_declared_one_stops_the_run():
+    program = program_of(POSITIVE.format(shape="float[2]"))
+    with pytest.raises(CompileError, match=r"output 'y' is larger than the model declares"):
+        run_program(program, {"x": X})
+
+
+def test_without_a_bound_there_is_no_program():
+    with pytest.raises(CompileError, match="E0304"):
+        program_of(POSITIVE.format(shape="float[n]"))
+
+
+def test_an_expression_bounds_what_is_in_between():
+    text = TWICE.replace("{ s", "{ one = Constant<value = int64 {1}>()\n  s")
+    program = program_of(text)
+    assert program.capacities == {0: 6}
+    assert isinstance(program.arena_bytes, int)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_allclose(run_program(program, {"x": x, "axes": np.array([1])})["y"], [[1], [1]])
+    np.testing.assert_allclose(run_program(program, {"x": x, "axes": np.array([0])})["y"].shape, (1, 3))
+
+
+def test_promises_do_not_hold_in_regions():
+    n = Var("n")
+    bounds = SizeBounds(intervals={"n": (0, 5)})
+    assert bounds.largest(build.dim(build.mul(n, 4)), is_checked=True) == 20
+    assert bounds.largest(build.dim(build.mul(n, 4)), is_checked=False) is None
+    assert bounds.largest(build.dim(build.sub(0, n)), is_checked=True) == 0
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_a_caller_gets_the_extents_that_were_found():
+    model = onnxc.compile(parser.parse_model(POSITIVE.format(shape="float[4]")), "c", cache=False)
+    np.testing.assert_array_equal(model.run({"x": X})["y"], [1, 2, 3])
+    np.testing.assert_array_equal(model.run({"x": -np.abs(X)})["y"], np.zeros(0))
+    with pytest.raises(CompileError, match="larger than the model declares"):
+        model.run({"x": np.abs(X)})
