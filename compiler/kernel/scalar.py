@@ -124,6 +124,8 @@ def math_fn(fn: MathFn, args: tuple[Scalar, ...], dtype: DType) -> Scalar:
 def _fma(a: np.float64, b: np.float64, c: np.float64) -> np.float64:
     if not (np.isfinite(a) and np.isfinite(b) and np.isfinite(c)) or a * b == 0:
         return a * b + c
+    if np.float32(a) == a and np.float32(b) == b:  # the product is exact
+        return a * b + c
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     try:
         return np.float64(exact.numerator / exact.denominator) if exact else a * b + c
