@@ -30,7 +30,7 @@ from engines import ENGINES, Inputs  # noqa: E402
 from light_models import light_models  # noqa: E402
 from page import write_page  # noqa: E402
 
-from onnxc.compiler.cli_bench import measure  # noqa: E402
+from onnxc.compiler.cli.bench import measure  # noqa: E402
 
 ROUNDS = 5
 
@@ -90,8 +90,8 @@ def _inputs(path: Path) -> Inputs:
     """Data beside the model (`NAME.npz`, entries `in:NAME` or plain names) if there is any, else random."""
     import onnx
 
+    from onnxc.compiler.cli.tensor_files import random_tensor
     from onnxc.compiler.dtypes import DType
-    from onnxc.compiler.tensor_files import random_tensor
 
     graph = onnx.load(path, load_external_data=False).graph
     initializers = {tensor.name for tensor in graph.initializer}

@@ -5,7 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from onnxc.compiler.compare import compare_outputs, run_reference
+from onnxc.compiler.cli.compare import compare_outputs, run_reference
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxc.compiler.cli.tensor_files import fit_types, random_tensors, read_tensor, read_tensors
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel.nodes import Dim, Var
-from onnxc.compiler.tensor_files import fit_types, random_tensors, read_tensor, read_tensors
 
 
 class Port(NamedTuple):

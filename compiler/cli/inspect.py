@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .cli_options import json_option, model_argument, show_json, show_table
+from .options import json_option, model_argument, show_json, show_table
 
 
 @click.command("inspect")

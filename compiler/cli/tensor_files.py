@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .diagnostics import CompileError, printable
-from .dtypes import DType, Kind
-from .kernel.nodes import Dim, Var
+from ..diagnostics import CompileError, printable
+from ..dtypes import DType, Kind
+from ..kernel.nodes import Dim, Var
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

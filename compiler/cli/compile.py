@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .cli_options import compile_options, compiled, json_option, model_argument, show_json, working
+from .options import compile_options, compiled, json_option, model_argument, show_json, working
 
 
 @click.command("compile")
@@ -41,9 +41,9 @@ def compile_command(
 
 def _stage(model: Path, stage: str, stop_after: str, options: Mapping[str, Any]) -> dict[str, bytes]:
     """The files of one stage."""
-    from .pipeline import Options, pass_names, stage_files, stage_names
-    from .target import load_target
-    from .watch import environment_watch, watching
+    from ..pipeline import Options, pass_names, stage_files, stage_names
+    from ..target import load_target
+    from ..watch import environment_watch, watching
 
     target = load_target(options["target"])
     if stage not in stage_names(target):
@@ -59,7 +59,7 @@ def _stage(model: Path, stage: str, stop_after: str, options: Mapping[str, Any])
 
 def _show_stage(files: Mapping[str, bytes], output: Path | None, as_json: bool) -> None:
     """Write the files to a folder if one is named; else print them if they are text."""
-    from .files import write_folder
+    from ..files import write_folder
 
     if output is not None:
         write_folder(output, files)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
-from .cli_run import gather_inputs, input_options
-from .diagnostics import CompileError, Diagnostic
-from .record.nodes import Validation
+from ..diagnostics import CompileError, Diagnostic
+from ..record.nodes import Validation
+from .options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
+from .running import gather_inputs, input_options
 
 if TYPE_CHECKING:
-    from .driver import CompiledModel
+    from ..driver import CompiledModel
 
 
 @click.command("verify")
@@ -71,7 +71,7 @@ def _artifact_of(folder: Path, model: Path, threads: int | None) -> CompiledMode
     """The compiled model of a folder, if it is that of this model file."""
     import hashlib
 
-    from .driver import load
+    from ..driver import load
 
     result = load(folder, threads=threads)
     assert result.record is not None
@@ -86,9 +86,9 @@ def _artifact_of(folder: Path, model: Path, threads: int | None) -> CompiledMode
 
 def _write_validation(folder: Path, result: CompiledModel, validation: Validation) -> None:
     """Replace the record's section; the other files stay as they are."""
-    from .files import write_file
-    from .record.check import RECORD_NAME
-    from .record.text import to_json
+    from ..files import write_file
+    from ..record.check import RECORD_NAME
+    from ..record.text import to_json
 
     assert result.record is not None
     arena = result.interface.arena_bytes if isinstance(result.interface.arena_bytes, int) else None

@@ -1,7 +1,7 @@
 """The command line: `onnxc COMMAND ...`, also `python -m onnxc.compiler.cli`.
 
-This file holds the frame: which commands there are, and what becomes of an error. The commands stand in the `cli_*.py` files,
-each imported when it is called; at the top of all of them only click is imported, so that help appears at once.
+This file holds the frame: which commands there are, and what becomes of an error. Each command stands in a file beside this one,
+imported when it is called; at the top of all of them only click is imported, so that help appears at once.
 
 Exit codes: 0 all is well, 1 the model, the target or a file is at fault (or onnxc itself: E0901), 2 wrong usage.
 """
@@ -16,19 +16,19 @@ from importlib import import_module
 
 import click
 
-from .diagnostics import CompileError
+from ..diagnostics import CompileError
 
 OK, FAULT, USAGE = 0, 1, 2
 
 COMMANDS = {
-    "compile": "cli_compile",
-    "inspect": "cli_inspect",
-    "run": "cli_run",
-    "verify": "cli_verify",
-    "bench": "cli_bench",
-    "targets": "cli_list",
-    "passes": "cli_list",
-    "version": "cli_list",
+    "compile": "compile",
+    "inspect": "inspect",
+    "run": "running",
+    "verify": "verify",
+    "bench": "bench",
+    "targets": "listing",
+    "passes": "listing",
+    "version": "listing",
 }
 
 
@@ -88,6 +88,3 @@ def main() -> None:
     """Entry point of the console script."""
     sys.exit(run(sys.argv[1:]))
 
-
-if __name__ == "__main__":
-    main()

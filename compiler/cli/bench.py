@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from .cli_options import compile_options, compiled, json_option, model_argument, show_json, show_table
-from .cli_run import gather_inputs, input_options
-from .diagnostics import CompileError
+from ..diagnostics import CompileError
+from .options import compile_options, compiled, json_option, model_argument, show_json, show_table
+from .running import gather_inputs, input_options
 
 _REST_SECONDS = 0.03  # the peers' threads spin after a run and would take a core from whoever comes next
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .record.describe import describe_export
+from ..record.describe import describe_export
 
 if TYPE_CHECKING:
     import onnx
@@ -45,8 +45,8 @@ def inspect_model(path: Path) -> ModelFacts:
     """Read a model file; E0101 if it is none."""
     from onnx import shape_inference
 
-    from .frontend.limits import Limits
-    from .frontend.source import read_source
+    from ..frontend.limits import Limits
+    from ..frontend.source import read_source
 
     model = read_source(path, Limits()).model
     export = describe_export(model)
@@ -70,7 +70,7 @@ def inspect_model(path: Path) -> ModelFacts:
 
 
 def _unknown(model: onnx.ModelProto, operators: Mapping[str, int]) -> tuple[str, ...]:
-    from .ops.table import lookup
+    from ..ops.table import lookup
 
     local = {f"{f.domain}::{f.name}" if f.domain not in ("", "ai.onnx") else f.name for f in model.functions}
     return tuple(op for op in operators if op not in local and op != "Constant" and lookup(op) is None)
@@ -81,7 +81,7 @@ def _ports(values: object) -> dict[str, tuple[str, Shape]]:
 
 
 def _port(value: onnx.ValueInfoProto) -> tuple[str, Shape]:
-    from .dtypes import DType
+    from ..dtypes import DType
 
     kind = value.type.WhichOneof("value") or "unknown"
     if kind != "tensor_type":
@@ -96,7 +96,7 @@ def _shape(value: onnx.ValueInfoProto) -> Shape:
 
 
 def _bits(code: int) -> int:
-    from .dtypes import DType
+    from ..dtypes import DType
 
     return DType.from_onnx(code).bits if code in {d.onnx for d in DType} else 0
 

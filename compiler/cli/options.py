@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from .driver import CompiledModel
+    from ..driver import CompiledModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +77,7 @@ def compiled(
     dump: Path | None = None,
 ) -> CompiledModel:
     """Compile a model file, or load an artifact if a folder is named."""
-    from . import driver
+    from .. import driver
 
     if model.is_dir():
         return driver.load(model)
@@ -111,7 +111,7 @@ def show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, .
     from rich.markup import escape
     from rich.table import Table
 
-    from .diagnostics import printable
+    from ..diagnostics import printable
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from .diagnostics import CompileError, printable
-from .files import write_folder
+from ..diagnostics import CompileError, printable
+from ..files import write_folder
 
 _MODEL_BYTES = 64 << 20
 
@@ -60,9 +60,9 @@ def _models(arguments: Sequence[str]) -> dict[str, bytes | str]:
 
 def _graph(error: Exception) -> dict[str, bytes | str]:
     """The graph before the pass that failed, if one did."""
-    from .graph.nodes import Graph
-    from .graph.text import print_graph
-    from .pass_runner import PassFailure
+    from ..graph.nodes import Graph
+    from ..graph.text import print_graph
+    from ..pass_runner import PassFailure
 
     if not isinstance(error, PassFailure) or not isinstance(error.ir, Graph):
         return {}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import compile_options, compiled, extents_option, json_option, model_argument, show_json, show_table
+from .options import compile_options, compiled, extents_option, json_option, model_argument, show_json, show_table
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .driver import CompiledModel
+    from ..driver import CompiledModel
 
 
 def input_options(command: Any) -> Any:
@@ -90,7 +90,7 @@ def _write_archive(path: Path, outputs: dict[str, np.ndarray]) -> None:
 
     import numpy as np
 
-    from .files import write_file
+    from ..files import write_file
 
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .cli_options import json_option, show_json
+from .options import json_option, show_json
 
 
 @click.command("version")
@@ -26,8 +26,8 @@ def version_command(as_json: bool) -> None:
 @json_option
 def targets_command(as_json: bool) -> None:
     """List the backends, and what each makes of its name alone."""
-    from .diagnostics import CompileError
-    from .target import BACKENDS, load_target
+    from ..diagnostics import CompileError
+    from ..target import BACKENDS, load_target
 
     found: dict[str, dict[str, str]] = {}
     for name in BACKENDS:
@@ -50,7 +50,7 @@ def targets_command(as_json: bool) -> None:
 @json_option
 def passes_command(target: str, as_json: bool) -> None:
     """List the passes of a target in the order in which they run."""
-    from .target import load_target
+    from ..target import load_target
 
     loaded = load_target(target)
     graph = [graph_pass.name for graph_pass in loaded.graph_passes]

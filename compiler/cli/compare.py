@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .diagnostics import CompileError
-from .record.nodes import OutputError
+from ..diagnostics import CompileError
+from ..record.nodes import OutputError
 
 REFERENCES = ("onnx", "onnxruntime")
 

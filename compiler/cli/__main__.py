@@ -1,0 +1,5 @@
+"""`python -m onnxc.compiler.cli`."""
+
+from . import main
+
+main()
