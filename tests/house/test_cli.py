@@ -92,7 +92,7 @@ def test_a_fault_of_onnxc_leaves_a_reproducer(tmp_path, monkeypatch, capsys, mod
     def broken(path):
         raise ZeroDivisionError("a bug\x1b[31m of ours")
 
-    monkeypatch.setattr("onnxc.compiler.model_facts.inspect_model", broken)
+    monkeypatch.setattr("onnxc.compiler.cli.model_facts.inspect_model", broken)
     monkeypatch.chdir(tmp_path)
     assert cli.run(["inspect", str(model)]) == cli.FAULT
     error = capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_all_diagnostics_are_printed(monkeypatch, capsys, model):
     def failing(path):
         raise CompileError.collect([Diagnostic("E0201", "first"), Diagnostic("E0201", "second", hint="do this")])
 
-    monkeypatch.setattr("onnxc.compiler.model_facts.inspect_model", failing)
+    monkeypatch.setattr("onnxc.compiler.cli.model_facts.inspect_model", failing)
     assert cli.run(["inspect", str(model)]) == cli.FAULT
     assert capsys.readouterr().err == "error[E0201]: first\nerror[E0201]: second\n  hint: do this\n"
 

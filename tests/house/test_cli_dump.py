@@ -220,7 +220,7 @@ def test_verify_writes_the_validation(model, tmp_path, capsys):
 def test_a_failed_validation_is_written_too(model, tmp_path, monkeypatch, capsys):
     shown(capsys, "compile", model, "-o", "out")
     wrong = lambda reference, path, inputs: ({"y": np.full((8, 4), 9, np.float32)}, "a wrong reference")  # noqa: E731
-    monkeypatch.setattr("onnxc.compiler.compare.run_reference", wrong)
+    monkeypatch.setattr("onnxc.compiler.cli.compare.run_reference", wrong)
     assert cli.run(["verify", model, "--artifact", "out"]) == cli.FAULT
     assert "error[E0601]" in capsys.readouterr().err
     found = from_json((tmp_path / "out" / "record.json").read_text()).validation

@@ -93,7 +93,7 @@ def test_verify_finds_a_difference(model, monkeypatch, capsys):
         y = np.maximum(inputs["x"] + inputs["b"], 0)
         return {"y": y + 1, "z": (inputs["x"] + inputs["b"]) ** 2}, "a wrong reference"
 
-    monkeypatch.setattr("onnxc.compiler.compare.run_reference", off_by_one)
+    monkeypatch.setattr("onnxc.compiler.cli.compare.run_reference", off_by_one)
     assert cli.run(["verify", model]) == cli.FAULT
     error = capsys.readouterr().err
     assert "error[E0601]: output 'y' differs" in error
