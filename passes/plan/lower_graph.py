@@ -321,7 +321,7 @@ class Lowering:
     def heap(self) -> Storage:
         """A new heap variable."""
         if not self.options.heap:
-            raise CompileError("E0304", "a tensor's size is known only while running", hint="bind or bound the dimension")
+            raise CompileError("E0304", "a tensor's size is known only while running", hint="bind it, or declare the output's extents")
         self.heaps += 1
         return Storage(Place.HEAP, self.heaps - 1)
 
