@@ -1,1 +1,0 @@
-"""Schedule records and their search."""
