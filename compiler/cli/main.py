@@ -87,4 +87,3 @@ def _report(error: CompileError, arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(run(sys.argv[1:]))
-
