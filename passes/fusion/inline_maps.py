@@ -41,14 +41,23 @@ def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> No
         if any(refuse(stage, graph.stages[user]) for user in readers):
             continue
         for user in readers:
-            graph.stages[user] = inline(graph.stages[user], stage)
-            for operand in stage.operands:
-                known = users.setdefault(operand.name, [])
-                if user not in known:
-                    known.append(user)
+            before, after = graph.stages[user], inline(graph.stages[user], stage)
+            graph.stages[user] = after
+            _renew_users(users, user, before, after)
         for operand in stage.operands:
             users[operand.name].remove(name)
         del graph.stages[name]
+
+
+def _renew_users(users: dict[str, list[str]], user: str, before: Stage, after: Stage) -> None:
+    """Follow a change of a stage's operands: substitution may add some, and fold others away (`where(c, a, a) == a`)."""
+    for operand in before.operands:
+        if operand not in after.operands and user in users.get(operand.name, []):
+            users[operand.name].remove(user)
+    for operand in after.operands:
+        known = users.setdefault(operand.name, [])
+        if user not in known:
+            known.append(user)
 
 
 def refuse(producer: Stage, user: Stage) -> str | None:
