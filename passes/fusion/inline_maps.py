@@ -35,7 +35,7 @@ def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> No
     users = graph.users()
     for name in list(graph.stages):
         stage = graph.stages[name]
-        readers = users.get(name, [])
+        readers = list(users.get(name, []))  # a copy: substitution changes the lists of users
         if not stage.is_map or name in graph.needed or not readers or not wanted(stage, readers):
             continue
         if any(refuse(stage, graph.stages[user]) for user in readers):
