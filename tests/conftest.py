@@ -1,6 +1,11 @@
 """Options of the whole test run."""
 
+import hypothesis
 import pytest
+
+# A busy machine is no failure, and a run finds what the one before it found.
+hypothesis.settings.register_profile("onnxc", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("onnxc")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
