@@ -6,7 +6,7 @@
 
 In the place of a pool may stand the caller's own scheduler, `{i64 0, ptr run, ptr context}`, to which loops are handed.
 
-Shares are contiguous and fixed by the number of threads. Idle threads spin for a moment, then sleep. A
+Every thread begins with a contiguous share of its own and then helps the others, chunk by chunk. Idle threads spin for a moment, then sleep. A
 null pool, a loop inside a loop, and a second caller at the same time run on the calling thread.
 """
 
@@ -17,7 +17,9 @@ import pathlib
 
 from .features import CpuFeatures
 
-SPIN_NS = 50_000
+SPIN_NS = 100_000
+CHUNKS = 4
+"""Parts of a thread's share: what another thread can take over if this one is held up."""
 _FOLDER = pathlib.Path(__file__).parents[2] / "templates" / "llvm"
 _SERIAL = ("serial.ll.j2",)
 _PARTS = ("wait.ll.j2", "parallel.ll.j2", "pool.ll.j2")
@@ -47,5 +49,5 @@ def pool_text(features: CpuFeatures, *, linkage: str = "") -> str:
     threads = has_pool(features)
     futex, pause = _MACHINES[features.arch] if threads else (0, "")
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    values = {"futex": futex, "pause": pause, "spin_ns": SPIN_NS, "linkage": linkage}
+    values = {"futex": futex, "pause": pause, "spin_ns": SPIN_NS, "chunks": CHUNKS, "linkage": linkage}
     return "\n".join(environment.from_string((_FOLDER / part).read_text()).render(values) for part in (_PARTS if threads else _SERIAL))

@@ -13,7 +13,7 @@ import pytest
 
 from onnxc.backends.llvm import target
 from onnxc.backends.llvm.jit import Library, assembly, compile_objects
-from onnxc.backends.llvm.pool import has_pool, pool_module
+from onnxc.backends.llvm.pool import CHUNKS, has_pool, pool_module
 
 HOST = target.parse("cpu")
 pytestmark = pytest.mark.skipif(not has_pool(HOST), reason="no threads on this system")
@@ -111,6 +111,31 @@ def test_the_largest_status_wins(pool: Pool) -> None:
         array[position], array[5] = 107, 103
         assert pool.count(array) == 7
         assert pool.count(np.zeros(64, np.int64)) == 0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_held_up_thread_is_helped(code: dict[str, int], threads: int) -> None:
+    """One iteration waits until all chunks but its own are done: with fixed shares it would wait in vain."""
+    n, seen, lock = 64, [0] * 64, threading.Lock()
+    chunk = n // (CHUNKS * threads) + 1
+
+    def task(_: int | None, begin: int, end: int) -> int:
+        if begin == 0:
+            deadline = time.monotonic() + 20
+            while sum(seen) < n - chunk and time.monotonic() < deadline:
+                time.sleep(0.001)
+            if sum(seen) < n - chunk:
+                return 1
+        with lock:
+            for i in range(begin, end):
+                seen[i] += 1
+        return 0
+
+    pool = Pool(code, threads)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(task)
+    assert pool.run(pool.at, ctypes.cast(callback, ctypes.c_void_p), None, n) == 0
+    assert seen == [1] * n
+    pool.close()
 
 
 def test_many_callers_and_nested_loops(pool: Pool) -> None:
