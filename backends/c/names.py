@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ...compiler.diagnostics import printable
+
 
 class Names:
     """Gives each thing an identifier of its own, in order of asking."""
@@ -21,3 +23,8 @@ def clean(hint: str, limit: int = 32) -> str:
     """The ASCII letters, digits and single underscores of a name, starting with a letter."""
     text = re.sub(r"[^A-Za-z0-9]+", "_", hint).strip("_")[:limit].rstrip("_")
     return text if text and text[0].isalpha() else f"x{text}"
+
+
+def comment(text: str) -> str:
+    """A text that is harmless in a comment, and between quotation marks."""
+    return re.sub(r"[^A-Za-z0-9_ .:,\[\]()-]", "_", printable(text, 100))

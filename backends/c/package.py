@@ -10,145 +10,103 @@ import functools
 import pathlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import jinja2
 import numpy as np
 
-from ...compiler.diagnostics import printable
-from ...compiler.dtypes import DType
-from ...compiler.graph.nodes import Value
-from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Assert, Dim
-from ...compiler.kernel.traverse import walk_statements
-from ...compiler.program.nodes import Branch, Check, Program, Repeat, Step
+from ...compiler.diagnostics import CompileError
+from ...compiler.program.nodes import Program
+from .choices import Choices
 from .dialect import Dialect
-from .names import clean
+from .face import Port, dim_text, face_of, model_name, status_codes
+from .layers import stages
+from .names import clean, comment
 from .print import C99, print_kernel_c
 from .print_program import ProgramPrinter, Signature
 from .weights import declaration, definition
 
-ARENA_ALIGN_BYTES = 8
+__all__ = ["VERSION", "comment", "dim_text", "model_name", "print_files", "render", "status_codes"]
+
 VERSION = "0.1.0"
 _FOLDER = pathlib.Path(__file__).parents[2] / "templates" / "c"
 _MATH = re.compile(r"\b(?:fabs|sqrt|floor|ceil|trunc|rint|copysign|fmod)f?\(|\b(?:INFINITY|NAN)\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """What the header says about an input or output."""
-
-    role: str
-    name: str
-    parameter: str
-    macro: str
-    type: str
-    shape: str
-    elements: int
-    """Number of elements, or the most that they can be if the run finds out; 0 if symbolic."""
-
-
-def print_files(program: Program, *, separate_weights: bool = False, dialect: Dialect = C99) -> dict[str, str]:
+def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect = C99) -> dict[str, str]:  # noqa: B008 (frozen)
     """Return the files of a program by name.
 
     Args:
         program: whose kernels are lowered for C.
-        separate_weights: put the weights into a file of their own, for another flash section or object.
+        choices: what the target string asks for.
         dialect: rows of the language.
 
     Raises:
-        CompileError: E0302 if the program needs a heap.
+        CompileError: E0302 if the program needs a heap, E0304 if a static arena has no constant size.
     """
     name = model_name(program)
-    weights = [f"{name}_weights_{k}" if separate_weights else f"weights_{k}" for k in range(len(program.constants))]
+    weights = [f"{name}_weights_{k}" if choices.separate_weights else f"weights_{k}" for k in range(len(program.constants))]
     helpers: dict[str, str] = {}
     functions = {kernel: f"{clean(kernel)}_k{k}" for k, kernel in enumerate(program.kernels)}
     kernels = [print_kernel_c(kernel, helpers, functions[key]) for key, kernel in program.kernels.items()]
-    run = ProgramPrinter(program, dialect, functions, weights, helpers).function(f"{name}_run")
-    arena = "" if isinstance(program.arena_bytes, int) else _arena_function(program, dialect, helpers, name)
-    arrays = list(zip(weights, map(np.asarray, program.constants), strict=True))
-    face = {"name": name, "title": comment(program.name or name), "version": VERSION}
-    definitions = [(f"extern {declaration(w, a, dialect)};", definition(w, a, dialect)) for w, a in arrays]
-    inline = [d if separate_weights else f"static {text}" for d, text in definitions]
-    needs_math = any(_MATH.search(text) for text in (*helpers.values(), *kernels, run, *(() if separate_weights else inline)))
+    printer = ProgramPrinter(program, dialect, functions, weights, helpers, static_arena=choices.static_arena)
+    run = printer.step_function() if choices.steps else printer.run()
+    arena = "" if isinstance(program.arena_bytes, int) else ProgramPrinter(program, dialect, {}, [], helpers).arena_function()
+    face = _face(program, choices, dialect)
+    definitions = _weights(program, weights, dialect, attribute=f"{name.upper()}_WEIGHTS_ATTRIBUTE")
+    inline = [d if choices.separate_weights else f"static {text}" for d, text in definitions]
+    texts = (*helpers.values(), *kernels, run, *(() if choices.separate_weights else inline))
+    needs_math = any(_MATH.search(text) for text in texts)
     files = {
-        f"{name}.h": _template("model.h.j2").render(**face, **_interface(program, dialect)),
-        f"{name}.c": _template("model.c.j2").render(
-            **face, needs_math=needs_math, weights=inline, helpers=list(helpers.values()), kernels=kernels, run=run, arena_function=arena
+        f"{name}.h": render("model.h.j2", face),
+        f"{name}.c": render(
+            "model.c.j2",
+            face,
+            needs_math=needs_math,
+            own_arena=choices.static_arena and printer.uses_base,
+            weights=inline,
+            helpers=list(helpers.values()),
+            kernels=kernels,
+            run=run,
+            arena_function=arena,
         ),
     }
-    if separate_weights:
-        files[f"{name}_weights.c"] = _template("weights.c.j2").render(**face, weights=definitions)
+    if choices.separate_weights:
+        files[f"{name}_weights.c"] = render("weights.c.j2", face, weights=definitions)
     return files
 
 
-def model_name(program: Program) -> str:
-    """The prefix of all public names."""
-    return clean(program.name).lower()
+def _face(program: Program, choices: Choices, dialect: Dialect) -> Mapping[str, object]:
+    """The variables that all templates share."""
+    if choices.static_arena and not isinstance(program.arena_bytes, int):
+        raise CompileError(
+            "E0304", "a static arena needs a size that is known when compiling", hint="fix the symbolic dimensions with --bind NAME=N"
+        )
+    name = model_name(program)
 
+    def convert(port: Port) -> str:
+        return render("quantize.h.j2", {"name": name}, port=port)
 
-def comment(text: str) -> str:
-    """A text that is harmless in a comment."""
-    return re.sub(r"[^A-Za-z0-9_ .:,\[\]()-]", "_", printable(text, 100))
-
-
-def _arena_function(program: Program, dialect: Dialect, helpers: dict[str, str], name: str) -> str:
-    return ProgramPrinter(program, dialect, {}, [], helpers).arena_function(f"{name}_arena_bytes")
-
-
-def _interface(program: Program, dialect: Dialect) -> Mapping[str, object]:
-    signature = Signature(program, dialect)
-    macro = model_name(program).upper()
-    named: list[tuple[str, Value, str, int | None]] = [("input", v, p, None) for v, p in zip(program.inputs, signature.inputs, strict=True)]
-    most = program.capacities
-    named += [("output", v, p, most.get(k)) for k, (v, p) in enumerate(zip(program.outputs, signature.outputs, strict=True))]
     return {
-        "macro": macro,
-        "align": ARENA_ALIGN_BYTES,
-        "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
-        "symbols": signature.symbol_parameters or ["void"],
-        "symbol_names": signature.symbols,
-        "sizes": [comment(v.name) for v in program.locals],
-        "ports": [_port(*port, macro, dialect) for port in named],
-        "codes": status_codes(program),
-        "parameters": signature.parameters,
+        "name": name,
+        "title": comment(program.name or name),
+        "version": VERSION,
+        "static_arena": choices.static_arena,
+        "steps": len(stages(program.steps)) if choices.steps else None,
+        "step_parameters": [p.format(model=name) for p in Signature(program, dialect).step_parameters],
+        "convert": convert,
+        **face_of(program, dialect),
     }
 
 
-def _port(role: str, value: Value, parameter: str, most: int | None, macro: str, dialect: Dialect) -> Port:
-    elements = build.product(value.type.shape) if most is None else most
-    shape = " x ".join(comment(dim_text(d)) for d in value.type.shape) or "1"
-    held = dialect.type(value.type.dtype)
-    kind = held if value.type.dtype in (DType.FLOAT32, DType.FLOAT64) or value.type.dtype.is_int else f"{held} ({value.type.dtype.label})"
-    count = elements if isinstance(elements, int) else 0
-    return Port(role, comment(value.name), parameter, f"{macro}_{parameter.upper()}", kind, shape, count)
+def _weights(program: Program, names: list[str], dialect: Dialect, attribute: str) -> list[tuple[str, str]]:
+    """Declaration and definition of each constant."""
+    arrays = zip(names, map(np.asarray, program.constants), strict=True)
+    return [(f"extern {attribute} {declaration(n, a, dialect)};", f"{attribute} {definition(n, a, dialect)}") for n, a in arrays]
 
 
-def dim_text(extent: Dim) -> str:
-    """An extent in a comment."""
-    return str(extent) if isinstance(extent, int) else getattr(extent, "name", "computed")
-
-
-def status_codes(program: Program) -> list[tuple[int, str]]:
-    """Every status that the run may return, with what it means."""
-    found: dict[int, str] = {}
-    for kernel in program.kernels.values():
-        found |= {s.code: s.message for s in walk_statements(kernel.body) if isinstance(s, Assert)}
-    for step in _walk(program.steps):
-        if isinstance(step, Check):
-            found[step.code] = step.message
-    return [(code, comment(message)) for code, message in sorted(found.items())]
-
-
-def _walk(steps: tuple[Step, ...]) -> list[Step]:
-    found: list[Step] = []
-    for step in steps:
-        found.append(step)
-        if isinstance(step, Branch):
-            found += [*_walk(step.then), *_walk(step.other)]
-        elif isinstance(step, Repeat):
-            found += _walk(step.body)
-    return found
+def render(template: str, face: Mapping[str, object], **variables: object) -> str:
+    """The text of a template of this backend."""
+    return _template(template).render(**face, **variables)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from ...compiler.diagnostics import CompileError
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds
-from ...compiler.kernel.nodes import Kernel, Scope, Store
+from ...compiler.kernel.nodes import Expr, Kernel, Scope, Store
 from ...compiler.kernel.traverse import walk_statements
 from ...compiler.program.nodes import (
     Allocate,
@@ -36,8 +36,9 @@ from ...compiler.program.nodes import (
 )
 from .dialect import Dialect
 from .expressions import ExprPrinter
+from .layers import layer_name, stages
 from .lines import Lines
-from .names import clean
+from .names import clean, comment
 from .print import can_fail
 from .weights import element_type
 
@@ -53,27 +54,35 @@ class Signature:
     """Names and types of the run function's parameters."""
 
     def __init__(self, program: Program, dialect: Dialect) -> None:
-        taken: set[str] = {"arena", "sizes"}
+        taken: set[str] = {"arena", "sizes", "cursor"}
         self.inputs = [_distinct(f"in_{clean(v.name)}", taken) for v in program.inputs]
         self.outputs = [_distinct(f"out_{clean(v.name)}", taken) for v in program.outputs]
         self.symbols = [_distinct(f"dim_{clean(s.symbol.name)}", taken) for s in program.symbols]
-        self.sizes = ["int64_t *sizes"] if program.locals else []
+        self.sizes = ["sizes"] if program.locals else []
         self.symbol_parameters = [f"int64_t {name}" for name in self.symbols]
         self.parameters = [
             *(f"const {dialect.type(v.type.dtype)} *{name}" for v, name in zip(program.inputs, self.inputs, strict=True)),
             *(f"{dialect.type(v.type.dtype)} *{name}" for v, name in zip(program.outputs, self.outputs, strict=True)),
             *self.symbol_parameters,
-            *self.sizes,
+            *(f"int64_t *{name}" for name in self.sizes),
             "void *arena",
         ]
+        self.step_parameters = ["{model}_cursor *cursor", *(p for p in self.parameters if p != "int64_t *sizes")]
+        """Those of the function that runs one layer; the sizes are in the cursor."""
+
+    @property
+    def step_arguments(self) -> list[str]:
+        """What the run passes on to the function that runs one layer."""
+        return ["&cursor", *self.inputs, *self.outputs, *self.symbols, "arena"]
 
 
 def _distinct(name: str, taken: set[str]) -> str:
+    """A name that none of the others equals in any case: macros are in capitals."""
     chosen, count = name, 1
-    while chosen in taken:
+    while chosen.lower() in taken:
         count += 1
         chosen = f"{name}_{count}"
-    taken.add(chosen)
+    taken.add(chosen.lower())
     return chosen
 
 
@@ -87,29 +96,79 @@ class ProgramPrinter(Lines):
     """
 
     def __init__(
-        self, program: Program, dialect: Dialect, functions: Mapping[str, str], weights: Sequence[str], helpers: dict[str, str]
+        self,
+        program: Program,
+        dialect: Dialect,
+        functions: Mapping[str, str],
+        weights: Sequence[str],
+        helpers: dict[str, str],
+        *,
+        static_arena: bool = False,
     ) -> None:
         super().__init__(ExprPrinter(dialect, helpers, Bounds()))
+        self.model, self.static_arena = clean(program.name).lower(), static_arena
+        self.layers_printed = 0
         self.program, self.dialect, self.functions, self.weights, self.helpers = program, dialect, functions, weights, helpers
         self.signature = Signature(program, dialect)
         self.e.vars = {s.symbol.name: name for s, name in zip(program.symbols, self.signature.symbols, strict=True)}
         self.uses_base = False
 
-    def function(self, name: str) -> str:
-        """The whole definition."""
+    def run(self) -> str:
+        """The whole definition of the function that runs all layers."""
         self.depth = 1
         for k, local in enumerate(self.program.locals):
             self.e.vars[local.name] = f"local_{k}"
             self.line(f"int64_t local_{k} = 0;")
         self.steps(self.program.steps)
-        if self.program.locals:
-            self.open("if (sizes != NULL)")
-            for k in range(len(self.program.locals)):
-                self.line(f"sizes[{k}] = local_{k};")
-            self.close()
+        self._hand_out("local_{}")
         self.line("return 0;")
-        head = f"int {name}({', '.join(self.signature.parameters)}) {{"
-        base = ["    unsigned char *const base = (unsigned char *)arena;"] if self.uses_base else []
+        return self._definition(f"int {self.model}_run({', '.join(self.signature.parameters)}) {{")
+
+    def step_function(self) -> str:
+        """The definition of the function that runs one layer a call, and that of the run, which calls it for all of them."""
+        self.depth = 1
+        for k, local in enumerate(self.program.locals):
+            self.e.vars[local.name] = f"cursor->local[{k}]"
+        pieces = stages(self.program.steps)
+        self.open("switch (cursor->next)")
+        for k, piece in enumerate(pieces):
+            self.open(f"case {k}:")
+            self.steps(piece)
+            self.line("break;")
+            self.close()
+        self.line("default: return 0;")
+        self.close()
+        self.line("cursor->next++;")
+        self.line("return 0;")
+        parameters = ", ".join(self.signature.step_parameters).format(model=self.model)
+        step = self._definition(f"int {self.model}_step({parameters}) {{")
+        return f"{step}\n{self._run_by_steps()}"
+
+    def _run_by_steps(self) -> str:
+        self.lines = []
+        self.line(f"{self.model}_cursor cursor = {{0}};")
+        self.line("int status = 0;")
+        self.open(f"while (status == 0 && cursor.next < {self.model.upper()}_STEPS)")
+        self.line(f"status = {self.model}_step({', '.join(self.signature.step_arguments)});")
+        self.close()
+        self._hand_out("cursor.local[{}]")
+        self.line("return status;")
+        head = f"int {self.model}_run({', '.join(self.signature.parameters)}) {{"
+        return "\n".join([head, *self.lines, "}"]) + "\n"
+
+    def _hand_out(self, local: str) -> None:
+        """Store the symbols that the program sets for the caller."""
+        if not self.program.locals:
+            return
+        self.open("if (sizes != NULL)")
+        for k in range(len(self.program.locals)):
+            self.line(f"sizes[{k}] = {local.format(k)};")
+        self.close()
+
+    def _definition(self, head: str) -> str:
+        own = f"arena != NULL ? arena : (void *){self.model}_arena.bytes"
+        arena = f"({own})" if self.static_arena else "arena"
+        base = [f"    unsigned char *const base = (unsigned char *){arena};"] if self.uses_base else []
         return "\n".join([head, *base, *self._unused(), *self.lines, "}"]) + "\n"
 
     def _unused(self) -> list[str]:
@@ -117,13 +176,18 @@ class ProgramPrinter(Lines):
         names = [*self.signature.inputs, *self.signature.outputs, *self.signature.symbols]
         return [f"    (void){name};" for name in [*names, "arena"]]
 
-    def arena_function(self, name: str) -> str:
+    def arena_function(self) -> str:
         """The function that computes the size of an arena with symbolic extents."""
         self.depth = 1
         texts = self.values(build.index(self.program.arena_bytes))
         self.line(f"return (size_t)({texts[0]});")
         unused = [f"    (void){s};" for s in self.signature.symbols]
-        return "\n".join([f"size_t {name}({', '.join(self.signature.symbol_parameters) or 'void'}) {{", *unused, *self.lines, "}"]) + "\n"
+        return (
+            "\n".join(
+                [f"size_t {self.model}_arena_bytes({', '.join(self.signature.symbol_parameters) or 'void'}) {{", *unused, *self.lines, "}"]
+            )
+            + "\n"
+        )
 
     # --- Steps --------------------------------------------------------------------------------
 
@@ -183,6 +247,13 @@ class ProgramPrinter(Lines):
         slots = [f"{{{k}}}" for k in range(len(step.symbols))]
         call = f"{self.functions[step.kernel]}({', '.join([*pointers, *slots])})"
         symbols = [build.index(d) for d in step.symbols]
+        layer = f'({self.layers_printed}, "{comment(layer_name(step))}");'
+        self.layers_printed += 1
+        self.line(f"{self.model.upper()}_BEGIN{layer}")
+        self._call(kernel, call, symbols)
+        self.line(f"{self.model.upper()}_END{layer}")
+
+    def _call(self, kernel: Kernel, call: str, symbols: Sequence[Expr]) -> None:
         if can_fail(kernel):
             self.scoped(f"{{{{ const int status = {call}; if (status != 0) {{{{ return status; }}}} }}}}", *symbols)
         else:

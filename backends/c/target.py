@@ -1,16 +1,19 @@
 """Target strings of the `c` backend: `c`, `c:cortex-m4`, `c:rv32imc,separate-weights`.
 
 Grammar: `c[:part[,part]*]` with parts in any order: the name of a processor, which so far only names the
-artifact (the text is portable C99), and `separate-weights` for a weights file of its own.
+artifact (the text is portable C99), and choices about the files (`choices.py`), such as `separate-weights`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ...compiler.diagnostics import CompileError
 from ...compiler.graph.nodes import Graph
 from ...compiler.program.interface import interface_of
 from ...compiler.program.nodes import Program
-from ...compiler.target import Target
+from ...compiler.program.quantization import find_quantization
+from ...compiler.target import Pipeline, Target
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
@@ -18,6 +21,7 @@ from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .artifact import CArtifact, load_files
+from .choices import CHOICES, Choices
 from .lower import KERNEL_PASSES, lower
 from .package import print_files
 
@@ -34,10 +38,11 @@ def make_target(text: str) -> Target:
         CompileError: E0301 if a part is not understood.
     """
     parts = [part.strip() for part in text.partition(":")[2].split(",") if part.strip()]
-    unknown = [part for part in parts if part not in (*PROCESSORS, "separate-weights")]
+    unknown = [part for part in parts if part not in (*PROCESSORS, *CHOICES)]
     if unknown:
-        raise CompileError("E0301", f"target '{text}': unknown part '{unknown[0]}'", hint=f"processors are: {', '.join(PROCESSORS)}")
-    separate = "separate-weights" in parts
+        hint = f"processors are: {', '.join(PROCESSORS)}; choices are: {', '.join(CHOICES)}"
+        raise CompileError("E0301", f"target '{text}': unknown part '{unknown[0]}'", hint=hint)
+    choices = Choices.of(parts)
     options = LoweringOptions(
         schedule=lambda group, is_constant: (schedule_rows(group, SCALAR, is_constant),),
         kernel_passes=(lower,),
@@ -46,19 +51,16 @@ def make_target(text: str) -> Target:
     )
 
     def build(graph: Graph) -> Program:
-        return lower_graph(graph, options)
+        return replace(lower_graph(graph, options), quantization=find_quantization(graph))
 
     def emit(program: Program) -> CArtifact:
-        return CArtifact(interface_of(program), print_files(program, separate_weights=separate))
+        return CArtifact(interface_of(program), print_files(program, choices))
 
+    pipeline = Pipeline(GRAPH_PASSES, KERNEL_PASSES, build, emit, stages={"source": lambda program: emit(program).files()})
     return Target(
         name=text,
-        graph_passes=GRAPH_PASSES,
-        kernel_passes=KERNEL_PASSES,
-        build=build,
-        emit=emit,
         fingerprint=f"c {','.join(sorted(parts))}",
+        make_pipeline=lambda: pipeline,
         load=load_files,
-        stages={"source": lambda program: emit(program).files()},
         features={"language": "C99", "processor": next((p for p in parts if p in PROCESSORS), "any")},
     )

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
-from ..graph.nodes import Value
+from ..graph.nodes import Quant, Value
 from ..kernel.nodes import Dim, Expr, Kernel, Var
 from .weights import PackedConstant
 
@@ -182,3 +182,5 @@ class Program:
     """Largest sum of the bytes that are live at one time: no plan can use less."""
     messages: Mapping[int, str] = field(default_factory=dict)
     """What each status code of a `Check` means."""
+    quantization: Mapping[str, Quant] = field(default_factory=dict)
+    """Scale and zero point of inputs and outputs that are codes, by name (`quantization.py`)."""
