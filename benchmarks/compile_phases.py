@@ -15,13 +15,13 @@ import onnx
 from onnx import TensorProto, helper
 
 import onnxc
-from onnxc.backends.llvm import artifact, backend, jit
+from onnxc.backends.llvm import backend, emit, jit
 from onnxc.passes.plan import lower_graph
 
 OPERATORS = ("Relu", "Neg", "Abs", "Tanh", "Sigmoid", "Exp", "Sqrt")
 FUNCTIONS = (
-    (lower_graph, "form_groups"), (backend, "schedule"), (backend, "lower"), (artifact, "print_module"),
-    (artifact, "print_program"), (jit, "_optimized"), (jit, "_compile"),
+    (lower_graph, "form_groups"), (backend, "schedule"), (backend, "lower"), (emit, "print_module"),
+    (emit, "print_program"), (jit, "_optimized"), (jit, "_compile"),
 )  # fmt: skip
 
 

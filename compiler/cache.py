@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .diagnostics import CompileError
-from .files import write_file
+from .files import read_file, write_file
 
-FORMAT = b"onnxc-cache-1\n"
+FORMAT = b"onnxc-cache-2\n"
 _LENGTHS = struct.Struct("<QQ32s")  # bytes of the key, bytes of the payload, sha256 of both
+_ITEM = struct.Struct("<QQ")  # bytes of a name, bytes of its data; the name follows, then the data at the next aligned place
+ALIGN = 64
+"""Where data begins in an entry, so that weights are used where they were read to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,11 @@ class Cache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def load(self, key: Key) -> dict[str, bytes] | None:
-        """Return the payload of an entry, or None if there is no sound one."""
+    def load(self, key: Key) -> dict[str, memoryview] | None:
+        """Return the payload of an entry, at addresses aligned to `ALIGN`, or None if there is no sound one."""
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except OSError:
             return None
         payload = _unpack_entry(data, key.text())
@@ -135,32 +138,40 @@ def compiler_identity() -> str:
 def _pack_entry(key: bytes, payload: Mapping[str, bytes | memoryview]) -> list[bytes | memoryview]:
     """The parts of an entry in order; the payload itself is not copied."""
     body: list[bytes | memoryview] = []
+    at = len(FORMAT) + _LENGTHS.size + len(key)
     for name, data in sorted(payload.items()):
-        body += [struct.pack("<QQ", len(name.encode()), len(data)), name.encode(), data]
+        head = _ITEM.pack(len(name.encode()), len(data)) + name.encode()
+        middle = _aligned(at + len(head))
+        body += [head.ljust(middle - at, b"\0"), data]
+        at = middle + len(data)
     digest = hashlib.sha256(key)
     for part in body:
         digest.update(part)
     return [FORMAT, _LENGTHS.pack(len(key), sum(map(len, body)), digest.digest()), key, *body]
 
 
-def _unpack_entry(data: bytes, key: bytes) -> dict[str, bytes] | None:
+def _unpack_entry(data: memoryview, key: bytes) -> dict[str, memoryview] | None:
     start = len(FORMAT) + _LENGTHS.size
-    if len(data) < start or not data.startswith(FORMAT):
+    if len(data) < start or data[: len(FORMAT)] != FORMAT:
         return None
     key_bytes, body_bytes, checksum = _LENGTHS.unpack_from(data, len(FORMAT))
-    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(memoryview(data)[start:]).digest() != checksum:
+    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(data[start:]).digest() != checksum:
         return None
     return _unpack_payload(data, start + key_bytes) if data[start : start + key_bytes] == key else None
 
 
-def _unpack_payload(data: bytes, at: int) -> dict[str, bytes]:
-    payload: dict[str, bytes] = {}
+def _unpack_payload(data: memoryview, at: int) -> dict[str, memoryview]:
+    payload: dict[str, memoryview] = {}
     while at < len(data):
-        name_bytes, data_bytes = struct.unpack_from("<QQ", data, at)
-        middle = at + 16 + name_bytes
-        payload[data[at + 16 : middle].decode()] = data[middle : middle + data_bytes]
+        name_bytes, data_bytes = _ITEM.unpack_from(data, at)
+        middle = _aligned(at + _ITEM.size + name_bytes)
+        payload[bytes(data[at + _ITEM.size : at + _ITEM.size + name_bytes]).decode()] = data[middle : middle + data_bytes]
         at = middle + data_bytes
     return payload
+
+
+def _aligned(at: int) -> int:
+    return -(-at // ALIGN) * ALIGN
 
 
 def _remove(path: Path) -> None:

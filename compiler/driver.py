@@ -7,7 +7,9 @@ the target string decides, and the target brings its passes.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,8 +89,8 @@ class CompiledModel:
         """
         path = Path(folder)
         files = {**self.artifact.files(), TARGET_FILE: self.target.name.encode()}
-        if libraries and self.target.package is not None:
-            files |= self.target.package(self.artifact, embed_weights)
+        if libraries and self.target.pipeline.package is not None:
+            files |= self.target.pipeline.package(self.artifact, embed_weights)
         record = {} if self.record is None else {RECORD_NAME: to_json(sealed(self.record, files))}
         write_folder(path, {**files, **record})
         return path
@@ -124,18 +126,19 @@ def compile(
         CompileError: for every fault of the model, the target or the options.
     """
     options = Options(dict(bind or {}), dict(max or {}), name)
+    digest = _Digest(source) if cache else None
     chosen = load_target(target)
     with watching(environment_watch(None if dump is None else Path(dump))) as watch:
         store = default_cache() if cache and chosen.load is not None else None
-        found = _compile(source, chosen, options, store, watch)
+        found = _compile(source, chosen, options, store, digest, watch)
     found.threads = threads
     return found
 
 
-def _compile(source: Model, target: Target, options: Options, store: Cache | None, watch: Watch) -> CompiledModel:
+def _compile(source: Model, target: Target, options: Options, store: Cache | None, digest: _Digest | None, watch: Watch) -> CompiledModel:
     """The model from the cache, or compiled and put there."""
     seconds: dict[str, float] = {}
-    key = None if store is None else timed(seconds, "key", lambda: _key(source, target, options))
+    key = None if store is None or digest is None else timed(seconds, "key", lambda: _key(digest, target, options))
     if store is not None and key is not None and not watch.sees_stages:
         found = timed(seconds, "cache", lambda: _from_cache(store, key, target))
         if found is not None:
@@ -144,7 +147,7 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
             return found
     graph = make_graph(source, target, options, seconds)
     program = make_program(graph, target, seconds)
-    artifact = timed(seconds, "emit", lambda: target.emit(program))
+    artifact = timed(seconds, "emit", lambda: target.pipeline.emit(program))
     report: dict[str, object] = {"seconds": seconds, "kernels": len(program.kernels), "steps": len(program.steps),
                                  "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
                                  "lower_bound_bytes": program.lower_bound_bytes,
@@ -185,16 +188,31 @@ def _record(source: Model, target: Target, program: Program, artifact: Artifact,
     return make_record(describe_model(source, limits), compilation, limits, {**artifact.files(), TARGET_FILE: target.name.encode()})
 
 
-def _key(source: Model, target: Target, options: Options) -> Key | None:
-    """The cache key of a compile; None if the model cannot be read, which compiling it will report."""
-    from .record.describe import model_parts
+class _Digest:
+    """The hash of all bytes of a model, computed in a thread of its own: hashing needs no lock, and importing a backend takes as long."""
 
-    try:
-        parts = model_parts(source)
-    except (CompileError, OSError, ValueError):
-        return None
+    def __init__(self, source: Model) -> None:
+        self._source, self._found = source, ""
+        self._thread = threading.Thread(target=self._hash)
+        self._thread.start()
+
+    def _hash(self) -> None:
+        from .record.describe import model_parts
+
+        with suppress(CompileError, OSError, ValueError):  # a model that cannot be read: compiling it will report why
+            self._found = hash_bytes(model_parts(self._source))
+
+    def wait(self) -> str:
+        """The hash; empty if the model cannot be read."""
+        self._thread.join()
+        return self._found
+
+
+def _key(digest: _Digest, target: Target, options: Options) -> Key | None:
+    """The cache key of a compile; None if the model cannot be read."""
     chosen = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
-    return Key(hash_bytes(parts), chosen, target.fingerprint, compiler_identity())
+    identity, model = compiler_identity(), digest.wait()
+    return Key(model, chosen, target.fingerprint, identity) if model else None
 
 
 def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:
@@ -202,7 +220,7 @@ def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:
     if files is None or target.load is None:
         return None
     try:
-        record = from_json(files.pop(RECORD_NAME).decode())
+        record = from_json(bytes(files.pop(RECORD_NAME)).decode())
         return CompiledModel(target, target.load(files), record=record)
     except (CompileError, KeyError):
         return None

@@ -8,6 +8,7 @@ never a part (https://lwn.net/Articles/457667/ on why the flush comes before the
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import shutil
 import tempfile
@@ -16,6 +17,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .diagnostics import CompileError
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file for reading: its bytes are fetched when they are looked at, and never copied.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is empty.
+    """
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def read_file(path: Path) -> memoryview:
+    """Read a file to an address that is aligned to a page. For files that others may cut short, which mapped ones do not survive.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = memoryview(mmap.mmap(-1, max(size, 1)))
+        return data[: file.readinto(data[:size])]
 
 
 def write_file(path: Path, data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> None:

@@ -65,7 +65,7 @@ def make_graph(source: Model, target: Target, options: Options, seconds: dict[st
     shown.after(FRONTEND, graph, 0.0)
     if stop_after == FRONTEND:
         return graph
-    return run_passes(graph, target.graph_passes, (Timing(seconds), shown), stop_after)
+    return run_passes(graph, target.pipeline.graph_passes, (Timing(seconds), shown), stop_after)
 
 
 def make_program(graph: Graph, target: Target, seconds: dict[str, float]) -> Program:
@@ -76,12 +76,12 @@ def make_program(graph: Graph, target: Target, seconds: dict[str, float]) -> Pro
     """
     from .program.text import print_program, print_schedules
 
-    program = timed(seconds, "lower", lambda: target.build(graph))
+    program = timed(seconds, "lower", lambda: target.pipeline.build(graph))
     show(GROUPS, "schedules.txt", lambda: print_schedules(program))
     show(GROUPS, "program.txt", lambda: print_program(program))
     for stage in ("llvm", "source"):
-        if stage in target.stages:
-            for name, text in target.stages[stage](program).items():
+        if stage in target.pipeline.stages:
+            for name, text in target.pipeline.stages[stage](program).items():
                 show(TARGET, name, text.decode)
     return program
 
@@ -109,17 +109,17 @@ def stage_files(source: Model, target: Target, options: Options, stage: str, sto
         return {f"{name}.kernel": print_kernel(kernel).encode() for name, kernel in program.kernels.items()}
     if stage == "program":
         return {"program.txt": print_program(program).encode()}
-    return dict(target.stages[stage](program))
+    return dict(target.pipeline.stages[stage](program))
 
 
 def stage_names(target: Target) -> tuple[str, ...]:
     """What `stage_files` can show for a target."""
-    return ("graph", "kernel", "program", *target.stages)
+    return ("graph", "kernel", "program", *target.pipeline.stages)
 
 
 def pass_names(target: Target) -> tuple[str, ...]:
     """Where `make_graph` can stop."""
-    return (FRONTEND, *(graph_pass.name for graph_pass in target.graph_passes))
+    return (FRONTEND, *(graph_pass.name for graph_pass in target.pipeline.graph_passes))
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:

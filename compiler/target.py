@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from .diagnostics import CompileError
-from .graph.nodes import Graph
-from .pass_runner import Pass
-from .program.interface import Interface
-from .program.nodes import Program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .graph.nodes import Graph
+    from .pass_runner import Pass
+    from .program.interface import Interface
+    from .program.nodes import Program
 
 BACKENDS: Mapping[str, str] = {"cpu": "llvm", "c": "c", "cuda": "cuda"}
 """First part of a target string -> folder of the backend."""
@@ -47,11 +49,9 @@ class Artifact(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One target, as its backend describes it."""
+class Pipeline:
+    """How a target compiles."""
 
-    name: str
-    """The whole target string, normalized."""
     graph_passes: tuple[Pass[Graph], ...]
     """What happens to the graph, in order."""
     kernel_passes: tuple[str, ...]
@@ -60,16 +60,31 @@ class Target:
     """Turns the final graph into a program of this target's kernels."""
     emit: Callable[[Program], Artifact]
     """Prints a program and packs it."""
-    fingerprint: str
-    """Everything about the target that decides the code: part of the cache key."""
-    load: Callable[[Mapping[str, bytes]], Artifact] | None = None
-    """Makes an artifact of its files again; None if the backend cannot."""
     stages: Mapping[str, Callable[[Program], Mapping[str, bytes]]] = field(default_factory=dict)
     """Texts and products on the way from the program to the artifact, for `--emit`: files by name, under the stage's name."""
     package: Callable[[Artifact, bool], Mapping[str, bytes]] | None = None
     """Makes what programs in other languages link (headers, libraries) of an artifact; the flag embeds the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One target, as its backend describes it."""
+
+    name: str
+    """The whole target string, normalized."""
+    fingerprint: str
+    """Everything about the target that decides the code: part of the cache key."""
+    make_pipeline: Callable[[], Pipeline]
+    """Imports what compiling takes, which loading from the cache does without; answers the same each time."""
+    load: Callable[[Mapping[str, bytes | memoryview]], Artifact] | None = None
+    """Makes an artifact of its files again; None if the backend cannot."""
     features: Mapping[str, str] = field(default_factory=dict)
     """What the target can do, for `onnxc targets` and the deployment record."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """How the target compiles."""
+        return self.make_pipeline()
 
 
 def load_target(text: str) -> Target:

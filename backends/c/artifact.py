@@ -54,9 +54,9 @@ def _load(compiler: str, folder: Path, sources: Mapping[str, str]) -> Entry:
     return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(address)
 
 
-def load_files(files: Mapping[str, bytes]) -> CArtifact:
+def load_files(files: Mapping[str, bytes | memoryview]) -> CArtifact:
     """An artifact of its files again; E0501 if the interface is missing or damaged."""
     if "interface.json" not in files:
         raise CompileError("E0501", "the artifact lacks 'interface.json'")
-    sources = {name: data.decode() for name, data in files.items() if name.endswith((".c", ".h"))}
-    return CArtifact(from_json(files["interface.json"]), sources)
+    sources = {name: bytes(data).decode() for name, data in files.items() if name.endswith((".c", ".h"))}
+    return CArtifact(from_json(bytes(files["interface.json"])), sources)

@@ -44,11 +44,11 @@ class CudaArtifact:
         return Runner(replace(self.interface, arena_bytes=0), entry)
 
 
-def load_files(files: Mapping[str, bytes], architectures: Sequence[str], *, shim: bool) -> CudaArtifact:
+def load_files(files: Mapping[str, bytes | memoryview], architectures: Sequence[str], *, shim: bool) -> CudaArtifact:
     """An artifact of its files again; E0501 if one is missing or damaged."""
     endings = (".cu", ".h", "_weights.bin", "CMakeLists.txt", "interface.json")
     for ending in endings:
         if not any(name.endswith(ending) for name in files):
             raise CompileError("E0501", f"the artifact lacks '{ending}'")
-    sources = {name: data for name, data in files.items() if name.endswith(endings[:-1])}
-    return CudaArtifact(from_json(files["interface.json"]), sources, architectures, shim=shim)
+    sources = {name: bytes(data) for name, data in files.items() if name.endswith(endings[:-1])}
+    return CudaArtifact(from_json(bytes(files["interface.json"])), sources, architectures, shim=shim)

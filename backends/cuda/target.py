@@ -13,7 +13,7 @@ from ...compiler.diagnostics import CompileError
 from ...compiler.graph.nodes import Graph
 from ...compiler.program.interface import interface_of
 from ...compiler.program.nodes import Program
-from ...compiler.target import Target
+from ...compiler.target import Pipeline, Target
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
@@ -53,14 +53,11 @@ def make_target(text: str) -> Target:
         face = replace(interface_of(program), arena_bytes=arena_bytes(program))
         return CudaArtifact(face, print_files(program, architectures), architectures, shim=shim)
 
+    pipeline = Pipeline(GRAPH_PASSES, KERNEL_PASSES, build, emit, stages={"source": lambda program: emit(program).files()})
     return Target(
         name=text,
-        graph_passes=GRAPH_PASSES,
-        kernel_passes=KERNEL_PASSES,
-        build=build,
-        emit=emit,
         fingerprint=f"cuda {','.join(sorted(parts))}",
+        make_pipeline=lambda: pipeline,
         load=lambda files: load_files(files, architectures, shim=shim),
-        stages={"source": lambda program: emit(program).files()},
         features={"language": "CUDA C++", "architectures": ",".join(architectures) or "native"},
     )

@@ -1,32 +1,25 @@
-"""What the `llvm` backend makes of a program: objects, weights and the interface, to keep or to run."""
+"""What the `llvm` backend makes of a program: objects, weights and the interface, to keep or to run. Made by `emit.py`."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from ...compiler.diagnostics import CompileError
-from ...compiler.program.interface import Interface, from_json, interface_of, to_json
-from ...compiler.program.nodes import Program
+from ...compiler.program.interface import Interface, from_json, to_json
 from ...compiler.program.runner import ALIGN, Runner
-from ...compiler.program.weights import pack_weights
 from .features import CpuFeatures
-from .jit import Library, compile_objects
+from .jit import Library
 from .names import model_name
-from .pool import pool_module
-from .print import print_module
-from .print_program import print_program
-
-KERNELS_PER_MODULE = 4
 
 
 class LlvmArtifact:
     """Machine code of one model."""
 
-    def __init__(self, interface: Interface, objects: list[bytes], weights: bytes | np.ndarray, features: CpuFeatures) -> None:
+    def __init__(self, interface: Interface, objects: list[bytes], weights: bytes | memoryview | np.ndarray, features: CpuFeatures) -> None:
         self.interface = interface
         self.objects = objects
         self.weights = weights
@@ -76,7 +69,7 @@ def thread_count(threads: int | None) -> int:
     return max(1, threads)
 
 
-def _aligned(data: bytes | np.ndarray) -> np.ndarray:
+def _aligned(data: bytes | memoryview | np.ndarray) -> np.ndarray:
     """The weights at an aligned address; copied only if they are not there already."""
     array = np.frombuffer(data, np.uint8)
     if array.ctypes.data % ALIGN == 0 and array.size:
@@ -87,31 +80,14 @@ def _aligned(data: bytes | np.ndarray) -> np.ndarray:
     return raw[start : start + max(array.size, 1)]
 
 
-def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
-    """Print and compile a program; modules are compiled in parallel, while others are printed."""
-    return LlvmArtifact(
-        interface_of(program), compile_objects(modules(program, features), features), pack_weights(program.constants), features
-    )
-
-
-def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
-    """The texts of all modules: threads, kernels, program. Names are the model's own, but for the pool, which models share."""
-    prefix = model_name(program.name)
-    yield pool_module(features, linkage="weak")
-    kernels = [(f"{prefix}.{name}", kernel) for name, kernel in program.kernels.items()]
-    for k in range(0, len(kernels), KERNELS_PER_MODULE):
-        yield print_module(kernels[k : k + KERNELS_PER_MODULE], features, visibility="hidden")
-    yield print_program(program, features, prefix=prefix)
-
-
-def load_files(files: Mapping[str, bytes], features: CpuFeatures) -> LlvmArtifact:
+def load_files(files: Mapping[str, bytes | memoryview], features: CpuFeatures) -> LlvmArtifact:
     """An artifact of its files again.
 
     Raises:
         CompileError: E0501 if one is missing or damaged.
     """
     try:
-        objects = [files[f"code{k}.o"] for k in range(sum(name.endswith(".o") for name in files))]
-        return LlvmArtifact(from_json(files["interface.json"]), objects, files["weights.bin"], features)
+        objects = [bytes(files[f"code{k}.o"]) for k in range(sum(name.endswith(".o") for name in files))]
+        return LlvmArtifact(from_json(bytes(files["interface.json"])), objects, files["weights.bin"], features)
     except KeyError as error:
         raise CompileError("E0501", f"the artifact lacks {error}") from None

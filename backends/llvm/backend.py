@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from ...compiler.graph.nodes import Graph, Value
 from ...compiler.pass_runner import Pass
 from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
-from ...compiler.target import Target
+from ...compiler.target import Pipeline
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.widen_floats import widen_floats
@@ -18,7 +19,7 @@ from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_co
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
-from .artifact import emit, load_files
+from .emit import emit
 from .features import CpuFeatures
 from .lower import lower
 from .mma import rows
@@ -32,8 +33,9 @@ def schedule(group: Group, machine: ContractionTarget, is_constant: Callable[[Va
     return (schedule_rows(group, machine.vector, is_constant),) if isinstance(found, str) else found
 
 
-def llvm_target(text: str, features: CpuFeatures) -> Target:
-    """The target for a CPU."""
+@functools.cache
+def make_pipeline(features: CpuFeatures) -> Pipeline:
+    """How models are compiled for a CPU."""
     machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes)
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, is_constant),
@@ -44,15 +46,11 @@ def llvm_target(text: str, features: CpuFeatures) -> Target:
     def build(graph: Graph) -> Program:
         return lower_graph(graph, options)
 
-    return Target(
-        name=text,
+    return Pipeline(
         graph_passes=(Pass(widen_floats), *GRAPH_PASSES, Pass(assign_layouts(max(4, features.vector_bits // 32)))),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
         emit=lambda program: emit(program, features),
-        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}",
-        load=lambda files: load_files(files, features),
         stages=stages(features),
         package=package,
-        features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},
     )

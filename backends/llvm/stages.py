@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...compiler.program.nodes import Program
-from .artifact import modules
+from .emit import modules
 from .features import CpuFeatures
 from .jit import assembly, compile_object
 

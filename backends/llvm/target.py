@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
 
 from ...compiler.diagnostics import CompileError
-from ...compiler.target import Target
+from ...compiler.target import Artifact, Pipeline, Target
 from .features import CpuFeatures
 
 _SHORT_TRIPLES = {
@@ -122,6 +123,22 @@ def _cache_bytes(level: int) -> int:
 
 def make_target(text: str) -> Target:
     """The `llvm` target of a target string."""
-    from .backend import llvm_target
+    features = parse(text)
 
-    return llvm_target(text, parse(text))
+    def pipeline() -> Pipeline:
+        from .backend import make_pipeline
+
+        return make_pipeline(features)
+
+    def load(files: Mapping[str, bytes | memoryview]) -> Artifact:
+        from .artifact import load_files
+
+        return load_files(files, features)
+
+    return Target(
+        name=text,
+        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}",
+        make_pipeline=pipeline,
+        load=load,
+        features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},
+    )

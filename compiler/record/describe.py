@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..diagnostics import CompileError
+from ..files import map_file
 from .nodes import Export, Source
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ def model_parts(source: object) -> list[bytes | memoryview]:
         CompileError: if it is no model, or an external file may not be read.
     """
     data = _bytes_of(source)
-    if b"location" not in data:  # the key without which no tensor names a file
-        return [data]
+    if data.find(b"location") < 0:  # the key without which no tensor names a file
+        return [memoryview(data)]
     from ..frontend.external import ExternalData
     from ..frontend.limits import Limits
     from ..frontend.source import read_source
@@ -51,17 +53,18 @@ def model_parts(source: object) -> list[bytes | memoryview]:
     found = read_source(source, Limits())
     files = ExternalData(found.folder, found.name)
     names = dict(sorted(_external_locations(found.model)))
-    parts: list[bytes | memoryview] = [data]
+    parts: list[bytes | memoryview] = [memoryview(data)]
     for location, tensor in names.items():
         parts += [location.encode(), files.file(location, tensor).data]
     return parts
 
 
-def _bytes_of(source: object) -> bytes:
+def _bytes_of(source: object) -> bytes | mmap.mmap:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str | os.PathLike):
-        return Path(os.fsdecode(os.fspath(source))).read_bytes()
+        path = Path(os.fsdecode(os.fspath(source)))
+        return map_file(path) if path.stat().st_size else b""
     import onnx
 
     if not isinstance(source, onnx.ModelProto):
@@ -80,7 +83,7 @@ def _external_locations(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             yield next((entry.value for entry in tensor.external_data if entry.key == "location"), ""), tensor.name
 
 
-def describe_source(model: onnx.ModelProto, data: bytes, external: Mapping[str, bytes | memoryview]) -> Source:
+def describe_source(model: onnx.ModelProto, data: bytes | mmap.mmap, external: Mapping[str, bytes | memoryview]) -> Source:
     """Describe what was compiled.
 
     Args:

@@ -63,7 +63,7 @@ def test_a_dump_holds_every_stage_in_order(model, tmp_path, capsys):
         names = sorted(path.name for path in (tmp_path / "dump").iterdir())
         assert [int(name[:3]) for name in names] == list(range(1, len(names) + 1))
         stages = [name[4:] for name in names]
-        passes = [f"{graph_pass.name}.graph" for graph_pass in load_target("cpu").graph_passes]
+        passes = [f"{graph_pass.name}.graph" for graph_pass in load_target("cpu").pipeline.graph_passes]
         assert stages[: len(passes) + 1] == ["frontend.graph", *passes]
         rest = stages[len(passes) + 1 :]
         assert rest[0] == "groups.txt"
@@ -140,7 +140,9 @@ def test_a_pass_that_fails_leaves_the_graph_before_it(model, tmp_path, monkeypat
     def broken(graph):
         raise ZeroDivisionError("oops")
 
-    target = dataclasses.replace(load_target("cpu"), graph_passes=(Pass(broken),))
+    target = load_target("cpu")
+    pipeline = dataclasses.replace(target.pipeline, graph_passes=(Pass(broken),))
+    target = dataclasses.replace(target, make_pipeline=lambda: pipeline)
     monkeypatch.setattr("onnxc.compiler.driver.load_target", lambda text: target)
     assert cli.run(["compile", model, "-o", "out", "--no-cache"]) == cli.FAULT
     assert "error[E0901]: PassFailure: pass broken failed: ZeroDivisionError: oops" in capsys.readouterr().err
@@ -155,7 +157,7 @@ def test_stop_after_shows_the_graph(model, capsys):
     first = shown(capsys, "compile", model, "--stop-after", "frontend")
     assert [node.op for node in parse_graph(first, WEIGHTS).nodes] == ["MatMul", "Relu"]
     last = shown(capsys, "compile", model, "--emit", "graph")
-    assert last == shown(capsys, "compile", model, "--stop-after", load_target("cpu").graph_passes[-1].name)
+    assert last == shown(capsys, "compile", model, "--stop-after", load_target("cpu").pipeline.graph_passes[-1].name)
 
 
 @pytest.mark.parametrize(

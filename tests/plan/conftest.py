@@ -23,10 +23,10 @@ class Model:
     def __init__(self, text: str) -> None:
         self.target: Target = load_target("cpu")
         graph = load_graph(parser.parse_model(HEADER + text))
-        for graph_pass in self.target.graph_passes:
+        for graph_pass in self.target.pipeline.graph_passes:
             graph = graph_pass.run(graph)
-        self.program: Program = self.target.build(graph)
-        self._runner = self.target.emit(self.program).runner(1)
+        self.program: Program = self.target.pipeline.build(graph)
+        self._runner = self.target.pipeline.emit(self.program).runner(1)
 
     def interpreted(self, inputs: Arrays) -> list[np.ndarray]:
         """The outputs that the program interpreter finds."""

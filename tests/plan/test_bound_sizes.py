@@ -32,8 +32,8 @@ X = np.array([1, -1, 2, -2, 3, -3], np.float32)
 
 def program_of(text: str):
     target = make_target("c")
-    graph = run_passes(load_graph(parser.parse_model(text)), target.graph_passes)
-    return target.build(graph)
+    graph = run_passes(load_graph(parser.parse_model(text)), target.pipeline.graph_passes)
+    return target.pipeline.build(graph)
 
 
 def test_a_declared_extent_bounds_an_output():

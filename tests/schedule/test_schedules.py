@@ -94,9 +94,9 @@ def test_program_computes_the_graph(name: str, target: str) -> None:
     inputs = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     expected = run_graph(graph, inputs)
     machine = load_target(target)
-    for graph_pass in machine.graph_passes:
+    for graph_pass in machine.pipeline.graph_passes:
         graph = graph_pass.run(graph)
-    found = run_program(machine.build(graph), inputs)
+    found = run_program(machine.pipeline.build(graph), inputs)
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=1e-4, atol=1e-5)
 
@@ -105,9 +105,9 @@ def test_padding_of_blocks_holds_zeros() -> None:
     # 19 channels in blocks of 8: what reads the last block relies on the zeros behind channel 19.
     graph = load_graph(_model(*MODELS["conv padded channels"]))
     machine = load_target("cpu:x86-64-v3")
-    for graph_pass in machine.graph_passes:
+    for graph_pass in machine.pipeline.graph_passes:
         graph = graph_pass.run(graph)
-    program = machine.build(graph)
+    program = machine.pipeline.build(graph)
     x = np.full((1, 11, 4, 5), np.nan, np.float32)
     x[0, :, 0, 0] = 1.0
     assert np.isnan(run_program(program, {"x": x})["z"]).any()

@@ -1,0 +1,35 @@
+"""Programs to artifacts: print modules as LLVM IR and compile them to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...compiler.program.interface import interface_of
+from ...compiler.program.nodes import Program
+from ...compiler.program.weights import pack_weights
+from .artifact import LlvmArtifact
+from .features import CpuFeatures
+from .jit import compile_objects
+from .names import model_name
+from .pool import pool_module
+from .print import print_module
+from .print_program import print_program
+
+KERNELS_PER_MODULE = 4
+
+
+def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
+    """Print and compile a program; modules are compiled in parallel, while others are printed."""
+    return LlvmArtifact(
+        interface_of(program), compile_objects(modules(program, features), features), pack_weights(program.constants), features
+    )
+
+
+def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
+    """The texts of all modules: threads, kernels, program. Names are the model's own, but for the pool, which models share."""
+    prefix = model_name(program.name)
+    yield pool_module(features, linkage="weak")
+    kernels = [(f"{prefix}.{name}", kernel) for name, kernel in program.kernels.items()]
+    for k in range(0, len(kernels), KERNELS_PER_MODULE):
+        yield print_module(kernels[k : k + KERNELS_PER_MODULE], features, visibility="hidden")
+    yield print_program(program, features, prefix=prefix)
