@@ -7,11 +7,14 @@ new row, never a new kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..dtypes import DType
 from .nodes import Expr
+from .scalar import Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,81 @@ class Mma:
     """Instructions that start in a cycle, for the choice of tiles."""
     loads_per_cycle: float = 1.35
     """Vector or broadcast loads that a tile really gets in a cycle: less than the ports promise (Zen 3 measured)."""
+    is_vector: bool = True
+    """The lanes are one register. Otherwise each lane is a register of its own and is loaded by itself: plain C."""
     source: str = ""
     """The document that defines the instruction."""
 
     def __post_init__(self) -> None:
         assert self.lanes >= 1 and self.k >= 1 and self.registers >= 3, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ExternRow:
+    """A function that kernel IR calls by name through `Extern`, with a text for the target and a meaning for the interpreter.
+
+    Arguments of the call: an element offset into each buffer, in their order, then numbers. The first buffer is
+    written, the others are only read.
+    """
+
+    name: str
+    """Unique in its backend, such as `onnxc_dot_s8s8_2x2`."""
+    text: str
+    """Definition of the function in the target's language."""
+    meaning: Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]
+    """What it does, as `interpret.ExternMeaning`."""
+    needs: tuple[str, ...] = ()
+    """Names of the texts that it calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class DotRow:
+    """Sums of products of `pixels` patches with `channels` rows of weights: `acc[p * channels + c] = sum(patch[p] * weight[c])`.
+
+    Called with (acc, patch for each pixel, weights for each channel; depth).
+    """
+
+    name: str
+    data: DType
+    """Type of the elements that the patches hold."""
+    weight: DType
+    pixels: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class TapsRow:
+    """Sums over the taps of a window, one for each of `channels` neighbours: depthwise convolution.
+
+    Called with (acc, data, weights; rows, columns, step between rows and columns of the data, and of the weights).
+    """
+
+    name: str
+    data: DType
+    weight: DType
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class DotRows:
+    """What a target offers for sums of products of small integers.
+
+    A patch is memory of a form that only these functions know; it is filled with `run` and `fill`, whose
+    positions and counts are multiples of `k`.
+    """
+
+    dots: tuple[DotRow, ...]
+    taps: tuple[TapsRow, ...]
+    run: Mapping[DType, str]
+    """(patch, data; position, count): appends elements of a type."""
+    fill: Mapping[DType, str]
+    """(patch; value, position, count): appends equal elements of a type."""
+    copy: Mapping[DType, str]
+    """(target, source; count): copies elements."""
+    k: int = 4
+    """Depths are multiples of it."""
+
+    def dot(self, data: DType, weight: DType, pixels: int, channels: int) -> DotRow | None:
+        """The row of a size."""
+        wanted = (data, weight, pixels, channels)
+        return next((r for r in self.dots if (r.data, r.weight, r.pixels, r.channels) == wanted), None)

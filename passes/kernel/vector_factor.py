@@ -31,7 +31,7 @@ MAX_GROWTH = 4
 class VectorFactor:
     """Where the tiles find the vector factor, and what must be done before."""
 
-    def __init__(self, contraction: Contraction, stage: Stage, binder: Binder, dtype: DType) -> None:
+    def __init__(self, contraction: Contraction, stage: Stage, binder: Binder, dtype: DType, may_copy: bool = True) -> None:
         self.contraction, self.stage, self.binder, self.dtype = contraction, stage, binder, dtype
         self.pack: Pack | None = None
         """How the constant `packed_value` is rearranged."""
@@ -48,7 +48,9 @@ class VectorFactor:
             *(d for _, d in self._outer), contraction.blocks, *(d for _, d in contraction.form.reduce), contraction.lanes
         )  # fmt: skip
         source = single_load(contraction.vector)
-        if source is not None and not self._pack_constant(source) and stride(source.index, contraction.lane[0]) != 1:
+        if source is None or self._pack_constant(source):
+            return
+        if may_copy and stride(source.index, contraction.lane[0]) != 1:
             self._pack_computed(source)
 
     def read(self, values: dict[Var, Expr], block: Expr, lane: Expr, is_partial: bool) -> Expr:
