@@ -45,6 +45,8 @@ class Dialect:
     """Specifiers of helper functions."""
     kernel: str = "static"
     """Specifiers of kernels."""
+    codes: bool = False
+    """Whether rounding to bytes has helper functions (`round_texts.py`)."""
     narrow_types: Mapping[DType, str] = field(default_factory=dict)
     """Narrow floats that have a type; others are held as unsigned integers."""
 

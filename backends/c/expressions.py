@@ -38,6 +38,7 @@ from ...compiler.kernel.nodes import (
 from ...compiler.kernel.traverse import children, walk
 from .dialect import ARITHMETIC, BITWISE, COMPARE, INT_TYPES, LOGICAL, UNSIGNED, Dialect, bits_helper, division_helper, integer, wrapped
 from .names import Names
+from .round_texts import code_texts
 
 _INT32 = DType.INT32.limits
 _DIVISION = frozenset({BinaryOp.DIV, BinaryOp.MOD, BinaryOp.FLOORDIV, BinaryOp.FLOORMOD})
@@ -56,6 +57,8 @@ class ExprPrinter:
         self.dialect, self.helpers, self.bounds = dialect, helpers, bounds
         self.names = Names()
         self.buffers: dict[Buffer, str] = {}
+        self.scalars: dict[Buffer, dict[Const, str]] = {}
+        """Local arrays that are a variable for each element."""
         self.vars: dict[str, str] = {}
         self.locals: dict[Expr, str] = {}
         self._narrow: dict[Expr, bool] = {}
@@ -96,7 +99,7 @@ class ExprPrinter:
                 return a, b
             case Unary(op=UnaryOp.ABS, a=a) if not a.dtype.is_float:
                 return (a,)
-            case Cast(value=value, mode=CastMode.SATURATE):
+            case Cast(value=value, mode=CastMode.SATURATE) if self.code_operands(e) is None:
                 return (value,)
             case Math(fn=MathFn.ISNAN, args=args):
                 return args
@@ -157,6 +160,8 @@ class ExprPrinter:
 
     def load(self, e: Load) -> str:
         """An element, or 0 where the mask does not hold."""
+        if e.buffer in self.scalars and e.mask is None and isinstance(e.index, Const):
+            return self.scalars[e.buffer][e.index]
         text = f"{self.buffers[e.buffer]}[{self.value(e.index)}]"
         if e.dtype.bits < 8:
             text = self.fitted(e, text)  # the bits above the number may be anything
@@ -288,6 +293,9 @@ class ExprPrinter:
 
     def cast(self, e: Cast) -> str:
         """A conversion."""
+        code = self.code(e)
+        if code is not None:
+            return code
         a, source, target = self.value(e.value), e.value.dtype, e.dtype
         if e.mode is CastMode.BITS:
             return self.bits(a, source, target)
@@ -298,6 +306,26 @@ class ExprPrinter:
         if e.mode is CastMode.SATURATE and target.is_int:
             return self.saturated_integer(a, source, target)
         return self.fitted(e, f"({self.type(e)}){a}") if not self.is_narrow(e) else a
+
+    def code(self, e: Cast) -> str | None:
+        """`saturate(round(x) + zero)` as bytes: a helper function, where the language has one."""
+        operands = self.code_operands(e)
+        if operands is None:
+            return None
+        texts = code_texts(e.dtype.is_signed)
+        self.helpers.update(texts)
+        return f"{[*texts][-1]}({', '.join(map(self.value, operands))})"
+
+    def code_operands(self, e: Cast) -> tuple[Expr, Expr] | None:
+        """The `x` and the `zero` of `saturate(round(x) + zero)`, if a cast is that."""
+        if not self.dialect.codes or e.mode is not CastMode.SATURATE or e.dtype not in (DType.INT8, DType.UINT8):
+            return None
+        real, zero = e.value, build.const(0.0, DType.FLOAT32)
+        if isinstance(real, Binary) and real.op is BinaryOp.ADD:
+            real, zero = real.a, real.b
+        offset = _small_integer(zero)
+        is_rounded = isinstance(real, Math) and real.fn is MathFn.ROUND and real.dtype is DType.FLOAT32
+        return (real.args[0], offset) if isinstance(real, Math) and is_rounded and offset is not None else None
 
     def bits(self, a: str, source: DType, target: DType) -> str:
         """The same bits: a cast between integers, a union otherwise."""
@@ -352,6 +380,15 @@ class ExprPrinter:
         Lane: vector,
         Read: vector,
     }
+
+
+def _small_integer(e: Expr) -> Expr | None:
+    """A float that is an integer of a byte or so, as an int32."""
+    if isinstance(e, Const) and float(e.value).is_integer() and abs(e.value) < 1 << 16:
+        return build.const(int(e.value), DType.INT32)
+    if isinstance(e, Cast) and e.value.dtype.is_int and e.value.dtype.bits <= 8:
+        return build.cast(e.value, DType.INT32)
+    return None
 
 
 def _conjuncts(condition: Expr | None) -> list[Expr]:

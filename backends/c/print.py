@@ -1,13 +1,16 @@
 """Kernel IR as C99 text: one static function for each kernel.
 
-Runs last. Vector and unrolled loops are printed as plain loops, the C compiler does the rest; functions
-without an instruction must be expanded (`passes/kernel/expand_math.py`), narrow floats legalized and loads
-guarded before. A kernel with a check returns its status, 0 for success; others return nothing.
+Runs last. Short marked loops are written out before (`passes/kernel/unroll.py`), functions without an
+instruction expanded (`passes/kernel/expand_math.py`), narrow floats legalized and loads guarded. What is left
+of vector loops is plain loops, the C compiler does the rest. Local arrays of which only fixed elements are used
+become one variable for each element, which compilers keep in registers at every level of optimization.
+A kernel with a check returns its status, 0 for success; others return nothing.
 `backends/cuda` derives its printer from this one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from ...compiler.kernel.bounds import Bounds
@@ -25,7 +28,6 @@ from ...compiler.kernel.nodes import (
     Kernel,
     Let,
     Load,
-    Scope,
     Stmt,
     Store,
     Var,
@@ -35,9 +37,10 @@ from ...compiler.kernel.traverse import free_vars, statement_exprs, walk, walk_s
 from .dialect import Dialect
 from .expressions import ExprPrinter
 from .lines import Lines, mentions
+from .mma import add_texts
 from .names import clean
 
-C99 = Dialect()
+C99 = Dialect(codes=True)
 PRELUDE = "#include <stddef.h>\n#include <stdint.h>\n"
 
 
@@ -68,7 +71,7 @@ class CPrinter(Lines):
         super().__init__(self.expressions(dialect, helpers, Bounds()))
         self.kernel, self.dialect = kernel, dialect
         self.stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
-        self.stored |= {b for s in walk_statements(kernel.body) if isinstance(s, Extern) for b in s.buffers if b.scope is not Scope.CONST}
+        self.stored |= {s.buffers[0] for s in walk_statements(kernel.body) if isinstance(s, Extern)}
 
     # --- Functions ----------------------------------------------------------------------------
 
@@ -116,8 +119,11 @@ class CPrinter(Lines):
         """Print any statement."""
         match stmt:
             case Block():
-                for s in stmt.body:
-                    self.statement(s)
+                for batch in batches(stmt.body, self.e.scalars):
+                    if len(batch) > 1:
+                        self.together(batch)
+                    else:
+                        self.statement(batch[0])
             case Store():
                 self.store(stmt)
             case For():
@@ -139,16 +145,26 @@ class CPrinter(Lines):
             case _:
                 assert_never(stmt)
 
+    def together(self, stores: Sequence[Stmt]) -> None:
+        """Assignments to variables that do not depend on each other; what they share is evaluated once."""
+        found = [s for s in stores if isinstance(s, Store)]
+        texts = self.values(*(s.value for s in found))
+        for stmt, text in zip(found, texts, strict=True):
+            self.line(f"{self.e.scalars[stmt.buffer][stmt.index]} = {self._assigned(stmt.value, text)};")
+
     def store(self, stmt: Store) -> None:
         """An assignment, under its mask."""
+        if stmt.buffer in self.e.scalars and stmt.mask is None:
+            self.scoped(f"{self.e.scalars[stmt.buffer][stmt.index]} = {self._assigned(stmt.value, '{0}')};", stmt.value)
+            return
         name = self.e.buffers[stmt.buffer]
         if stmt.mask is not None:
             self.scoped(f"if ({{2}}) {{{{ {name}[{{0}}] = {self._assigned(stmt.value)}; }}}}", stmt.index, stmt.value, stmt.mask)
         else:
             self.scoped(f"{name}[{{0}}] = {self._assigned(stmt.value)};", stmt.index, stmt.value)
 
-    def _assigned(self, e: Expr) -> str:
-        return self.e.converted(e, "{1}") if not isinstance(e, (Const, Var)) else "{1}"
+    def _assigned(self, e: Expr, text: str = "{1}") -> str:
+        return self.e.converted(e, text) if not isinstance(e, (Const, Var)) else text
 
     def for_(self, stmt: For) -> None:
         """A counting loop of any kind."""
@@ -225,21 +241,72 @@ class CPrinter(Lines):
         self.close()
 
     def alloc(self, stmt: Alloc) -> None:
-        """A local array."""
+        """A local array, or variables in its place."""
         assert isinstance(stmt.buffer.size, int), f"local buffer {stmt.buffer.name} of unknown size"
         self.open("")
-        name = self.e.buffers[stmt.buffer] = self.e.names.fresh(stmt.buffer.name)
-        self.line(self.local_array(stmt.buffer, name, max(stmt.buffer.size, 1)))
+        name = self.e.names.fresh(stmt.buffer.name)
+        elements = fixed_elements(stmt)
+        if elements is None:
+            self.e.buffers[stmt.buffer] = name
+            for line in self.local_array(stmt.buffer, name, max(stmt.buffer.size, 1)).splitlines():
+                self.line(line)
+        else:
+            names = {at: f"{name}_{at.value}" if stmt.buffer.size > 1 else name for at in elements}
+            self.e.scalars[stmt.buffer] = names
+            self.line(f"{self.dialect.type(stmt.buffer.dtype)} {', '.join(names.values())};")
         self.statement(stmt.body)
         self.close()
 
     def local_array(self, buffer: Buffer, name: str, size: int) -> str:
-        """Declaration of a local array."""
-        return f"{self.dialect.type(buffer.dtype)} {name}[{size}];"
+        """Declaration of a local array; a union aligns it, since C99 has no other means."""
+        c_type = self.dialect.type(buffer.dtype)
+        if buffer.align > max(buffer.dtype.bytes, 1) and buffer.align <= 8:
+            return f"union {{ {c_type} data[{size}]; int64_t align; }} {name}_memory;\n{c_type} *const {name} = {name}_memory.data;"
+        return f"{c_type} {name}[{size}];"
 
     def barrier(self) -> None:
         """One thread: nothing to wait for."""
 
     def extern(self, stmt: Extern) -> None:
-        """An instruction of an MMA row."""
-        raise AssertionError(f"{stmt.name} is not an instruction of this target")
+        """A call of a row's function: pointers to elements of the buffers, then numbers."""
+        add_texts(stmt.name, self.e.helpers)
+        pointers = [self._pointer(buffer, at, k) for k, (buffer, at) in enumerate(zip(stmt.buffers, stmt.args, strict=False))]
+        numbers = [f"(int32_t){{{k}}}" for k in range(len(stmt.buffers), len(stmt.args))]
+        self.scoped(f"{stmt.name}({', '.join([*pointers, *numbers])});", *stmt.args)
+
+    def _pointer(self, buffer: Buffer, at: Expr, k: int) -> str:
+        name = self.e.buffers[buffer]
+        return name if isinstance(at, Const) and at.value == 0 else f"{name} + {{{k}}}"
+
+
+def fixed_elements(stmt: Alloc) -> list[Const] | None:
+    """The elements of a local array that its block uses, in order; None if one of them is computed, or stored but not read."""
+    found: set[Const] = set()
+    read: set[Const] = set()
+    for inner in walk_statements(stmt.body):
+        if isinstance(inner, Extern) and stmt.buffer in inner.buffers:
+            return None
+        accesses = [e for e in walk(*statement_exprs(inner)) if isinstance(e, Load) and e.buffer is stmt.buffer]
+        for access in (*accesses, *([inner] if isinstance(inner, Store) and inner.buffer is stmt.buffer else [])):
+            if not isinstance(access.index, Const) or access.mask is not None:
+                return None
+            found.add(access.index)
+        read.update(access.index for access in accesses if isinstance(access.index, Const))
+    return sorted(found, key=lambda at: int(at.value)) if found == read and found else None
+
+
+def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, object]) -> list[list[Stmt]]:
+    """Statements in order; neighbours that assign to distinct variables which none of them reads go together."""
+    found: list[list[Stmt]] = []
+    written: set[tuple[Buffer, Expr]] = set()
+    for stmt in stmts:
+        target = (stmt.buffer, stmt.index) if isinstance(stmt, Store) and stmt.buffer in scalars and stmt.mask is None else None
+        read = {(e.buffer, e.index) for e in walk(stmt.value) if isinstance(e, Load)} if isinstance(stmt, Store) else set()
+        if target is not None and written and target not in written and not written & read:
+            found[-1].append(stmt)
+        else:
+            found.append([stmt])
+            written = set()
+        if target is not None:
+            written.add(target)
+    return found

@@ -9,14 +9,14 @@ reach this printer (`LoweringOptions.heap`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 from ...compiler.diagnostics import CompileError
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds
-from ...compiler.kernel.nodes import Expr, Kernel, Scope, Store
+from ...compiler.kernel.nodes import Expr, Extern, Kernel, Scope, Store
 from ...compiler.kernel.traverse import walk_statements
 from ...compiler.program.nodes import (
     Allocate,
@@ -54,10 +54,10 @@ class Signature:
     """Names and types of the run function's parameters."""
 
     def __init__(self, program: Program, dialect: Dialect) -> None:
-        taken: set[str] = {"arena", "sizes", "cursor"}
-        self.inputs = [_distinct(f"in_{clean(v.name)}", taken) for v in program.inputs]
-        self.outputs = [_distinct(f"out_{clean(v.name)}", taken) for v in program.outputs]
-        self.symbols = [_distinct(f"dim_{clean(s.symbol.name)}", taken) for s in program.symbols]
+        symbols = [s.symbol.name for s in program.symbols]
+        self.inputs, self.outputs, self.symbols = parameter_names(
+            [v.name for v in program.inputs], [v.name for v in program.outputs], symbols
+        )
         self.sizes = ["sizes"] if program.locals else []
         self.symbol_parameters = [f"int64_t {name}" for name in self.symbols]
         self.parameters = [
@@ -74,6 +74,14 @@ class Signature:
     def step_arguments(self) -> list[str]:
         """What the run passes on to the function that runs one layer."""
         return ["&cursor", *self.inputs, *self.outputs, *self.symbols, "arena"]
+
+
+def parameter_names(inputs: Iterable[str], outputs: Iterable[str], symbols: Iterable[str] = ()) -> tuple[list[str], list[str], list[str]]:
+    """The parameters for inputs, outputs and symbols of these names."""
+    taken: set[str] = {"arena", "sizes", "cursor"}
+    pairs = (("in", inputs), ("out", outputs), ("dim", symbols))
+    found = [[_distinct(f"{role}_{clean(name)}", taken) for name in names] for role, names in pairs]
+    return found[0], found[1], found[2]
 
 
 def _distinct(name: str, taken: set[str]) -> str:
@@ -300,4 +308,5 @@ class ProgramPrinter(Lines):
 
 def written_buffers(kernel: Kernel) -> set[object]:
     """Buffers that a kernel stores to, whose pointers are not const."""
-    return {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store) and s.buffer.scope is not Scope.CONST}
+    found = (s.buffer if isinstance(s, Store) else s.buffers[0] for s in walk_statements(kernel.body) if isinstance(s, (Store, Extern)))
+    return {buffer for buffer in found if buffer.scope is not Scope.CONST}

@@ -450,7 +450,7 @@ class Assert:
 
 @dataclass(frozen=True, slots=True)
 class Extern:
-    """An MMA row's instruction: the target's table turns `name` into text."""
+    """A row's instruction: the target's table turns `name` into text (`mma.ExternRow` says what the arguments are)."""
 
     name: str
     args: tuple[Expr, ...]

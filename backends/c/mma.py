@@ -1,0 +1,120 @@
+"""The rows of the `c` backend: sums of products of small integers as inline functions, with their meanings.
+
+The only place of the backend where instructions are named, together with `row_texts.py`. A schedule asks for
+a row by types and size; the kernel IR calls it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...compiler.dtypes import DType
+from ...compiler.kernel.interpret import AccessError
+from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
+from ...compiler.kernel.scalar import Scalar
+from .row_texts import COPY, DSP, FILL, RUN, TAPS_1, TAPS_4, WIDE, dot_text, typed
+
+TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
+SIZES = ((2, 2), (2, 1), (1, 4), (1, 2), (1, 1))
+"""Pixels and channels of the dot rows; registers of a Cortex-M hold no more than these."""
+
+Arguments = tuple[tuple[Scalar, ...], ...]
+Arrays = tuple[np.ndarray, ...]
+
+
+# --- Meanings ---------------------------------------------------------------------------------
+
+
+def _numbers(args: Arguments) -> list[int]:
+    return [int(arg[0]) for arg in args]
+
+
+def _part(array: np.ndarray, start: int, count: int) -> np.ndarray:
+    """Elements of a buffer, which must exist."""
+    if start < 0 or count < 0 or start + count > len(array):
+        raise AccessError(f"elements {start} to {start + count} of {len(array)}")
+    return array[start : start + count]
+
+
+def _dot(pixels: int, channels: int) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        start, *offsets, depth = _numbers(args)
+        acc, *factors = arrays
+        parts = [_part(a, at, depth).astype(np.int64) for a, at in zip(factors, offsets, strict=True)]
+        sums = [int(x @ w) for x in parts[:pixels] for w in parts[pixels:]]
+        _part(acc, start, pixels * channels)[:] = np.array(sums, np.int64).astype(np.int32)
+
+    return meaning
+
+
+def _run(args: Arguments, arrays: Arrays) -> None:
+    base, source, position, count = _numbers(args)
+    assert position % 4 == 0 and count % 4 == 0, "patches are filled by whole words"
+    _part(arrays[0], base + position, count)[:] = _part(arrays[1], source, count)
+
+
+def _fill(args: Arguments, arrays: Arrays) -> None:
+    base, value, position, count = _numbers(args)
+    assert position % 4 == 0 and count % 4 == 0, "patches are filled by whole words"
+    _part(arrays[0], base + position, count)[:] = value
+
+
+def _copy(args: Arguments, arrays: Arrays) -> None:
+    target, source, count = _numbers(args)
+    _part(arrays[0], target, count)[:] = _part(arrays[1], source, count)
+
+
+def _taps(channels: int) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        start, data, weights, rows, columns, row_step, column_step, weight_step = _numbers(args)
+        total = np.zeros(channels, np.int64)
+        for tap, (r, c) in enumerate(np.ndindex(rows, columns)):
+            x = _part(arrays[1], data + r * row_step + c * column_step, channels).astype(np.int64)
+            total += x * _part(arrays[2], weights + tap * weight_step, channels)
+        _part(arrays[0], start, channels)[:] = total.astype(np.int32)
+
+    return meaning
+
+
+# --- Rows -------------------------------------------------------------------------------------
+
+
+def _rows() -> Sequence[ExternRow]:
+    found: list[ExternRow] = []
+    for x in TYPES.values():
+        needs = ("onnxc_dsp",)
+        for name, text, meaning in (("run", RUN, _run), ("fill", FILL, _fill), ("copy", COPY, _copy)):
+            found.append(ExternRow(f"onnxc_{name}_{x}", typed(text, x), meaning, (*needs, "onnxc_wide")))
+        for w in TYPES.values():
+            wide = needs if (x, w) == ("s8", "s8") else ("onnxc_dsp", "onnxc_wide")
+            for p, c in SIZES:
+                found.append(ExternRow(f"onnxc_dot_{x}{w}_{p}x{c}", typed(dot_text(p, c), x, w), _dot(p, c), wide))
+            found.append(ExternRow(f"onnxc_taps_{x}{w}_4", typed(TAPS_4, x, w), _taps(4), needs))
+            found.append(ExternRow(f"onnxc_taps_{x}{w}_1", typed(TAPS_1, x, w), _taps(1)))
+    return found
+
+
+SHARED = {"onnxc_dsp": DSP, "onnxc_wide": WIDE}
+"""What the texts of rows call."""
+ROWS = {row.name: row for row in _rows()}
+"""Every function that kernels may call, by name."""
+
+DOT_ROWS = DotRows(
+    dots=tuple(
+        DotRow(f"onnxc_dot_{TYPES[x]}{TYPES[w]}_{p}x{c}", x, w, p, c) for x in TYPES for w in TYPES for p, c in SIZES
+    ),
+    taps=tuple(TapsRow(f"onnxc_taps_{TYPES[x]}{TYPES[w]}_{c}", x, w, c) for x in TYPES for w in TYPES for c in (4, 1)),
+    run={dtype: f"onnxc_run_{name}" for dtype, name in TYPES.items()},
+    fill={dtype: f"onnxc_fill_{name}" for dtype, name in TYPES.items()},
+    copy={dtype: f"onnxc_copy_{name}" for dtype, name in TYPES.items()},
+)  # fmt: skip
+"""What the schedules of sums of products see."""
+
+
+def add_texts(name: str, helpers: dict[str, str]) -> None:
+    """Put the text of a row, and of what it calls before it, into the helper functions of a file."""
+    row = ROWS[name]
+    helpers.update({needed: SHARED[needed] for needed in row.needs})
+    helpers[name] = row.text

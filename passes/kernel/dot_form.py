@@ -1,0 +1,133 @@
+"""Find in a loop form a sum of products of small integers: patches of data times rows of constant weights.
+
+`acc = sum of int32(select(inside, data, outside)) * int32(weight)`, with 8-bit factors. Everything is said in
+offsets, so matrix products and convolutions in any layout are one case; what matters is how far the data run
+without a gap along the reduction. A convolution whose output channel is also that of the data is depthwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...compiler.dtypes import DType
+from ...compiler.kernel import build
+from ...compiler.kernel.build import TRUE, const
+from ...compiler.kernel.nest import Combine
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Load, Scope, Select, Var
+from ...compiler.kernel.traverse import free_vars
+from .loop_form import Loop, LoopForm, coefficient, stride
+from .walk_window import Window
+
+BYTES = (DType.INT8, DType.UINT8)
+_CHECKS = (BinaryOp.GE, BinaryOp.GT, BinaryOp.LE, BinaryOp.LT)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A loop form taken apart."""
+
+    form: LoopForm
+    """Its reduction loops stand in the order of the data: the last ones are neighbours in memory."""
+    data: Load
+    inside: Expr
+    """Where the data are read; elsewhere the factor is `outside`."""
+    outside: Expr
+    """An int32 that does not depend on the reduction, in the range of the data's type."""
+    weight: Load
+    pixels: tuple[Loop, ...]
+    """The other output loops."""
+    channel: Loop
+    """The output loop of the weights."""
+
+    @property
+    def window(self) -> Window:
+        """The data that one output element reads; for a depthwise convolution those of all channels."""
+        loops = tuple((var, extent) for var, extent in self.form.reduce if isinstance(extent, int))
+        if self.is_depthwise and isinstance(self.channel[1], int):
+            loops = (*loops, (self.channel[0], self.channel[1]))
+        return Window(self.data, self.inside, loops)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """True if each channel of the output reads only itself."""
+        return self.channel[0] in free_vars(self.data.index)
+
+
+def dot_form(form: LoopForm) -> Dot | str:
+    """Take a form apart, or say why it is no sum of products of bytes with constant weights."""
+    if form.combine is not Combine.SUM or not form.reduce or not form.axes:
+        return "no sum over products"
+    term = form.term
+    if not (isinstance(term, Binary) and term.op is BinaryOp.MUL and term.dtype is DType.INT32):
+        return "the term is not a product of int32"
+    weight, factor = byte_load(term.b), term.a
+    if weight is None or weight.buffer.scope is not Scope.CONST:
+        weight, factor = byte_load(term.a), term.b
+    if weight is None or weight.buffer.scope is not Scope.CONST:
+        return "neither factor is a constant tensor of bytes"
+    found = _data(factor)
+    if found is None:
+        return "the data are not bytes"
+    data, inside, outside = found
+    if not all(isinstance(extent, int) for _, extent in form.reduce):
+        return "the depth is not known"
+    if any(var in free_vars(outside) for var, _ in (*form.axes, *form.reduce)):
+        return "what stands outside is no single number"
+    in_weight = set(free_vars(weight.index))
+    channels = [loop for loop in form.axes if loop[0] in in_weight]
+    if len(channels) != 1 or not isinstance(channels[0][1], int):
+        return "the weights do not follow one output loop of known extent"
+    (channel,) = channels
+    if channel[0] in free_vars(inside):
+        return "the channel decides what is inside"
+    order = _in_order_of_data(form, data)
+    if isinstance(order, str):
+        return order
+    if not all(_is_check(part, form.reduce) for part in conjuncts(inside)):
+        return "what is inside is not said by linear comparisons"
+    if channel[0] in free_vars(data.index) and stride(data.index, channel[0]) != 1:
+        return "neighbouring channels do not lie side by side"
+    pixels = tuple(loop for loop in form.axes if loop is not channel)
+    return Dot(replace(form, reduce=order), data, inside, outside, weight, pixels, channel)
+
+
+def byte_load(e: Expr) -> Load | None:
+    """The load of `int32(load)` of an 8-bit buffer."""
+    if isinstance(e, Cast) and e.mode is CastMode.CONVERT and isinstance(e.value, Load) and e.value.dtype in BYTES and e.value.mask is None:
+        return e.value
+    return None
+
+
+def _data(factor: Expr) -> tuple[Load, Expr, Expr] | None:
+    """(load, condition, value where the condition does not hold)."""
+    if isinstance(factor, Select):
+        load = byte_load(factor.then)
+        return None if load is None else (load, factor.cond, factor.other)
+    load = byte_load(factor)
+    return None if load is None else (load, TRUE, const(0, DType.INT32))
+
+
+def _in_order_of_data(form: LoopForm, data: Load) -> tuple[Loop, ...] | str:
+    """The reduction loops with the data's longest steps first."""
+    steps = [stride(data.index, var) for var, _ in form.reduce]
+    known = [abs(step) for step in steps if step is not None]
+    if len(known) < len(steps):
+        return "the data are not walked in even steps"
+    order = sorted(range(len(known)), key=lambda k: (-known[k], k))
+    return tuple(form.reduce[k] for k in order)
+
+
+def conjuncts(condition: Expr) -> tuple[Expr, ...]:
+    """The parts of a conjunction; none for what always holds."""
+    if condition is TRUE:
+        return ()
+    if isinstance(condition, Binary) and condition.op is BinaryOp.AND:
+        return (*conjuncts(condition.a), *conjuncts(condition.b))
+    return (condition,)
+
+
+def _is_check(e: Expr, loops: tuple[Loop, ...]) -> bool:
+    """True for a comparison of indices that is linear in some loops: it holds between two places where it holds."""
+    if not (isinstance(e, Binary) and e.op in _CHECKS and e.a.dtype is build.INDEX):
+        return False
+    return all(coefficient(side, var) is not None for side in (e.a, e.b) for var, _ in loops)

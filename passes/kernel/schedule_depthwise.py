@@ -1,0 +1,126 @@
+"""The schedule of depthwise convolutions of bytes whose channels lie side by side.
+
+    for pixels of the output
+      where the window lies inside the data: read them where they are
+      else: fill a patch with the window                                  (fill_patch)
+      for channels, four at a time
+        accumulators = sums over the taps of data x weights               (a row of the target)
+        store what the epilogue makes of the accumulators
+
+The weights are packed when compiling, with the channels innermost as in the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...compiler.dtypes import DType
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
+from ...compiler.kernel.build import TRUE, add, const, load, mul
+from ...compiler.kernel.builder import KernelBuilder
+from ...compiler.kernel.mma import DotRows, TapsRow
+from ...compiler.kernel.nodes import Buffer, Expr, Extern, Scope, Var
+from ...compiler.kernel.traverse import substitute
+from ...compiler.program.stages import Group, ScheduledKernel
+from .dot_form import Dot
+from .fill_patch import PatchFiller
+from .loop_form import stride
+from .pack_rows import RowPack
+from .schedule_dot import bound_dot, packed_kernel, places
+from .schedule_rows import Binder
+
+
+def schedule_depthwise(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
+    """Schedule a group of one depthwise sum of products of bytes, or say why it is not one."""
+    found = bound_dot(group, is_constant)
+    if isinstance(found, str):
+        return found
+    binder, dot = found
+    if not dot.is_depthwise:
+        return "the channels are mixed"
+    taps = [row for row in rows.taps if (row.data, row.weight) == (dot.data.dtype, dot.weight.dtype)]
+    if not taps:
+        return "no instruction for these types"
+    if len(dot.form.reduce) > 2:
+        return "the window has more than two dimensions"
+    weights = _packed_taps(dot)
+    if isinstance(weights, str):
+        return weights
+    return _Depthwise(group, binder, dot, rows, sorted(taps, key=lambda row: -row.channels), weights).kernels()
+
+
+def _packed_taps(dot: Dot) -> RowPack | str:
+    """How to pack the weights: all channels of a tap, then those of the next."""
+    if sum(at.buffer is dot.weight.buffer for at in dot.form.loads()) != 1:
+        return "the weights are read twice"
+    loops = (*dot.form.reduce, dot.channel)
+    steps = [stride(dot.weight.index, var) for var, _ in loops]
+    start = build.dim(substitute(dot.weight.index, {var: const(0) for var, _ in loops}))
+    known, extents = tuple(s for s in steps if s is not None), tuple(extent for _, extent in loops if isinstance(extent, int))
+    if len(known) < len(steps) or len(extents) < len(loops) or not isinstance(start, int):
+        return "the weights are not walked in even steps"
+    return RowPack(1, 0, extents, known, start, dot.window.size, dot.weight.dtype)
+
+
+class _Depthwise:
+    """The schedule of one depthwise convolution."""
+
+    def __init__(self, group: Group, binder: Binder, dot: Dot, rows: DotRows, taps: Sequence[TapsRow], pack: RowPack) -> None:
+        self.group, self.binder, self.dot, self.taps, self.pack = group, binder, dot, taps, pack
+        self.channels = pack.dims[-1]
+        self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
+        self.k = KernelBuilder()
+        self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, dot.window.size)
+
+    def kernels(self) -> Sequence[ScheduledKernel]:
+        """The kernel."""
+        count = build.product(extent for _, extent in self.dot.pixels)
+        with self.k.loop("p", count) as p, places(self.k, self.dot.pixels, [p]) as (values,):
+            self._pixel(values)
+        weights = (self.dot.weight.buffer, self.weights, self.pack)
+        schedule = f"depthwise(channels={self.taps[0].channels})"
+        return (packed_kernel(self.k, "depthwise", self.group, self.binder, weights, schedule),)
+
+    def _pixel(self, values: dict[Var, Expr]) -> None:
+        window, taps = self.dot.window, tuple((var, d) for var, d in self.dot.form.reduce if isinstance(d, int))
+        start = window.source(values | {var: const(0) for var, _ in window.loops})
+        steps = [stride(window.data.index, var) or 0 for var, _ in taps]
+        inside = window.lies_inside(values, taps)
+        if inside is TRUE:
+            self._channels(values, window.data.buffer, start, steps)
+            return
+        with self.k.when(inside):
+            self._channels(values, window.data.buffer, start, steps)
+        with self.k.otherwise(), self.k.local(window.data.dtype, window.size, "patch", Scope.STACK, 8) as patch:
+            self.filler.bytes(patch, values)
+            self._channels(values, patch, const(0), [self.channels * step for step in _row_major(taps)])
+
+    def _channels(self, values: dict[Var, Expr], data: Buffer, start: Expr, steps: Sequence[int]) -> None:
+        """All channels of a pixel, whose window starts at an element of a buffer and has known steps between taps."""
+        extents = [extent for extent in self.pack.dims[:-1]]
+        sizes = [*[1] * (2 - len(extents)), *extents, *[0] * (2 - len(steps)), *steps]
+        done = 0
+        for row in self.taps:
+            count = (self.channels - done) // row.channels
+            if count:
+                with self.k.loop("c", count) as c:
+                    self._sums(row, values, data, start, sizes, add(mul(c, row.channels), done))
+            done += count * row.channels
+
+    def _sums(self, row: TapsRow, values: dict[Var, Expr], data: Buffer, start: Expr, sizes: Sequence[int], first: Expr) -> None:
+        with self.k.local(DType.INT32, row.channels, "acc", Scope.REGISTER) as acc:
+            numbers = [const(n) for n in (*sizes, self.channels)]
+            self.k.emit(Extern(row.name, (const(0), add(start, first), first, *numbers), (acc, data, self.weights)))
+            for c in range(row.channels):
+                form = self.dot.form.substitute(values | {self.dot.channel[0]: add(first, c)})
+                self.k.store(form.target, form.at, substitute(form.result, {form.acc: load(acc, c)}))
+
+
+def _row_major(loops: Sequence[tuple[Var, int]]) -> list[int]:
+    """Steps of some loops over an array of their extents."""
+    steps, step = [], 1
+    for _, extent in reversed(loops):
+        steps.append(step)
+        step *= extent
+    return steps[::-1]

@@ -1,0 +1,182 @@
+"""The schedule of sums of products of bytes, for targets with small vectors or none.
+
+    for pixels of the output, two at a time
+      fill the patch of each: its window, in the order of the weights      (fill_patch)
+      for channels of the output, two at a time
+        accumulators = patches x weights                                   (a row of the target)
+        store what the epilogue makes of the accumulators
+
+Matrix products are windows of one tap. The rows of weights are packed when compiling (pack_rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ...compiler.dtypes import DType
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
+from ...compiler.kernel.build import add, const, load, mul
+from ...compiler.kernel.builder import KernelBuilder, block
+from ...compiler.kernel.mma import DotRow, DotRows
+from ...compiler.kernel.nodes import Buffer, Const, Dim, Expr, Extern, Let, Scope, Var
+from ...compiler.kernel.traverse import substitute
+from ...compiler.program.stages import Group, ScheduledKernel
+from ...compiler.program.weights import Pack
+from .dot_form import Dot, dot_form
+from .fill_patch import PatchFiller
+from .loop_form import Loop, collapse, stride
+from .pack_rows import RowPack
+from .schedule_rows import Binder, total_work
+
+PIXELS = 2
+"""Output pixels that share the loads of the weights."""
+PATCH_ALIGN = 8
+"""Bytes to which patches are aligned, for loads of two words."""
+
+
+def schedule_dot(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
+    """Schedule a group of one sum of products of bytes, or say why it is not one."""
+    found = bound_dot(group, is_constant)
+    if isinstance(found, str):
+        return found
+    binder, dot = found
+    if dot.is_depthwise:
+        return "each channel reads only itself"
+    if rows.dot(dot.data.dtype, dot.weight.dtype, 1, 1) is None:
+        return "no instruction for these types"
+    weights = packed_weights(dot, -(-dot.window.size // rows.k) * rows.k)
+    if isinstance(weights, str):
+        return weights
+    return _Dots(group, binder, dot, rows, weights).kernels()
+
+
+def bound_dot(group: Group, is_constant: Callable[[Value], bool]) -> tuple[Binder, Dot] | str:
+    """A group's only stage, bound to buffers and taken apart."""
+    if len(group.stages) != 1 or group.stages[0].is_map:
+        return "not one reduction"
+    binder = Binder(group, is_constant)
+    found = dot_form(collapse((binder.form(group.stages[0]),))[0][0])
+    return found if isinstance(found, str) else (binder, found)
+
+
+def packed_weights(dot: Dot, width: int) -> RowPack | str:
+    """How to pack the weights: a row for each output channel, of `width` elements."""
+    if sum(at.buffer is dot.weight.buffer for at in dot.form.loads()) != 1:
+        return "the weights are read twice"
+    var, channels = dot.channel
+    steps = [stride(dot.weight.index, loop) for loop, _ in dot.form.reduce]
+    step = stride(dot.weight.index, var)
+    start = substitute(dot.weight.index, {loop: const(0) for loop, _ in (*dot.form.reduce, dot.channel)})
+    known = tuple(s for s in steps if s is not None)
+    if step is None or len(known) < len(steps) or not isinstance(start, Const) or not isinstance(channels, int):
+        return "the weights are not walked in even steps"
+    extents = tuple(extent for _, extent in dot.form.reduce if isinstance(extent, int))
+    return RowPack(channels, step, extents, known, int(start.value), width, dot.weight.dtype)
+
+
+def packed_kernel(
+    k: KernelBuilder, name: str, group: Group, binder: Binder, weights: tuple[Buffer, Buffer, Pack], schedule: str
+) -> ScheduledKernel:
+    """The kernel of everything that was emitted, whose `weights` (as they were, as they are read, how) are packed."""
+    before, after, pack = weights
+    values = tuple(binder.values)
+    buffers = tuple(after if b is before else b for b in binder.arguments.values())
+    packs: tuple[Pack | None, ...] = tuple(pack if b is after else None for b in buffers)
+    kernel = k.kernel(name, buffers, group.stages[0].loc, schedule)
+    return ScheduledKernel(kernel, values, 1, build.dim(total_work(group)), packs)
+
+
+class _Dots:
+    """The schedule of one contraction."""
+
+    def __init__(self, group: Group, binder: Binder, dot: Dot, rows: DotRows, pack: RowPack) -> None:
+        self.group, self.binder, self.dot, self.rows, self.pack = group, binder, dot, rows, pack
+        self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
+        self.k = KernelBuilder()
+        self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, pack.width)
+
+    def kernels(self) -> Sequence[ScheduledKernel]:
+        """The kernel."""
+        count = build.product(extent for _, extent in self.dot.pixels)
+        together = PIXELS if count != 1 else 1
+        with self.k.local(DType.INT16, together * self.pack.width, "patch", Scope.STACK, PATCH_ALIGN) as patch:
+            self._pixels(patch, count, together)
+        names = ",".join(f"{p}x{c}" for p, c in self._sizes(together))
+        weights = (self.dot.weight.buffer, self.weights, self.pack)
+        return (packed_kernel(self.k, "dot", self.group, self.binder, weights, f"dot(depth={self.pack.width}, rows={names})"),)
+
+    def _pixels(self, patch: Buffer, count: Dim, together: int) -> None:
+        """Pixels, as many at a time as go together, then the rest."""
+        done: Expr = const(0)
+        for size in dict.fromkeys((together, 1)):
+            steps = build.dim(build.floordiv(build.sub(build.index(count), done), size))
+            if steps == 0:
+                continue
+            with self.k.loop("p", steps) as step:
+                first = add(done, mul(step, size))
+                with places(self.k, self.dot.pixels, [add(first, j) for j in range(size)]) as values:
+                    self._tile(patch, values)
+            done = add(done, mul(build.index(steps), size))
+
+    def _tile(self, patch: Buffer, values: Sequence[dict[Var, Expr]]) -> None:
+        """All channels of some pixels."""
+        for j, at in enumerate(values):
+            self.filler.patch(patch, j * self.pack.width, at)
+        done = 0
+        for row in self._channel_rows(len(values)):
+            steps = (self.pack.rows - done) // row.channels
+            if steps:
+                with self.k.loop("c", steps) as step:
+                    self._dot(row, patch, values, add(mul(step, row.channels), done))
+            done += steps * row.channels
+
+    def _channel_rows(self, pixels: int) -> list[DotRow]:
+        """The rows for a number of pixels, those of the most channels first."""
+        dtype, weight = self.dot.data.dtype, self.dot.weight.dtype
+        found = [r for r in self.rows.dots if (r.data, r.weight, r.pixels) == (dtype, weight, pixels)]
+        return sorted(found, key=lambda r: -r.channels)
+
+    def _sizes(self, together: int) -> list[tuple[int, int]]:
+        return [(row.pixels, row.channels) for row in self._channel_rows(together)]
+
+    def _dot(self, row: DotRow, patch: Buffer, values: Sequence[dict[Var, Expr]], channel: Expr) -> None:
+        """One block of accumulators, and its epilogue."""
+        width, channels = self.pack.width, range(row.channels)
+        with self.k.local(DType.INT32, row.pixels * row.channels, "acc", Scope.REGISTER) as acc:
+            patches = [const(j * width) for j in range(row.pixels)]
+            weights = [mul(add(channel, c), width) for c in channels]
+            buffers = (acc, *[patch] * row.pixels, *[self.weights] * row.channels)
+            self.k.emit(Extern(row.name, (const(0), *patches, *weights, const(width)), buffers))
+            for j, at in enumerate(values):
+                for c in channels:
+                    self._store(at | {self.dot.channel[0]: add(channel, c)}, load(acc, j * row.channels + c))
+
+    def _store(self, values: dict[Var, Expr], acc: Expr) -> None:
+        form = self.dot.form.substitute(values)
+        self.k.store(form.target, form.at, substitute(form.result, {form.acc: acc}))
+
+
+@contextmanager
+def places(k: KernelBuilder, loops: tuple[Loop, ...], at: Sequence[Expr]) -> Iterator[list[dict[Var, Expr]]]:
+    """The values of some loops at positions of their product, computed once for the block."""
+    named: list[tuple[Var, Expr]] = []
+    found: list[dict[Var, Expr]] = []
+    extents = tuple(extent for _, extent in loops)
+    for position in at:
+        values: dict[Var, Expr] = {}
+        for (var, extent), value in zip(loops, build.delinearize(position, extents), strict=True):
+            if len(loops) > 1:
+                name = Var(k.name(var.name), build.INDEX, 1, extent if isinstance(extent, int) else 0)
+                named.append((name, value))
+                values[var] = name
+            else:
+                values[var] = value
+        found.append(values)
+    with k.nested() as body:
+        yield found
+    stmt = block(body)
+    for name, value in reversed(named):
+        stmt = Let(name, value, stmt)
+    k.emit(stmt)
