@@ -1,6 +1,6 @@
 """The kernel passes of the `c` backend, in their order: from a schedule's kernel to one that prints.
 
-Loads get masks, functions and narrow floats become arithmetic that C has. Loops stay loops.
+Tiles are written out, loads get masks, functions and narrow floats become arithmetic that C has.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from ...compiler.kernel.nodes import Kernel
 from ...passes.kernel.expand_math import expand_math
 from ...passes.kernel.guard_loads import guard_loads
 from ...passes.kernel.legalize_floats import legalize_floats
+from ...passes.kernel.unroll import unroll
 
-KERNEL_PASSES = ("guard_loads", "expand_math", "legalize_floats")
+KERNEL_PASSES = ("unroll", "guard_loads", "expand_math", "legalize_floats")
 
 
 def lower(kernel: Kernel) -> Kernel:
     """Return the kernel in the form that `print_kernel_c` takes."""
-    return legalize_floats(expand_math(guard_loads(kernel)))
+    return legalize_floats(expand_math(guard_loads(unroll(kernel))))

@@ -173,3 +173,33 @@ def test_names_are_identifiers_and_distinct() -> None:
     assert len(set(given)) == len(given)
     assert all(name.isidentifier() and name.isascii() and name[-1].isdigit() for name in given)
     assert clean("*/ evil()") == "evil"
+
+
+def test_a_register_tile_is_a_variable_for_each_accumulator(check_c) -> None:
+    x, y = Buffer("x", DType.FLOAT32, 24), Buffer("y", DType.FLOAT32, 4)
+    k = KernelBuilder()
+    with k.local(DType.FLOAT32, 4, "acc", Scope.REGISTER) as acc:
+        for at in range(4):
+            k.store(acc, at, 0.0)
+        with k.loop("i", 6) as i:
+            for at in range(4):
+                shared = build.load(x, build.mul(i, 4))
+                k.store(acc, at, build.add(build.load(acc, at), build.mul(shared, build.load(x, build.add(build.mul(i, 4), at)))))
+        k.store(acc, 1, build.load(acc, 0))  # a store after a store that it reads
+        for at in range(4):
+            k.store(y, at, build.load(acc, at))
+    kernel = k.kernel("tile", (x, y))
+    text = print_kernel_c(kernel)
+    assert "acc_1_3_0" in text and "acc_1_3[" not in text
+    assert text.count("(i_") == text.count("(i_2_4 * 4)") == 1, "what the accumulators share is evaluated once"
+    check_c(kernel, {x: np.arange(24, dtype=np.float32), y: np.zeros(4, np.float32)}, {})
+
+
+def test_a_local_array_with_computed_elements_stays_an_array(check_c) -> None:
+    x, y = Buffer("x", DType.FLOAT32, 4), Buffer("y", DType.FLOAT32, 4)
+    k = KernelBuilder()
+    with k.local(DType.FLOAT32, 4, "row") as row:
+        with k.loop("i", 4) as i:
+            k.store(row, i, build.load(x, i))
+        k.store(y, 0, build.load(row, 3))
+    check_c(k.kernel("row", (x, y)), {x: np.arange(4, dtype=np.float32), y: np.zeros(4, np.float32)}, {})

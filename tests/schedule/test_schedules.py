@@ -15,8 +15,9 @@ from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.target import load_target
+from onnxc.passes.kernel import contraction_plan
 
-TARGETS = ("cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:aarch64,cortex-a72")
+TARGETS = ("cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:aarch64,cortex-a72", "c:cortex-m4", "c:cortex-m0")
 
 MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "map": ("g (float[3,37] x, float[37] y) => (float[3,37] z) { a = Add(x, y)\n z = Relu(a) }", {}),
@@ -61,6 +62,12 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     ),
     "depthwise": ("g (float[1,16,6,7] x) => (float[1,16,6,7] z) { z = Conv<pads=[1,1,1,1], group=16>(x, w) }", {"w": (16, 1, 3, 3)}),
     "grouped": ("g (float[1,12,4,4] x) => (float[1,9,4,4] z) { z = Conv<group=3>(x, w) }", {"w": (9, 4, 1, 1)}),
+    "conv dilated": ("g (float[1,4,9,8] x) => (float[1,6,7,8] z) { z = Conv<pads=[1,2,1,2], dilations=[2,2]>(x, w) }", {"w": (6, 4, 3, 3)}),
+    "conv strided and padded": (
+        "g (float[1,2,11,9] x) => (float[1,8,4,5] z) { z = Conv<pads=[0,2,2,1], strides=[3,2]>(x, w) }", {"w": (8, 2, 4, 4)},
+    ),
+    "conv window larger than the image": ("g (float[1,3,3,2] x) => (float[1,4,3,2] z) { z = Conv<pads=[2,2,2,2]>(x, w) }", {"w": (4, 3, 5, 5)}),
+    "conv 1d padded": ("g (float[2,3,13] x) => (float[2,5,13] z) { z = Conv<pads=[2,2]>(x, w) }", {"w": (5, 3, 5)}),
     "conv 1d": ("g (float[1,4,30] x) => (float[1,16,28] z) { z = Conv(x, w) }", {"w": (16, 4, 3)}),
     "conv dynamic": ("g (float[N,3,H,W] x) => (float[N,16,P,Q] z) { z = Conv<pads=[1,1,1,1]>(x, w) }", {"w": (16, 3, 3, 3)}),
     "pool": ("g (float[1,16,6,6] x) => (float[1,16,3,3] z) { z = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x) }", {}),
@@ -99,6 +106,26 @@ def test_program_computes_the_graph(name: str, target: str) -> None:
     found = run_program(machine.pipeline.build(graph), inputs)
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_long_reduction_is_divided(monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    """As for a cache that holds little: sums wait in the output between the parts."""
+    for name, value in {"RESIDENT": 0.001, "DEPTH_PART": 0.01, "MIN_ROWS": 1}.items():
+        monkeypatch.setattr(contraction_plan, name, value)
+    text = "g (float[1,32,4,5] x) => (float[1,16,4,5] z) { a = Conv<pads=[1,1,1,1]>(x, w, b)\n z = Relu(a) }"
+    constants: dict[str, tuple[int, ...]] = {"w": (16, 32, 3, 3), "b": (16,)}
+    if not bias:
+        text, constants = text.replace(", b)", ")"), {"w": (16, 32, 3, 3)}
+    graph = load_graph(_model(text, constants))
+    inputs = {"x": np.random.default_rng(3).standard_normal((1, 32, 4, 5)).astype(np.float32)}
+    expected = run_graph(graph, inputs)["z"]
+    machine = load_target("cpu:x86-64-v3")
+    for graph_pass in machine.pipeline.graph_passes:
+        graph = graph_pass.run(graph)
+    program = machine.pipeline.build(graph)
+    assert any("depth=" in kernel.schedule for kernel in program.kernels.values())
+    np.testing.assert_allclose(run_program(program, inputs)["z"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_blocks_holds_zeros() -> None:
