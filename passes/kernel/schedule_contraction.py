@@ -5,6 +5,7 @@
         for the reduction: accumulators += scalars x vectors          (the row's instruction)
         store what the epilogue makes of the accumulators
 
+A reduction whose vectors do not fit the cache is divided: for each part of it, all tiles of the task.
 The vector factor is packed where that pays (`vector_factor`); the scalar factor is read where it lies.
 """
 
@@ -20,12 +21,12 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
-from ...compiler.kernel.nodes import Dim, Expr, LoopKind, Scope, Var
-from ...compiler.kernel.traverse import substitute
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Read, Scope, Var
+from ...compiler.kernel.traverse import substitute, walk
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, contraction_form
-from .contraction_plan import COLUMNS, ROWS, first_and_count, known, plan_loops
+from .contraction_plan import COLUMNS, ROWS, first_and_count, known, plan_depth, plan_loops
 from .emit_loops import VectorShape
 from .loop_form import collapse
 from .schedule_rows import Binder
@@ -64,18 +65,23 @@ def schedule_contraction(group: Group, target: ContractionTarget, is_constant: C
     found = contraction_form(form, row.lanes)
     if isinstance(found, str):
         return found
-    return _Tiles(group, binder, found, row, target).kernels()
+    return _Tiles(group, binder, found, row, target, is_constant).kernels()
 
 
 class _Tiles:
     """The schedule of one contraction."""
 
-    def __init__(self, group: Group, binder: Binder, found: Contraction, row: Mma, target: ContractionTarget) -> None:
+    def __init__(
+        self, group: Group, binder: Binder, found: Contraction, row: Mma, target: ContractionTarget, is_constant: Callable[[Value], bool]
+    ) -> None:
         self.stage, self.binder, self.contraction, self.row = group.stages[0], binder, found, row
+        self.part: Expr | None = None
+        """Number of the part of the reduction that is being emitted."""
         self.factor = VectorFactor(found, self.stage, binder, row.operand)
         vectors = 1 if found.columns is None and found.is_depthwise else known(found.blocks)
         self.mr, self.nv = choose_tile(row, known(found.row_extent), vectors)
-        self.plan = plan_loops(found, self.mr, self.nv, target.l2_bytes)
+        self.depth = plan_depth(found, self.nv, target.l2_bytes) if self._result_is_local(is_constant) else None
+        self.plan = plan_loops(found, self.mr, self.nv, target.l2_bytes, self.depth)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel, after the one that packs if there is one."""
@@ -90,7 +96,8 @@ class _Tiles:
             buffers[place], packs[place] = factor.buffer, factor.pack
         if factor.scratch is not None and factor.buffer is not None:
             values, buffers, packs = [factor.scratch, *values], [factor.buffer, *buffers], [None, *packs]
-        schedule = f"contract(mr={self.mr}, nv={self.nv}, mma={self.row.name}, pack={factor.buffer is not None})"
+        parts = "" if self.depth is None else f", depth={self.depth.count}"
+        schedule = f"contract(mr={self.mr}, nv={self.nv}{parts}, mma={self.row.name}, pack={factor.buffer is not None})"
         kernel = k.kernel("contract", tuple(buffers), self.stage.loc, schedule)
         form = self.contraction.form
         products = build.product(d for _, d in (*form.axes, *form.reduce))
@@ -107,11 +114,30 @@ class _Tiles:
             values: dict[Var, Expr] = {var: where[var.name] for var, _ in c.outer}
             first, count = first_and_count(self.plan, at, COLUMNS, c.blocks)
             start, rows = first_and_count(self.plan, at, ROWS, c.row_extent)
-            if isinstance(c.blocks, int):
-                self._known_columns(k, values, first, start, rows)
-            else:
-                self._unknown_columns(k, values, first, count, start, rows)
+            with self._depth_parts(k, values, at):
+                if isinstance(c.blocks, int):
+                    self._known_columns(k, values, first, start, rows)
+                else:
+                    self._unknown_columns(k, values, first, count, start, rows)
         return build.product(extents)
+
+    def _result_is_local(self, is_constant: Callable[[Value], bool]) -> bool:
+        """True if nothing but constants is read for the result, so that sums may wait in its place whatever shares its memory."""
+        reads = {e.operand for e in walk(self.stage.nest.result) if isinstance(e, Read)}
+        return all(is_constant(self.stage.operands[operand]) for operand in reads)
+
+    @contextmanager
+    def _depth_parts(self, k: KernelBuilder, values: dict[Var, Expr], at: tuple[Expr, ...]) -> Iterator[None]:
+        """Loops over the parts of a divided reduction, and in each over the rows of the task."""
+        if self.depth is None:
+            yield
+            return
+        var, extent = next(loop for loop in self.contraction.outer if loop[0].name == self.depth.rows.name)
+        first, count = first_and_count(self.plan, at, var.name, extent)
+        with k.loop("kp", self.depth.count) as part, k.loop(var.name, count) as row:
+            self.part = part
+            values[var] = add(first, row)
+            yield
 
     # --- Tiles --------------------------------------------------------------------------------
 
@@ -162,10 +188,28 @@ class _Tiles:
                     body(add(mul(add(mul(i, nv), j), lanes), lane), add(row, i), add(first, j), lane)
 
             zero = const(0, self.row.accumulator)
-            each(lambda at, i, j, lane: k.store(acc, at, zero))
+            if self.part is None:
+                each(lambda at, i, j, lane: k.store(acc, at, zero))
+            else:
+                with k.when(build.eq(self.part, 0)):
+                    each(lambda at, i, j, lane: k.store(acc, at, zero))
+                with k.otherwise():
+                    each(lambda at, i, j, lane: k.store(acc, at, load(*self._place(values, i, j, lane))))
             with self._reduction(k) as step:
                 each(lambda at, i, j, lane: k.store(acc, at, self._product(values | step, load(acc, at), i, j, lane, partial)))
-            each(lambda at, i, j, lane: self._store(k, values, load(acc, at), i, j, lane, partial))
+            if self.part is None or self.depth is None:
+                each(lambda at, i, j, lane: self._store(k, values, load(acc, at), i, j, lane, partial))
+                return
+            with k.when(build.eq(self.part, self.depth.count - 1)):
+                each(lambda at, i, j, lane: self._store(k, values, load(acc, at), i, j, lane, partial))
+            with k.otherwise():
+                each(lambda at, i, j, lane: k.store(*self._place(values, i, j, lane), load(acc, at)))
+
+    def _place(self, values: dict[Var, Expr], i: Expr, j: Expr, lane: Expr) -> tuple[Buffer, Expr]:
+        """Where the result of a lane goes."""
+        c = self.contraction
+        form = c.form.substitute(values | c.at_row(i) | c.at_column(j, lane))
+        return form.target, form.at
 
     def _product(self, values: dict[Var, Expr], acc: Expr, i: Expr, j: Expr, lane: Expr, partial: bool) -> Expr:
         c = self.contraction
@@ -185,6 +229,10 @@ class _Tiles:
         values: dict[Var, Expr] = {}
         with ExitStack() as loops:
             for position, (var, extent) in enumerate(self.contraction.form.reduce):
+                if self.depth is not None and self.part is not None and var is self.depth.loop:
+                    within = loops.enter_context(k.loop(var.name, self.depth.size))
+                    values[var] = add(mul(self.part, self.depth.size), within)
+                    continue
                 is_last = position == len(self.contraction.form.reduce) - 1
                 if is_last and isinstance(extent, int) and extent <= WHOLE_UNROLL:
                     values[var] = loops.enter_context(k.loop(var.name, extent, LoopKind.UNROLL))

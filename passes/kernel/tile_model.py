@@ -16,28 +16,19 @@ MAX_SCALARS = 20
 """Accumulators of a tile of scalars: beyond that, flash grows faster than time falls."""
 MAX_ROWS = 14
 MAX_VECTORS = 8
-STREAM_CYCLES = 2.2
-"""To fetch a vector from the third-level cache, one after another."""
 LATENCY_CYCLES = 4
 """A multiply-add may follow the one before it in the same accumulator after this time."""
 
 
 @cache
-def choose_tile(row: Mma, rows: int, vectors: int, resident: int = MAX_VECTORS) -> tuple[int, int]:
-    """Return (mr, nv) for a contraction with this many rows and vectors of columns.
-
-    Args:
-        row: the instruction.
-        rows: rows that share the vectors.
-        vectors: vectors of columns.
-        resident: with more vectors than this to a tile, they do not stay in the second-level cache over the whole reduction.
-    """
+def choose_tile(row: Mma, rows: int, vectors: int) -> tuple[int, int]:
+    """Return (mr, nv) for a contraction with this many rows and vectors of columns."""
     best: tuple[float, int, int] | None = None
     for mr in range(1, min(MAX_ROWS, rows) + 1):
         for nv in range(1, min(MAX_VECTORS, vectors) + 1):
             if not fits(row, mr, nv):
                 continue
-            cost = sum(count_m * count_n * step_cost(row, m, n, resident) for m, count_m in parts(rows, mr) for n, count_n in parts(vectors, nv))
+            cost = sum(count_m * count_n * step_cost(row, m, n) for m, count_m in parts(rows, mr) for n, count_n in parts(vectors, nv))
             if best is None or cost < best[0] - 1e-9:
                 best = cost, mr, nv
     assert best is not None
@@ -57,14 +48,13 @@ def fits(row: Mma, mr: int, nv: int) -> bool:
     return mr * nv * row.lanes <= MAX_SCALARS and (mr + 1) * nv * row.lanes + 1 <= row.registers
 
 
-def step_cost(row: Mma, mr: int, nv: int, resident: int) -> float:
+def step_cost(row: Mma, mr: int, nv: int) -> float:
     """Cost of one step of a tile: cycles, or for scalars instructions, with a little for the loop."""
     if row.is_vector:
-        return step_cycles(row, mr, nv, resident)
+        return step_cycles(row, mr, nv)
     return mr * nv * row.lanes + mr + nv * row.lanes + 2
 
 
-def step_cycles(row: Mma, mr: int, nv: int, resident: int) -> float:
+def step_cycles(row: Mma, mr: int, nv: int) -> float:
     """Cycles for one step of a tile, with a little for the loop."""
-    streaming = nv * STREAM_CYCLES if nv > resident else 0.0
-    return max(mr * nv / row.fma_per_cycle, (mr + nv) / row.loads_per_cycle, LATENCY_CYCLES, streaming) + 0.4
+    return max(mr * nv / row.fma_per_cycle, (mr + nv) / row.loads_per_cycle, LATENCY_CYCLES) + 0.4

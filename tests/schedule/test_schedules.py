@@ -66,7 +66,9 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "conv strided and padded": (
         "g (float[1,2,11,9] x) => (float[1,8,4,5] z) { z = Conv<pads=[0,2,2,1], strides=[3,2]>(x, w) }", {"w": (8, 2, 4, 4)},
     ),
-    "conv window larger than the image": ("g (float[1,3,3,2] x) => (float[1,4,3,2] z) { z = Conv<pads=[2,2,2,2]>(x, w) }", {"w": (4, 3, 5, 5)}),
+    "conv window larger than the image": (
+        "g (float[1,3,3,2] x) => (float[1,4,3,2] z) { z = Conv<pads=[2,2,2,2]>(x, w) }", {"w": (4, 3, 5, 5)},
+    ),
     "conv 1d padded": ("g (float[2,3,13] x) => (float[2,5,13] z) { z = Conv<pads=[2,2]>(x, w) }", {"w": (5, 3, 5)}),
     "conv 1d": ("g (float[1,4,30] x) => (float[1,16,28] z) { z = Conv(x, w) }", {"w": (16, 4, 3)}),
     "conv dynamic": ("g (float[N,3,H,W] x) => (float[N,16,P,Q] z) { z = Conv<pads=[1,1,1,1]>(x, w) }", {"w": (16, 3, 3, 3)}),
