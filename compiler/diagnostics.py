@@ -27,6 +27,7 @@ CODES: dict[str, str] = {
     "E0302": "the target cannot compile this node",
     "E0303": "a tool that the target needs is missing",
     "E0304": "a symbolic dimension must be bound for this target",
+    "E0305": "the model takes more memory than is allowed",
     "E0401": "an input at run time does not fit the model",
     "E0402": "a check failed while the model was running",
     "E0501": "an artifact or cache entry is damaged",

@@ -79,21 +79,53 @@ class CompiledModel:
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
 
-    def save(self, folder: str | os.PathLike[str], *, libraries: bool = True, embed_weights: bool = False) -> Path:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        libraries: bool = True,
+        embed_weights: bool = False,
+        layout: str = "",
+        more: Mapping[str, bytes] | None = None,
+    ) -> Path:
         """Write all products to a folder, which `load` reads again; the folder appears whole or not at all.
 
         Args:
             folder: where to; an older artifact there is replaced.
             libraries: whether headers and libraries for C programs are written, where the target has them.
             embed_weights: whether these libraries hold the weights, too.
+            layout: how a build system wants the files, one of `target.pipeline.layouts`; empty for all side by side.
+            more: further files that belong to the model, by name.
+
+        Raises:
+            CompileError: E0301 if the target has no such layout, E0502 if the folder cannot be written.
         """
         path = Path(folder)
-        files = {**self.artifact.files(), TARGET_FILE: self.target.name.encode()}
+        files = {**self.artifact.files(), **(more or {})}
         if libraries and self.target.pipeline.package is not None:
             files |= self.target.pipeline.package(self.artifact, embed_weights)
+        files = {**self._laid_out(files, layout), TARGET_FILE: self.target.name.encode()}
         record = {} if self.record is None else {RECORD_NAME: to_json(sealed(self.record, files))}
-        write_folder(path, {**files, **record})
+        write_folder(path, {**files, **record}, _written_before(path))
         return path
+
+    def _laid_out(self, files: Mapping[str, bytes | memoryview], layout: str) -> Mapping[str, bytes | memoryview]:
+        layouts = self.target.pipeline.layouts
+        if not layout:
+            return files
+        if layout not in layouts:
+            known = f"it has: {', '.join(layouts)}" if layouts else "layouts are for C sources: -t c"
+            raise CompileError("E0301", f"target {self.target.name} has no layout '{layout}'", hint=known)
+        return layouts[layout](self.artifact, files)
+
+
+def _written_before(folder: Path) -> set[str]:
+    """Entries of a folder that an earlier compile wrote, as its record says."""
+    try:
+        record = from_json((folder / RECORD_NAME).read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError, CompileError):
+        return set()
+    return {Path(name).parts[0] for name in record.security.files_sha256}
 
 
 def compile(
@@ -104,6 +136,8 @@ def compile(
     bind: Mapping[str, int] | None = None,
     max: Mapping[str, int] | None = None,
     name: str = "",
+    max_ram: int | None = None,
+    max_flash: int | None = None,
     cache: bool = True,
     dump: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
@@ -116,6 +150,8 @@ def compile(
         bind: extents for symbolic dimensions.
         max: upper bounds for symbolic dimensions.
         name: name of the model in symbols and files; empty for that of its graph.
+        max_ram: bytes of arena and local arrays that the model may take.
+        max_flash: bytes of weights and (estimated) code that the model may take.
         cache: whether the cache on disk may be used.
         dump: folder for the text of every stage, one numbered file each.
 
@@ -125,7 +161,7 @@ def compile(
     Raises:
         CompileError: for every fault of the model, the target or the options.
     """
-    options = Options(dict(bind or {}), dict(max or {}), name)
+    options = Options(dict(bind or {}), dict(max or {}), name, max_ram, max_flash)
     digest = _Digest(source) if cache else None
     chosen = load_target(target)
     with watching(environment_watch(None if dump is None else Path(dump))) as watch:
@@ -147,6 +183,7 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
             return found
     graph = make_graph(source, target, options, seconds)
     program = make_program(graph, target, seconds)
+    _check_memory(program, options)
     artifact = timed(seconds, "emit", lambda: target.pipeline.emit(program))
     report: dict[str, object] = {"seconds": seconds, "kernels": len(program.kernels), "steps": len(program.steps),
                                  "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
@@ -157,6 +194,13 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
         timed(seconds, "cache", lambda: store.store(key, {**artifact.files(), RECORD_NAME: to_json(record).encode()}))
     show_times(seconds)
     return CompiledModel(target, artifact, None, report, record)
+
+
+def _check_memory(program: Program, options: Options) -> None:
+    """E0305 if the program takes more memory than the user allows."""
+    from .program.budget import Budget, check_budget
+
+    check_budget(program, Budget(options.max_ram, options.max_flash))
 
 
 def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> CompiledModel:
@@ -210,7 +254,8 @@ class _Digest:
 
 def _key(digest: _Digest, target: Target, options: Options) -> Key | None:
     """The cache key of a compile; None if the model cannot be read."""
-    chosen = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
+    chosen: dict[str, object] = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
+    chosen |= {"max_ram": options.max_ram, "max_flash": options.max_flash}
     identity, model = compiler_identity(), digest.wait()
     return Key(model, chosen, target.fingerprint, identity) if model else None
 

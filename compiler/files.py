@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,15 +68,16 @@ def _parts(data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> Ite
     return [data.encode()] if isinstance(data, str) else [memoryview(data)] if isinstance(data, bytes | memoryview) else data
 
 
-def write_folder(path: Path, files: Mapping[str, bytes | memoryview | str]) -> None:
+def write_folder(path: Path, files: Mapping[str, bytes | memoryview | str], owned: Collection[str] = ()) -> None:
     """Write a folder with the given files (by relative path) atomically, in place of an older one.
 
-    An older folder is only replaced if everything in it bears a name that is written now; a stranger's is never deleted.
+    An older folder is only replaced if everything in it bears a name that is written now, or that is known to be ours (`owned`);
+    a stranger's is never deleted.
 
     Raises:
         CompileError: E0502 if it cannot be written or holds something foreign; the old state stays as it was.
     """
-    with folder(path, owned={Path(name).parts[0] for name in files}) as made:
+    with folder(path, owned={*owned, *(Path(name).parts[0] for name in files)}) as made:
         for name, data in files.items():
             write_file(made / name, data)
 

@@ -35,11 +35,17 @@ class Options:
     """Upper bounds for symbolic dimensions."""
     name: str = ""
     """Name of the model in the products; empty for that of its graph."""
+    max_ram: int | None = None
+    """Bytes of working memory that the model may take."""
+    max_flash: int | None = None
+    """Bytes of weights and code that the model may take."""
 
     def as_record(self) -> dict[str, int | str]:
         """The options by name, for the deployment record."""
         found: dict[str, int | str] = {f"bind {name}": value for name, value in self.bind.items()}
         found |= {f"max {name}": value for name, value in self.max.items()}
+        limits = {"max-ram": self.max_ram, "max-flash": self.max_flash}
+        found |= {name: value for name, value in limits.items() if value is not None}
         return found | ({"name": self.name} if self.name else {})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from .diagnostics import CompileError
 
@@ -32,6 +32,12 @@ class Runnable(Protocol):
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Run once on arrays by name; E0401 for inputs that do not fit."""
         ...
+
+
+Files: TypeAlias = "Mapping[str, bytes | memoryview]"
+"""Content of files by relative path."""
+Arrays: TypeAlias = "Mapping[str, np.ndarray]"
+"""Tensors by name."""
 
 
 class Artifact(Protocol):
@@ -64,6 +70,10 @@ class Pipeline:
     """Texts and products on the way from the program to the artifact, for `--emit`: files by name, under the stage's name."""
     package: Callable[[Artifact, bool], Mapping[str, bytes]] | None = None
     """Makes what programs in other languages link (headers, libraries) of an artifact; the flag embeds the weights."""
+    layouts: Mapping[str, Callable[[Artifact, Files], Files]] = field(default_factory=dict)
+    """How build systems want the files of an artifact, with what these need beside them; by name, for `--layout`."""
+    self_test: Callable[[Artifact, Arrays, Arrays], Files] | None = None
+    """Makes files of a program that runs the model on inputs and compares its outputs; both by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ...compiler.diagnostics import CompileError
 from ...compiler.program.interface import Interface, from_json, to_json
@@ -58,5 +58,5 @@ def load_files(files: Mapping[str, bytes | memoryview]) -> CArtifact:
     """An artifact of its files again; E0501 if the interface is missing or damaged."""
     if "interface.json" not in files:
         raise CompileError("E0501", "the artifact lacks 'interface.json'")
-    sources = {name: bytes(data).decode() for name, data in files.items() if name.endswith((".c", ".h"))}
+    sources = {PurePath(name).name: bytes(data).decode() for name, data in files.items() if name.endswith((".c", ".h"))}
     return CArtifact(from_json(bytes(files["interface.json"])), sources)

@@ -282,7 +282,7 @@ class ProgramPrinter(Lines):
         found, name = self._named(storage)
         if found == wanted:
             return name
-        return f"(({'const ' if is_const else ''}{wanted} *){self.bytes(storage, is_const=is_const) if found is None else name})"
+        return f"(({'const ' if is_const else ''}{wanted} *){name})"
 
     def bytes(self, storage: Storage, *, is_const: bool) -> str:
         """A pointer to the first byte of a storage."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import compile_options, compiled, json_option, model_argument, show_json, working
+from ..diagnostics import CompileError
+from .options import Size, compile_options, compiled, json_option, model_argument, show_json, working
+
+if TYPE_CHECKING:
+    from ..driver import CompiledModel
 
 
 @click.command("compile")
@@ -17,26 +21,74 @@ from .options import compile_options, compiled, json_option, model_argument, sho
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write. [default: MODEL's name with the target]")
 @click.option("--libraries/--no-libraries", default=True, show_default=True, help="Write header and libraries for C programs.")
 @click.option("--embed-weights", is_flag=True, help="Put the weights into the libraries, too.")
+@click.option("--max-ram", type=Size(), help="Refuse a model that takes more arena and local arrays (64K).")
+@click.option("--max-flash", type=Size(), help="Refuse a model that takes more weights and code (256K; code is estimated).")
+@click.option("--layout", default="", metavar="NAME", help="Arrange C sources for arduino, platformio, esp-idf or zephyr.")
+@click.option(
+    "--self-test", is_flag=False, flag_value="random", metavar="[FILE]", help="Add a test on a .npz file's inputs, or random ones."
+)
+@click.option("--depfile", type=click.Path(path_type=Path, dir_okay=False), help="Write what the products depend on, for Make and Ninja.")
 @click.option("--emit", metavar="STAGE", help="Show a stage instead: graph, kernel, program, llvm, asm, object or source.")
 @click.option("--stop-after", metavar="PASS", default="", help="Show the graph after this pass; see `onnxc passes`.")
 @json_option
 def compile_command(
-    model: Path, output: Path | None, libraries: bool, embed_weights: bool, emit: str | None, stop_after: str, as_json: bool, **options: Any
+    model: Path,
+    output: Path | None,
+    libraries: bool,
+    embed_weights: bool,
+    max_ram: int | None,
+    max_flash: int | None,
+    layout: str,
+    self_test: str | None,
+    depfile: Path | None,
+    emit: str | None,
+    stop_after: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Compile MODEL and write the artifact to a folder."""
     if emit or stop_after:
         _show_stage(_stage(model, emit or "graph", stop_after, options), output, as_json)
         return
-    result = compiled(model, **options)
+    result = compiled(model, max_ram=max_ram, max_flash=max_flash, **options)
     folder = output or Path(f"{model.stem}.{''.join(c if c.isalnum() else '-' for c in options['target'])}")
-    result.save(folder, libraries=libraries, embed_weights=embed_weights)
-    files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    more = _self_test(result, model, self_test, options) if self_test else {}
+    result.save(folder, libraries=libraries, embed_weights=embed_weights, layout=layout, more=more)
+    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    if depfile:
+        _write_depfile(depfile, result, model, folder, self_test)
     if as_json:
         show_json({"ok": True, "folder": str(folder), "files": files, "report": dict(result.report)})
         return
     click.echo(f"{folder}:")
     for name, size in files.items():
         click.echo(f"  {size:>12,}  {name}")
+
+
+def _self_test(result: CompiledModel, model: Path, origin: str, options: Mapping[str, Any]) -> Mapping[str, bytes | memoryview]:
+    """The files of a self-test: inputs, and what the operators' definitions make of them."""
+    from ..frontend import load_graph
+    from ..graph.interpret import run_graph
+    from .running import gather_inputs
+
+    make = result.target.pipeline.self_test
+    if make is None:
+        raise CompileError("E0301", f"target {result.target.name} makes no self-test", hint="a self-test is C source: -t c")
+    inputs = gather_inputs(result, (), None if origin == "random" else Path(origin), 0, {})
+    with working(f"computing what {model.name} should give"):
+        return make(result.artifact, inputs, run_graph(load_graph(model, bind=options["bind"], max=options["max"]), inputs))
+
+
+def _write_depfile(path: Path, result: CompiledModel, model: Path, folder: Path, self_test: str | None) -> None:
+    """Write the dependencies of the folder's record, which is there whatever the target."""
+    from ..files import write_file
+    from ..record.check import RECORD_NAME
+    from .depfile import depfile_text
+
+    external = result.record.source.external_sha256 if result.record else {}
+    sources = [model, *(model.parent / location for location in external)]
+    sources += [Path(self_test)] if self_test and self_test != "random" else []
+    write_file(path, depfile_text(folder / RECORD_NAME, sources))
 
 
 def _stage(model: Path, stage: str, stop_after: str, options: Mapping[str, Any]) -> dict[str, bytes]:

@@ -34,6 +34,21 @@ class Extents(click.ParamType[dict[str, int]]):
         return found
 
 
+class Size(click.ParamType[int]):
+    """`64K`, `1M` or `65536`: a number of bytes; K and M are powers of 1024."""
+
+    name = "BYTES"
+    units: Mapping[str, int] = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse the option."""
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        number = text.rstrip("KMG")
+        if not number.isdecimal() or text[len(number) :] not in self.units:
+            self.fail(f"{value!r} is not a size such as 65536, 64K or 1M", param, ctx)
+        return int(number) * self.units[text[len(number) :]]
+
+
 def _merge(ctx: click.Context, param: click.Parameter, values: tuple[dict[str, int], ...]) -> dict[str, int]:
     merged: dict[str, int] = {}
     for value in values:
@@ -75,6 +90,8 @@ def compiled(
     no_cache: bool,
     name: str = "",
     dump: Path | None = None,
+    max_ram: int | None = None,
+    max_flash: int | None = None,
 ) -> CompiledModel:
     """Compile a model file, or load an artifact if a folder is named."""
     from .. import driver
@@ -82,7 +99,18 @@ def compiled(
     if model.is_dir():
         return driver.load(model)
     with working(f"compiling {model.name} for {target}"):
-        return driver.compile(model, target, threads=threads, bind=bind, max=max, name=name, cache=not no_cache, dump=dump)
+        return driver.compile(
+            model,
+            target,
+            threads=threads,
+            bind=bind,
+            max=max,
+            name=name,
+            max_ram=max_ram,
+            max_flash=max_flash,
+            cache=not no_cache,
+            dump=dump,
+        )
 
 
 @contextmanager
