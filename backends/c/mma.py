@@ -40,25 +40,31 @@ def _part(array: np.ndarray, start: int, count: int) -> np.ndarray:
 
 def _dot(pixels: int, channels: int) -> Callable[[Arguments, Arrays], None]:
     def meaning(args: Arguments, arrays: Arrays) -> None:
-        start, *offsets, depth = _numbers(args)
-        acc, *factors = arrays
-        parts = [_part(a, at, depth).astype(np.int64) for a, at in zip(factors, offsets, strict=True)]
-        sums = [int(x @ w) for x in parts[:pixels] for w in parts[pixels:]]
-        _part(acc, start, pixels * channels)[:] = np.array(sums, np.int64).astype(np.int32)
+        start, patch, *rows, depth = _numbers(args)
+        acc, data, *weights = arrays
+        x = _part(data, patch, pixels * depth).astype(np.int64).reshape(pixels, depth)
+        w = np.stack([_part(a, at, depth).astype(np.int64) for a, at in zip(weights, rows, strict=True)])
+        _part(acc, start, pixels * channels)[:] = (x @ w.T).reshape(-1).astype(np.int32)
 
     return meaning
 
 
+def _place(array: np.ndarray, start: int, numbers: list[int]) -> np.ndarray:
+    """The part of a patch that a call fills."""
+    pixel, pixels, width, position, count = numbers
+    assert position % 4 == 0 and count % 4 == 0 and pixel < pixels, "patches are filled by whole words"
+    assert position + count <= width, "a run ends inside of its pixel"
+    return _part(array, start + pixel * width + position, count)
+
+
 def _run(args: Arguments, arrays: Arrays) -> None:
-    base, source, position, count = _numbers(args)
-    assert position % 4 == 0 and count % 4 == 0, "patches are filled by whole words"
-    _part(arrays[0], base + position, count)[:] = _part(arrays[1], source, count)
+    start, source, *place = _numbers(args)
+    _place(arrays[0], start, place)[:] = _part(arrays[1], source, place[-1])
 
 
 def _fill(args: Arguments, arrays: Arrays) -> None:
-    base, value, position, count = _numbers(args)
-    assert position % 4 == 0 and count % 4 == 0, "patches are filled by whole words"
-    _part(arrays[0], base + position, count)[:] = value
+    start, value, *place = _numbers(args)
+    _place(arrays[0], start, place)[:] = value
 
 
 def _copy(args: Arguments, arrays: Arrays) -> None:

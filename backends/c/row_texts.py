@@ -2,8 +2,9 @@
 
 `__ARM_FEATURE_MVE` (Cortex-M55, M85), `__ARM_FEATURE_DSP` (Cortex-M4, M7, M33) or plain C; all bodies give
 the same numbers. In the texts `$x` and `$w` stand for the types of data and weights (`s8`, `u8`), `$X` and
-`$W` for their C types. A patch holds 16-bit elements: with DSP instructions the even ones of each four come
-before the odd ones, as SXTB16 gives them; with MVE patches of int8 hold bytes.
+`$W` for their C types. Patches hold 16-bit elements, one pixel after the other. With DSP instructions the pixels
+take turns, four elements each, and the even ones come before the odd ones, as SXTB16 gives them; with MVE
+patches of int8 hold bytes.
 Instructions: Arm Architecture Reference Manuals ARM DDI 0403 (v7-M DSP) and DDI 0553 (v8.1-M MVE).
 """
 
@@ -34,34 +35,14 @@ static inline uint32_t onnxc_odd_u8(uint32_t x) {
     __asm__("uxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(x));
     return odd;
 }
-static inline int32_t onnxc_add_products(uint32_t x, uint32_t y, int32_t sum) {
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(x), "r"(y));
-    return sum;
-}
-static inline int32_t onnxc_add_low_product(uint32_t x, uint32_t y, int32_t sum) {
-    __asm__("smlabb %0, %1, %2, %0" : "+r"(sum) : "r"(x), "r"(y));
-    return sum;
-}
-static inline int32_t onnxc_add_high_product(uint32_t x, uint32_t y, int32_t sum) {
-    __asm__("smlatt %0, %1, %2, %0" : "+r"(sum) : "r"(x), "r"(y));
-    return sum;
-}
 static inline uint32_t onnxc_word(const void *bytes) {
     uint32_t word;
     __builtin_memcpy(&word, bytes, sizeof word);
     return word;
 }
-typedef struct {
-    uint32_t even, odd;
-} onnxc_pairs;
-static inline onnxc_pairs onnxc_four(const int16_t *patch) {
-    onnxc_pairs four;
-    __builtin_memcpy(&four, __builtin_assume_aligned(patch, 8), sizeof four);
-    return four;
-}
 static inline void onnxc_set_four(int16_t *patch, uint32_t even, uint32_t odd) {
-    const onnxc_pairs four = {even, odd};
-    __builtin_memcpy(__builtin_assume_aligned(patch, 8), &four, sizeof four);
+    const uint32_t four[2] = {even, odd};
+    __builtin_memcpy(__builtin_assume_aligned(patch, 8), four, sizeof four);
 }
 #endif
 """
@@ -76,6 +57,7 @@ COPY = """static inline void onnxc_copy_$x($X *target, const $X *source, int32_t
 #if defined(__ARM_FEATURE_DSP)
     for (; count >= 4; count -= 4, target += 4, source += 4) {
         __builtin_memcpy(target, source, 4);
+        __asm__("" : : : "memory"); /* a call of memmove would cost more */
     }
 #endif
     for (int32_t i = 0; i < count; i++) {
@@ -85,40 +67,55 @@ COPY = """static inline void onnxc_copy_$x($X *target, const $X *source, int32_t
 }
 """
 
-FILL = """static inline void onnxc_fill_$x(int16_t *patch, int32_t value, int32_t position, int32_t count) {
+FILL = """static inline void onnxc_fill_$x(int16_t *patch, int32_t value, int32_t pixel, int32_t pixels, int32_t width,
+                                 int32_t position, int32_t count) {
 #if defined(__ARM_FEATURE_MVE) && $bytes
-    int8_t *target = (int8_t *)patch + position;
+    int8_t *target = (int8_t *)patch + pixel * width + position;
+    (void)pixels;
     for (; count > 0; count -= 16, target += 16) {
         vstrbq_p_s8(target, vdupq_n_s8((int8_t)value), vctp8q((uint32_t)count));
     }
+#elif defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+    const uint32_t pair = ((uint32_t)value & 0xFFFFu) * 0x10001u;
+    patch += position * pixels + pixel * 4;
+    (void)width;
+    for (; count > 0; count -= 4, patch += 4 * pixels) {
+        onnxc_set_four(patch, pair, pair);
+    }
 #else
+    (void)pixels;
     for (int32_t i = 0; i < count; i++) {
-        patch[position + i] = (int16_t)value;
+        patch[pixel * width + position + i] = (int16_t)value;
     }
 #endif
 }
 """
 
-RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t position, int32_t count) {
+RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t pixel, int32_t pixels, int32_t width, int32_t position,
+                                int32_t count) {
 #if defined(__ARM_FEATURE_MVE) && $bytes
-    for ($X *target = ($X *)patch + position; count > 0; count -= 16, target += 16, data += 16) {
+    $X *target = ($X *)patch + pixel * width + position;
+    (void)pixels;
+    for (; count > 0; count -= 16, target += 16, data += 16) {
         const mve_pred16_t lanes = vctp8q((uint32_t)count);
         vstrbq_p_$x(target, vldrbq_z_$x(data, lanes), lanes);
     }
 #elif defined(__ARM_FEATURE_MVE)
-    for (patch += position; count > 0; count -= 8, patch += 8, data += 8) {
+    (void)pixels;
+    for (patch += pixel * width + position; count > 0; count -= 8, patch += 8, data += 8) {
         const mve_pred16_t lanes = vctp16q((uint32_t)count);
         vstrhq_p_s16(patch, $wide_x(data, lanes), lanes);
     }
 #elif defined(__ARM_FEATURE_DSP)
-    patch += position;
-    for (int32_t i = 0; i < count; i += 4) {
-        const uint32_t four = onnxc_word(data + i);
-        onnxc_set_four(patch + i, onnxc_even_$x(four), onnxc_odd_$x(four));
+    (void)width;
+    for (patch += position * pixels + pixel * 4; count > 0; count -= 4, patch += 4 * pixels, data += 4) {
+        const uint32_t four = onnxc_word(data);
+        onnxc_set_four(patch, onnxc_even_$x(four), onnxc_odd_$x(four));
     }
 #else
+    (void)pixels;
     for (int32_t i = 0; i < count; i++) {
-        patch[position + i] = data[i];
+        patch[pixel * width + position + i] = data[i];
     }
 #endif
 }
@@ -128,48 +125,59 @@ RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t
 def dot_text(pixels: int, channels: int) -> str:
     """The text of `acc[p * channels + c] = sum(patch[p] * weight[c])`."""
     sums = [(p, c) for p in range(pixels) for c in range(channels)]
-    parameters = ["int32_t *acc", *(f"const int16_t *x{p}" for p in range(pixels)), *(f"const $W *w{c}" for c in range(channels))]
-    start = "    int32_t " + ", ".join(f"a{p}{c} = 0" for p, c in sums) + ";"
-    end = [f"    acc[{p * channels + c}] = a{p}{c};" for p, c in sums]
+    parameters = ["int32_t *acc", "const int16_t *patch", *(f"const $W *w{c}" for c in range(channels)), "int32_t depth"]
     lines = [
-        f"static inline void onnxc_dot_$x$w_{pixels}x{channels}({', '.join(parameters)}, int32_t depth) {{",
-        start,
+        f"static inline void onnxc_dot_$x$w_{pixels}x{channels}({', '.join(parameters)}) {{",
+        "    int32_t " + ", ".join(f"a{p}{c} = 0" for p, c in sums) + ";",
         "#if defined(__ARM_FEATURE_MVE)",
         *_mve_loop(pixels, channels),
         "#elif defined(__ARM_FEATURE_DSP)",
-        "    for (int32_t i = 0; i < depth; i += 4) {",
-        *(line for c in range(channels) for line in _unpacked(c)),
-        *(line for p in range(pixels) for line in _pixel(p, channels)),
-        "    }",
+        *_dsp_loop(pixels, channels),
         "#else",
         "    for (int32_t i = 0; i < depth; i++) {",
-        *(f"        a{p}{c} += x{p}[i] * w{c}[i];" for p, c in sums),
+        *(f"        a{p}{c} += patch[{p} * depth + i] * w{c}[i];" for p, c in sums),
         "    }",
         "#endif",
-        *end,
+        *(f"    acc[{p * channels + c}] = a{p}{c};" for p, c in sums),
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _unpacked(c: int) -> list[str]:
+def _dsp_loop(pixels: int, channels: int) -> list[str]:
+    """Four products of each sum a round, in one block of instructions: compilers move parts of it apart and run out of registers."""
+    data = [f"x{half}" for half in "eo"]
+    if pixels > 1:
+        steps = [f"ldr %[v{c}], [%[w{c}]], #4" for c in range(channels)]
+        steps += [f"$ext_w %[{half}{c}], %[v{c}]{turn}" for c in range(channels) for half, turn in (("e", ""), ("v", ", ror #8"))]
+        for p in range(pixels):
+            steps.append("ldrd %[xe], %[xo], [%[patch]], #8")
+            steps += [f"smlad %[a{p}{c}], %[x{x}], %[{w}{c}], %[a{p}{c}]" for x, w in (("e", "e"), ("o", "v")) for c in range(channels)]
+        scratch = [*data, *(f"{kind}{c}" for c in range(channels) for kind in "ve")]
+    else:
+        steps = ["ldrd %[xe], %[xo], [%[patch]], #8"]
+        for c in range(channels):
+            steps += [f"ldr %[v], [%[w{c}]], #4", "$ext_w %[e], %[v]", "$ext_w %[v], %[v], ror #8"]
+            steps += [f"smlad %[a0{c}], %[xe], %[e], %[a0{c}]", f"smlad %[a0{c}], %[xo], %[v], %[a0{c}]"]
+        scratch = [*data, "v", "e"]
+    changed = [*(f"a{p}{c}" for p in range(pixels) for c in range(channels)), "patch", *(f"w{c}" for c in range(channels))]
+    outputs = [*(f'[{name}] "+r"({name})' for name in changed), *(f'[{name}] "=&r"({name})' for name in scratch)]
     return [
-        f"        const uint32_t v{c} = onnxc_word(w{c} + i);",
-        f"        const uint32_t e{c} = onnxc_even_$w(v{c}), o{c} = onnxc_odd_$w(v{c});",
+        "#pragma GCC unroll 4",
+        "    for (; depth > 0; depth -= 4) {",
+        f"        uint32_t {', '.join(scratch)};",
+        '        __asm__("' + '\\n\\t"\n                "'.join(steps) + '"',
+        f'                : {", ".join(outputs)} : : "memory");',
+        "    }",
     ]
-
-
-def _pixel(p: int, channels: int) -> list[str]:
-    sums = [f"        a{p}{c} = onnxc_add_products(four{p}.{half}, {half[0]}{c}, a{p}{c});" for half in ("even", "odd") for c in range(channels)]
-    return [f"        const onnxc_pairs four{p} = onnxc_four(x{p} + i);", *sums]
 
 
 def _mve_loop(pixels: int, channels: int) -> list[str]:
     """Vectors of 16 bytes, or of 8 products of 16 bits where the types differ in sign."""
     sums = [f"        a{p}{c} = $sum(a{p}{c}, d{p}, v{c});" for c in range(channels) for p in range(pixels)]
-    whole = [f"        const $vector d{p} = $load_x($from x{p} + i);" for p in range(pixels)]
+    whole = [f"        const $vector d{p} = $load_x($from patch + {p} * depth + i);" for p in range(pixels)]
     whole += [f"        const $vector v{c} = $load_w(w{c} + i);" for c in range(channels)]
-    part = [f"        const $vector d{p} = $part_x($from x{p} + i, lanes);" for p in range(pixels)]
+    part = [f"        const $vector d{p} = $part_x($from patch + {p} * depth + i, lanes);" for p in range(pixels)]
     part += [f"        const $vector v{c} = $part_w(w{c} + i, lanes);" for c in range(channels)]
     return [
         "    int32_t i = 0;", "    for (; i + $lanes <= depth; i += $lanes) {", *whole, *sums, "    }", "    if (i < depth) {",
@@ -225,12 +233,13 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
         for (int32_t j = 0; j < columns; j++) {
             const $X *const tap = data + i * row_step + j * column_step;
 #if defined(__ARM_FEATURE_DSP)
-            const uint32_t x = onnxc_word(tap), w = onnxc_word(weights);
-            const uint32_t xe = onnxc_even_$x(x), xo = onnxc_odd_$x(x), we = onnxc_even_$w(w), wo = onnxc_odd_$w(w);
-            a = onnxc_add_low_product(xe, we, a);
-            b = onnxc_add_low_product(xo, wo, b);
-            c = onnxc_add_high_product(xe, we, c);
-            d = onnxc_add_high_product(xo, wo, d);
+            uint32_t x, w, even, odd;
+            __asm__("ldr %4, %8\\n\\tldr %5, %9\\n\\t$ext_x %6, %4\\n\\t$ext_w %7, %5\\n\\t"
+                    "smlabb %0, %6, %7, %0\\n\\tsmlatt %2, %6, %7, %2\\n\\t"
+                    "$ext_x %4, %4, ror #8\\n\\t$ext_w %5, %5, ror #8\\n\\t"
+                    "smlabb %1, %4, %5, %1\\n\\tsmlatt %3, %4, %5, %3"
+                    : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "=&r"(x), "=&r"(w), "=&r"(even), "=&r"(odd)
+                    : "m"(*(const $X(*)[4])tap), "m"(*(const $W(*)[4])weights));
 #else
             a += tap[0] * weights[0];
             b += tap[1] * weights[1];
@@ -263,6 +272,8 @@ TAPS_1 = """static inline void onnxc_taps_$x$w_1(int32_t *acc, const $X *data, c
 
 C_TYPES: Mapping[str, str] = {"s8": "int8_t", "u8": "uint8_t"}
 
+EXTEND: Mapping[str, str] = {"s8": "sxtb16", "u8": "uxtb16"}
+
 
 def typed(text: str, data: str, weight: str = "") -> str:
     """A text for types `s8` or `u8` of data and weights."""
@@ -270,7 +281,7 @@ def typed(text: str, data: str, weight: str = "") -> str:
     four = {"s8": "vldrbq_s32", "u8": "(int32x4_t)vldrbq_u32"}
     parts = {
         **(MVE_BYTES if bytes_only else {**MVE_HALVES, **HALVES_OF[data]}), "$wide_x": "onnxc_wide_part_u8", "$four_x": four[data], "$four_w": four.get(weight, ""),
-        "$bytes": str(int(data == "s8")), "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
+        "$ext_x": EXTEND[data], "$ext_w": EXTEND.get(weight, ""), "$bytes": str(int(data == "s8")), "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
     }  # fmt: skip
     for name, value in parts.items():
         text = text.replace(name, value)

@@ -7,6 +7,7 @@ artifact (the text is portable C99), and choices about the files (`choices.py`),
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ...compiler.diagnostics import CompileError
 from ...compiler.graph.nodes import Graph
@@ -16,19 +17,18 @@ from ...compiler.program.quantization import find_quantization
 from ...compiler.target import Pipeline, Target
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.clear_halo import clear_halo
-from ...passes.kernel.emit_loops import VectorShape
-from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .artifact import CArtifact, load_files
 from .choices import CHOICES, Choices
+from .float_rows import float_rows
+from .layouts import LAYOUTS, arranged
 from .lower import KERNEL_PASSES, lower
 from .package import print_files
+from .schedule import SCALAR, schedule
+from .self_test import print_self_test
 
 PROCESSORS = ("avr", "cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc", "rv32imfc")
-
-SCALAR = VectorShape(0)
-"""The C compiler makes vectors itself, if there are any."""
 
 
 def make_target(text: str) -> Target:
@@ -43,8 +43,10 @@ def make_target(text: str) -> Target:
         hint = f"processors are: {', '.join(PROCESSORS)}; choices are: {', '.join(CHOICES)}"
         raise CompileError("E0301", f"target '{text}': unknown part '{unknown[0]}'", hint=hint)
     choices = Choices.of(parts)
+    processor = next((p for p in parts if p in PROCESSORS), "any")
+    rows = float_rows(processor)
     options = LoweringOptions(
-        schedule=lambda group, is_constant: (schedule_rows(group, SCALAR, is_constant),),
+        schedule=lambda group, is_constant: schedule(group, rows, is_constant),
         kernel_passes=(lower,),
         clear_halo=lambda value: clear_halo(value, SCALAR),
         heap=False,
@@ -56,11 +58,19 @@ def make_target(text: str) -> Target:
     def emit(program: Program) -> CArtifact:
         return CArtifact(interface_of(program), print_files(program, choices))
 
-    pipeline = Pipeline(GRAPH_PASSES, KERNEL_PASSES, build, emit, stages={"source": lambda program: emit(program).files()})
+    pipeline = Pipeline(
+        GRAPH_PASSES,
+        KERNEL_PASSES,
+        build,
+        emit,
+        stages={"source": lambda program: emit(program).files()},
+        layouts={name: partial(arranged, layout) for name, layout in LAYOUTS.items()},
+        self_test=lambda artifact, inputs, outputs: print_self_test(artifact.interface, inputs, outputs),
+    )
     return Target(
         name=text,
         fingerprint=f"c {','.join(sorted(parts))}",
         make_pipeline=lambda: pipeline,
         load=load_files,
-        features={"language": "C99", "processor": next((p for p in parts if p in PROCESSORS), "any")},
+        features={"language": "C99", "processor": processor},
     )

@@ -69,7 +69,7 @@ class ExternRow:
 class DotRow:
     """Sums of products of `pixels` patches with `channels` rows of weights: `acc[p * channels + c] = sum(patch[p] * weight[c])`.
 
-    Called with (acc, patch for each pixel, weights for each channel; depth).
+    Called with (acc, patch of all pixels, weights of each channel; depth).
     """
 
     name: str
@@ -97,16 +97,16 @@ class TapsRow:
 class DotRows:
     """What a target offers for sums of products of small integers.
 
-    A patch is memory of a form that only these functions know; it is filled with `run` and `fill`, whose
-    positions and counts are multiples of `k`.
+    The elements of a patch lie in an order that only these functions know. It is filled by `run` and `fill` for
+    `pixel` of `pixels`, each of `width` elements, whose positions and counts are multiples of `k`.
     """
 
     dots: tuple[DotRow, ...]
     taps: tuple[TapsRow, ...]
     run: Mapping[DType, str]
-    """(patch, data; position, count): appends elements of a type."""
+    """(patch, data; pixel, pixels, width, position, count): takes neighbouring elements of a type."""
     fill: Mapping[DType, str]
-    """(patch; value, position, count): appends equal elements of a type."""
+    """(patch; value, pixel, pixels, width, position, count): puts equal elements of a type."""
     copy: Mapping[DType, str]
     """(target, source; count): copies elements."""
     k: int = 4

@@ -13,7 +13,7 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, const
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Load, Scope, Select, Var
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Load, Scope, Select
 from ...compiler.kernel.traverse import free_vars
 from .loop_form import Loop, LoopForm, coefficient, stride
 from .walk_window import Window

@@ -31,22 +31,22 @@ class PatchFiller:
     width: int
     """Elements of a patch; those beyond the window are 0."""
 
-    def patch(self, patch: Buffer, base: int, values: dict[Var, Expr]) -> None:
-        """Fill the patch at element `base` of a buffer, for an output pixel given by the values of its loops."""
-        dtype, start = self.window.data.dtype, const(base)
+    def patch(self, patch: Buffer, pixel: int, pixels: int, values: dict[Var, Expr]) -> None:
+        """Fill the part of a patch that belongs to one of some output pixels, given by the values of its loops."""
+        dtype, place = self.window.data.dtype, (const(pixel), const(pixels), const(self.width))
 
         def append(at: Expr, source: Expr | None, count: int) -> None:
             if source is None:
-                self.k.emit(Extern(self.rows.fill[dtype], (start, self._outside(values), at, const(count)), (patch,)))
+                self.k.emit(Extern(self.rows.fill[dtype], (const(0), self._outside(values), *place, at, const(count)), (patch,)))
             else:
-                self.k.emit(Extern(self.rows.run[dtype], (start, source, at, const(count)), (patch, self.window.data.buffer)))
+                self.k.emit(Extern(self.rows.run[dtype], (const(0), source, *place, at, const(count)), (patch, self.window.data.buffer)))
 
         if self._is_whole_words():
             self.window.walk(self.k, values, append)
             return
         with self.k.local(dtype, self.width, "bytes", Scope.STACK) as staged:
             self.bytes(staged, values)
-            self.k.emit(Extern(self.rows.run[dtype], (start, const(0), const(0), const(self.width)), (patch, staged)))
+            self.k.emit(Extern(self.rows.run[dtype], (const(0), const(0), *place, const(0), const(self.width)), (patch, staged)))
 
     def _is_whole_words(self) -> bool:
         """True if every run is made of whole words."""

@@ -98,7 +98,7 @@ class _Depthwise:
 
     def _channels(self, values: dict[Var, Expr], data: Buffer, start: Expr, steps: Sequence[int]) -> None:
         """All channels of a pixel, whose window starts at an element of a buffer and has known steps between taps."""
-        extents = [extent for extent in self.pack.dims[:-1]]
+        extents = list(self.pack.dims[:-1])
         sizes = [*[1] * (2 - len(extents)), *extents, *[0] * (2 - len(steps)), *steps]
         done = 0
         for row in self.taps:

@@ -123,7 +123,7 @@ class _Dots:
     def _tile(self, patch: Buffer, values: Sequence[dict[Var, Expr]]) -> None:
         """All channels of some pixels."""
         for j, at in enumerate(values):
-            self.filler.patch(patch, j * self.pack.width, at)
+            self.filler.patch(patch, j, len(values), at)
         done = 0
         for row in self._channel_rows(len(values)):
             steps = (self.pack.rows - done) // row.channels
@@ -145,10 +145,9 @@ class _Dots:
         """One block of accumulators, and its epilogue."""
         width, channels = self.pack.width, range(row.channels)
         with self.k.local(DType.INT32, row.pixels * row.channels, "acc", Scope.REGISTER) as acc:
-            patches = [const(j * width) for j in range(row.pixels)]
             weights = [mul(add(channel, c), width) for c in channels]
-            buffers = (acc, *[patch] * row.pixels, *[self.weights] * row.channels)
-            self.k.emit(Extern(row.name, (const(0), *patches, *weights, const(width)), buffers))
+            buffers = (acc, patch, *[self.weights] * row.channels)
+            self.k.emit(Extern(row.name, (const(0), const(0), *weights, const(width)), buffers))
             for j, at in enumerate(values):
                 for c in channels:
                     self._store(at | {self.dot.channel[0]: add(channel, c)}, load(acc, j * row.channels + c))
