@@ -7,6 +7,7 @@ mark what `vectorize` and the printers do later; the meaning is that of plain lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ...compiler.kernel import build
@@ -17,6 +18,7 @@ from ...compiler.kernel.nodes import Buffer, Expr, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.kernel.vector_loop import vector_loop
 from .loop_form import Loop, LoopForm, stride
+from .window_bounds import find_windows, tap_loop
 
 MAX_ACCUMULATORS = 4
 """Vectors in flight in a reduction, to hide the latency of the combining instruction."""
@@ -28,6 +30,8 @@ class VectorShape:
 
     bits: int
     """Width of a vector register; 0 for targets whose compiler makes vectors itself."""
+    threads: bool = True
+    """Whether iterations may run in parallel. Otherwise loops are nested as they are written, and no index is divided."""
 
     def lanes(self, form: LoopForm) -> int:
         """Lanes for the widest element type that the form computes with; 1 without vectors."""
@@ -71,6 +75,27 @@ def emit_reduction(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], la
         over(k, form, loops[:-1], lambda inner: _reduce_across(k, inner, loops[-1], lanes))
     else:
         over(k, form, loops, lambda inner: _reduce_along(k, inner, lanes))
+
+
+def emit_plain_reduction(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...]) -> None:
+    """Emit a reduction as plain loops. Taps of a padded window that add nothing are left out by bounds of their loops."""
+    over(k, form, loops, lambda inner: _reduce_windows(k, inner))
+
+
+def _reduce_windows(k: KernelBuilder, form: LoopForm) -> None:
+    combine, dtype = form.combine, form.term.dtype
+    assert combine is not None
+    identity = combine.identity(dtype)
+    windows = find_windows(form.term, form.reduce, None, None, identity)
+    with k.local(dtype, 1, "sum", Scope.REGISTER) as total:
+        k.store(total, 0, identity)
+        with ExitStack() as loops:
+            taps: dict[Var, Expr] = {}
+            for loop in form.reduce:
+                first, count = windows.range(loop, {})
+                taps[loop[0]] = add(first, loops.enter_context(tap_loop(k, loop, count)))
+            k.store(total, 0, combine.apply(load(total, 0), substitute(windows.factor, taps)))
+        k.store(form.target, form.at, substitute(form.result, {form.acc: load(total, 0)}))
 
 
 def prefers_along(form: LoopForm, output: Loop) -> bool:

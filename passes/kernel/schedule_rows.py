@@ -18,8 +18,9 @@ from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
-from .emit_loops import VectorShape, emit_map, emit_reduction, prefers_along
+from .emit_loops import VectorShape, emit_map, emit_plain_reduction, emit_reduction, prefers_along
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
+from .split_loops import split_divided_loops
 
 CHUNK = 4096
 """Elements of one parallel iteration of a one-dimensional loop."""
@@ -116,17 +117,16 @@ def total_work(group: Group) -> Expr:
 
 def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
     lanes = vector.lanes(form)
-    if len(form.axes) == 1:
+    if not vector.threads:
+        form = split_divided_loops(form)
+    elif len(form.axes) == 1:
         form = _split(form, CHUNK if form.combine is None else max(16, lanes * 4))
     inner = 0 if not form.axes or (form.combine is not None and prefers_along(form, form.axes[-1])) else 1
     parallel = _parallel_loops(form.axes, inner)
-    with _parallel(k, parallel) as values:
+    with _parallel(k, parallel, vector) as values:
         rest = form.substitute(dict(zip((var for var, _ in parallel), values, strict=True)))
         loops = tuple((var, _replace_dim(d, parallel, values)) for var, d in form.axes[len(parallel) :])
-        if form.combine is None:
-            emit_map(k, rest, loops, lanes)
-        else:
-            emit_reduction(k, rest, loops, lanes)
+        _emit_form(k, rest, loops, lanes, vector)
     return build.product(extent for _, extent in parallel)
 
 
@@ -165,10 +165,11 @@ def _parallel_loops(axes: tuple[Loop, ...], inner: int) -> tuple[Loop, ...]:
 
 
 @contextmanager
-def _parallel(k: KernelBuilder, loops: tuple[Loop, ...]) -> Iterator[tuple[Expr, ...]]:
-    """One parallel loop over the product of some extents; yields their indices."""
-    if not loops:
-        yield ()
+def _parallel(k: KernelBuilder, loops: tuple[Loop, ...], vector: VectorShape) -> Iterator[tuple[Expr, ...]]:
+    """One parallel loop over the product of some extents, or nested loops without threads; yields their indices."""
+    if not loops or not vector.threads:
+        with ExitStack() as nest:
+            yield tuple(nest.enter_context(k.loop(var.name, extent)) for var, extent in loops)
         return
     extents = tuple(extent for _, extent in loops)
     with k.loop("p", build.product(extents), LoopKind.PARALLEL) as at:
@@ -183,14 +184,19 @@ def _emit_rows(k: KernelBuilder, forms: tuple[LoopForm, ...], rows: int, vector:
     shared = forms[0].axes[:rows]
     lanes = _rows_abreast(forms, rows, vector, local)
     if lanes > 1:
-        return _emit_abreast(k, forms, shared, lanes, local)
-    with _parallel(k, shared) as values:
-        _emit_row(k, forms, values, vector.lanes, local)
+        return _emit_abreast(k, forms, shared, lanes, local, vector)
+    with _parallel(k, shared, vector) as values:
+        _emit_row(k, forms, values, vector.lanes, local, vector)
     return build.product(extent for _, extent in shared)
 
 
 def _emit_row(
-    k: KernelBuilder, forms: tuple[LoopForm, ...], values: tuple[Expr, ...], lanes: Callable[[LoopForm], int], local: tuple[Buffer, ...]
+    k: KernelBuilder,
+    forms: tuple[LoopForm, ...],
+    values: tuple[Expr, ...],
+    lanes: Callable[[LoopForm], int],
+    local: tuple[Buffer, ...],
+    vector: VectorShape,
 ) -> None:
     """One row through all stages."""
     with ExitStack() as blocks:
@@ -198,8 +204,17 @@ def _emit_row(
             blocks.enter_context(k.around(buffer))
         for form in forms:
             row = form.substitute(dict(zip((var for var, _ in form.axes), values, strict=False)))
-            emit = emit_map if form.combine is None else emit_reduction
-            emit(k, row, form.axes[len(values) :], lanes(form))
+            _emit_form(k, row, form.axes[len(values) :], lanes(form), vector)
+
+
+def _emit_form(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int, vector: VectorShape) -> None:
+    """The loops of a form that are not yet around it."""
+    if form.combine is None:
+        emit_map(k, form, loops, lanes)
+    elif vector.threads:
+        emit_reduction(k, form, loops, lanes)
+    else:
+        emit_plain_reduction(k, form, loops)
 
 
 def _rows_abreast(forms: tuple[LoopForm, ...], rows: int, vector: VectorShape, local: tuple[Buffer, ...]) -> int:
@@ -215,12 +230,14 @@ def _rows_abreast(forms: tuple[LoopForm, ...], rows: int, vector: VectorShape, l
     return lanes if 1 in strides and strides <= {0, 1} and stack_bytes <= MAX_ABREAST_BYTES else 1
 
 
-def _emit_abreast(k: KernelBuilder, forms: tuple[LoopForm, ...], shared: tuple[Loop, ...], lanes: int, local: tuple[Buffer, ...]) -> Dim:
+def _emit_abreast(
+    k: KernelBuilder, forms: tuple[LoopForm, ...], shared: tuple[Loop, ...], lanes: int, local: tuple[Buffer, ...], vector: VectorShape
+) -> Dim:
     """Rows in the lanes of vectors, each with its own values on the stack."""
     *outer, (var, extent) = shared
     assert isinstance(extent, int)
     blocks: tuple[Loop, ...] = (*outer, (var, extent // lanes))
-    with _parallel(k, blocks) as values, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+    with _parallel(k, blocks, vector) as values, k.loop("l", lanes, LoopKind.VECTOR) as lane:
         last = build.add(build.mul(values[-1], lanes), lane)
-        _emit_row(k, forms, (*values[:-1], last), lambda form: 1, local)
+        _emit_row(k, forms, (*values[:-1], last), lambda form: 1, local, vector)
     return build.product(count for _, count in blocks)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, load, mul
-from ...compiler.kernel.builder import KernelBuilder, block
+from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
-from ...compiler.kernel.nodes import Dim, Expr, For, LoopKind, Scope, Var
+from ...compiler.kernel.nodes import Cast, Dim, Expr, LoopKind, Scope, Select, Var
 from ...compiler.kernel.traverse import substitute
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
@@ -31,7 +31,7 @@ from .loop_form import Loop, LoopForm, collapse, stride
 from .schedule_rows import Binder, total_work
 from .tile_model import choose_tile
 from .vector_factor import VectorFactor
-from .window_bounds import Windows, find_windows
+from .window_bounds import Windows, find_windows, tap_loop
 
 MAX_TERMS = 32
 """Multiply-adds that are written out in one loop body."""
@@ -63,8 +63,8 @@ def schedule_serial_contraction(group: Group, rows: Sequence[Mma], is_constant: 
 
 def _in_order_of_memory(c: Contraction) -> LoopForm:
     """The reduction with the shortest steps through the scalar factor innermost."""
-    windows = find_windows(c.scalar, c.form.reduce, (), None)
-    source = single_load(getattr(windows.factor, "then", windows.factor))
+    factor = c.scalar.value if isinstance(c.scalar, Cast) else c.scalar
+    source = single_load(factor.then if isinstance(factor, Select) else factor)
     steps = {var: None if source is None else stride(source.index, var) for var, _ in c.form.reduce}
     if any(step is None for step in steps.values()):
         return c.form
@@ -88,10 +88,13 @@ class _Tiles:
     """The schedule of one contraction."""
 
     def __init__(self, group: Group, binder: Binder, found: Contraction, row: Mma) -> None:
-        self.group, self.stage, self.binder, self.contraction, self.row = group, group.stages[0], binder, found, row
-        self.factor = VectorFactor(found, self.stage, binder, row.operand, may_copy=False)
+        self.group, self.stage, self.binder, self.row = group, group.stages[0], binder, row
         around = [var for var, _ in found.outer]
-        self.windows = find_windows(found.scalar, found.form.reduce, around, found.rows)
+        scalar = find_windows(found.scalar, found.form.reduce, around, found.rows)
+        vector = find_windows(found.vector, found.form.reduce, around, found.rows)
+        self.windows = Windows(scalar.factor, scalar.tests + vector.tests)
+        self.contraction = found = replace(found, scalar=scalar.factor, vector=vector.factor)
+        self.factor = VectorFactor(found, self.stage, binder, row.operand, may_copy=False)
         self.inside = self._inside()
         vectors = 1 if found.columns is None and found.is_depthwise else known(found.blocks)
         first, end = self.inside or (0, known(found.row_extent))
@@ -195,7 +198,7 @@ class _Tiles:
     def _product(self, place: _Place, step: dict[Var, Expr], acc: Expr, i: Expr, j: Expr, lane: Expr) -> Expr:
         c = self.contraction
         values = place.values | step
-        scalar = substitute(self.windows.factor, values | c.at_row(i) | c.at_column(j, lane))
+        scalar = substitute(c.scalar, values | c.at_row(i) | c.at_column(j, lane))
         vector = self.factor.read(values, j, lane, place.is_partial)
         return self.row.step(acc, build.cast(scalar, self.row.operand), build.cast(vector, self.row.operand))
 
@@ -217,7 +220,7 @@ class _Tiles:
                 if position == len(self.contraction.form.reduce) - 1 and count is build.index(loop[1]):
                     values[loop[0]] = self._innermost(k, loops, loop, terms)
                 else:
-                    values[loop[0]] = add(first, loops.enter_context(_taps(k, loop, count)))
+                    values[loop[0]] = add(first, loops.enter_context(tap_loop(k, loop, count)))
             yield values
 
     def _innermost(self, k: KernelBuilder, loops: ExitStack, loop: Loop, terms: int) -> Expr:
@@ -230,12 +233,3 @@ class _Tiles:
         steps = max(n for n in range(1, max(1, MAX_TERMS // terms) + 1) if extent % n == 0)
         outer = loops.enter_context(k.loop(var.name, extent // steps))
         return add(mul(outer, steps), loops.enter_context(k.loop("ku", steps, LoopKind.UNROLL)))
-
-
-@contextmanager
-def _taps(k: KernelBuilder, loop: Loop, count: Expr) -> Iterator[Var]:
-    """A loop over some taps; its variable is bounded by all of them, however many there are."""
-    var = Var(k.name(loop[0].name), build.INDEX, 1, loop[1] if isinstance(loop[1], int) else 0)
-    with k.nested() as body:
-        yield var
-    k.emit(For(var, count, LoopKind.SERIAL, block(body)))

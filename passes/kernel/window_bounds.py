@@ -8,13 +8,15 @@ need neither test nor bound. Used where there is neither memory for a halo of ze
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, Select, Var
-from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.kernel.build import add, const, mul, sub
+from ...compiler.kernel.builder import KernelBuilder, block
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, For, LoopKind, Select, Var
+from ...compiler.kernel.traverse import free_vars, substitute
 from .loop_form import Loop, coefficient
 
 
@@ -85,19 +87,24 @@ class Windows:
         return min(first, extent), max(min(first, extent), end)
 
 
-def find_windows(factor: Expr, taps: Sequence[Loop], around: Sequence[Var], row: Loop | None) -> Windows:
-    """Take the tests out of a factor.
+def find_windows(
+    factor: Expr, taps: Sequence[Loop], around: Sequence[Var] | None, row: Loop | None, outside: Const | None = None
+) -> Windows:
+    """Take the tests out of a factor or term.
 
     Args:
-        factor: `select(inside, x, 0)`, perhaps converted; anything else has no tests.
+        factor: `select(inside, x, outside)`, perhaps converted; anything else has no tests.
         taps: reduction loops.
-        around: variables of the loops around the tile.
+        around: variables of the loops around the tile; None for all that are no taps.
         row: the loop of which a tile holds several iterations.
+        outside: what adds nothing; None for the zero of a factor.
     """
-    if isinstance(factor, Cast):
+    if isinstance(factor, Cast) and outside is None:
         inner = find_windows(factor.value, taps, around, row)
         return Windows(build.cast(inner.factor, factor.dtype, factor.mode), inner.tests)
-    if not (isinstance(factor, Select) and isinstance(factor.other, Const) and factor.other.value == 0):
+    if not (isinstance(factor, Select) and isinstance(factor.other, Const)):
+        return Windows(factor)
+    if factor.other is not (outside or const(0, factor.dtype)):
         return Windows(factor)
     tests: list[Test] = []
     kept: list[Expr] = []
@@ -117,7 +124,7 @@ def conjuncts(condition: Expr) -> list[Expr]:
     return [condition]
 
 
-def _test(condition: Expr, taps: Sequence[Loop], around: Sequence[Var], row: Loop | None) -> Test | None:
+def _test(condition: Expr, taps: Sequence[Loop], around: Sequence[Var] | None, row: Loop | None) -> Test | None:
     """A condition on one tap and the loops around, None if it is another."""
     value = _non_negative(condition)
     used = () if value is None else tuple(free_vars(value))
@@ -131,7 +138,8 @@ def _test(condition: Expr, taps: Sequence[Loop], around: Sequence[Var], row: Loo
         return None
     if row is not None and row[0] in used and not _is_line(rest, row):
         return None
-    return Test(tap, int(step.value), rest) if {*used} <= {tap, *around, *((row[0],) if row else ())} else None
+    known = {*used} if around is None else {tap, *around, *((row[0],) if row else ())}
+    return Test(tap, int(step.value), rest) if {*used} <= known else None
 
 
 def _is_line(rest: Expr, row: Loop) -> bool:
@@ -151,3 +159,12 @@ def _non_negative(condition: Expr) -> Expr | None:
         BinaryOp.LE: lambda: sub(b, a),
         BinaryOp.LT: lambda: sub(sub(b, a), 1),
     }.get(condition.op, lambda: None)()
+
+
+@contextmanager
+def tap_loop(k: KernelBuilder, loop: Loop, count: Expr) -> Iterator[Var]:
+    """A loop over some taps; its variable is bounded by all of them, however many there are."""
+    var = Var(k.name(loop[0].name), build.INDEX, 1, loop[1] if isinstance(loop[1], int) else 0)
+    with k.nested() as body:
+        yield var
+    k.emit(For(var, count, LoopKind.SERIAL, block(body)))
