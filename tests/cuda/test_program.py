@@ -23,7 +23,7 @@ def run(k: KernelBuilder, x: np.ndarray) -> np.ndarray:
     values = [Value(name, TensorType(DType.FLOAT32, (N,))) for name in "xy"]
     steps = (Call("entry", (Storage(Place.INPUT), Storage(Place.OUTPUT)), (), 1, 1),)
     program = Program("m", (values[0],), (values[1],), (), (), steps, {"entry": kernel}, (), 0)
-    return make_target("cuda:shim").emit(program).runner(None).run({"x": x})["y"]
+    return make_target("cuda:shim").pipeline.emit(program).runner(None).run({"x": x})["y"]
 
 
 def block_of_threads(k: KernelBuilder):
