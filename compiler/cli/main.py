@@ -28,6 +28,8 @@ COMMANDS = {
     "bench": "bench",
     "targets": "listing",
     "passes": "listing",
+    "cmake-dir": "firmware",
+    "make-include": "firmware",
     "version": "listing",
 }
 
@@ -41,7 +43,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = getattr(import_module(f".{COMMANDS[cmd_name]}", __package__), f"{cmd_name}_command")
+        found = getattr(import_module(f".{COMMANDS[cmd_name]}", __package__), f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(found, click.Command)
         return found
 
