@@ -14,11 +14,14 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel.interpret import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
-from .row_texts import COPY, DSP, FILL, RUN, TAPS_1, TAPS_4, WIDE, dot_text, typed
+from .round_texts import code_texts
+from .row_texts import CODES, COPY, DSP, FILL, RUN, TAPS_1, TAPS_4, TAPS_8, WIDE, dot_text, typed
 
 TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
 SIZES = ((2, 2), (2, 1), (1, 4), (1, 2), (1, 1))
 """Pixels and channels of the dot rows; registers of a Cortex-M hold no more than these."""
+VECTOR_PROCESSORS = frozenset({"cortex-m55", "cortex-m85"})
+"""Processors with MVE: four channels of one pixel make a vector of sums."""
 
 Arguments = tuple[tuple[Scalar, ...], ...]
 Arrays = tuple[np.ndarray, ...]
@@ -84,13 +87,26 @@ def _taps(channels: int) -> Callable[[Arguments, Arrays], None]:
     return meaning
 
 
+def _codes(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        target, acc, bias, scale, zero, bias_step, scale_step, count = _numbers(args)
+        at = np.arange(count)
+        sums = _part(arrays[1], acc, count) + _part(arrays[2], bias, count if bias_step else 1)[at * bias_step]
+        real = sums.astype(np.float32) * _part(arrays[3], scale, count if scale_step else 1)[at * scale_step]
+        codes = np.rint(np.nan_to_num(real).astype(np.float64)) + zero
+        _part(arrays[0], target, count)[:] = np.clip(codes, *dtype.limits).astype(dtype.numpy)
+
+    return meaning
+
+
 # --- Rows -------------------------------------------------------------------------------------
 
 
 def _rows() -> Sequence[ExternRow]:
     found: list[ExternRow] = []
-    for x in TYPES.values():
+    for dtype, x in TYPES.items():
         needs = ("onnxc_dsp",)
+        found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype), (*needs, "onnxc_rounded", f"onnxc_code_{x}")))
         for name, text, meaning in (("run", RUN, _run), ("fill", FILL, _fill), ("copy", COPY, _copy)):
             found.append(ExternRow(f"onnxc_{name}_{x}", typed(text, x), meaning, (*needs, "onnxc_wide")))
         for w in TYPES.values():
@@ -98,25 +114,31 @@ def _rows() -> Sequence[ExternRow]:
             for p, c in SIZES:
                 found.append(ExternRow(f"onnxc_dot_{x}{w}_{p}x{c}", typed(dot_text(p, c), x, w), _dot(p, c), wide))
             found.append(ExternRow(f"onnxc_taps_{x}{w}_4", typed(TAPS_4, x, w), _taps(4), needs))
+            found.append(ExternRow(f"onnxc_taps_{x}{w}_8", typed(TAPS_8, x, w), _taps(8), (*needs, "onnxc_wide")))
             found.append(ExternRow(f"onnxc_taps_{x}{w}_1", typed(TAPS_1, x, w), _taps(1)))
     return found
 
 
-SHARED = {"onnxc_dsp": DSP, "onnxc_wide": WIDE}
+SHARED = {"onnxc_dsp": DSP, "onnxc_wide": WIDE, **code_texts(True), **code_texts(False)}
 """What the texts of rows call."""
 ROWS = {row.name: row for row in _rows()}
 """Every function that kernels may call, by name."""
 
-DOT_ROWS = DotRows(
-    dots=tuple(
-        DotRow(f"onnxc_dot_{TYPES[x]}{TYPES[w]}_{p}x{c}", x, w, p, c) for x in TYPES for w in TYPES for p, c in SIZES
-    ),
-    taps=tuple(TapsRow(f"onnxc_taps_{TYPES[x]}{TYPES[w]}_{c}", x, w, c) for x in TYPES for w in TYPES for c in (4, 1)),
-    run={dtype: f"onnxc_run_{name}" for dtype, name in TYPES.items()},
-    fill={dtype: f"onnxc_fill_{name}" for dtype, name in TYPES.items()},
-    copy={dtype: f"onnxc_copy_{name}" for dtype, name in TYPES.items()},
-)  # fmt: skip
-"""What the schedules of sums of products see."""
+
+def dot_rows(processor: str) -> DotRows:
+    """What the schedules see for a processor; any other than the known ones gets what suits most."""
+    vectors = processor in VECTOR_PROCESSORS
+    sizes = tuple((p, c) for p, c in SIZES if p == 1 or not vectors)
+    widths = (8, 4, 1) if vectors else (4, 1)
+    return DotRows(
+        dots=tuple(DotRow(f"onnxc_dot_{TYPES[x]}{TYPES[w]}_{p}x{c}", x, w, p, c) for x in TYPES for w in TYPES for p, c in sizes),
+        taps=tuple(TapsRow(f"onnxc_taps_{TYPES[x]}{TYPES[w]}_{c}", x, w, c) for x in TYPES for w in TYPES for c in widths),
+        run={dtype: f"onnxc_run_{name}" for dtype, name in TYPES.items()},
+        fill={dtype: f"onnxc_fill_{name}" for dtype, name in TYPES.items()},
+        copy={dtype: f"onnxc_copy_{name}" for dtype, name in TYPES.items()},
+        codes={dtype: f"onnxc_codes_{name}" for dtype, name in TYPES.items()},
+        pixels=1 if vectors else 2,
+    )
 
 
 def add_texts(name: str, helpers: dict[str, str]) -> None:

@@ -257,6 +257,30 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
 }
 """
 
+TAPS_8 = """static inline void onnxc_taps_$x$w_8(int32_t *acc, const $X *data, const $W *weights, int32_t rows, int32_t columns,
+                                     int32_t row_step, int32_t column_step, int32_t weight_step) {
+#if defined(__ARM_FEATURE_MVE)
+    int32x4x2_t sums = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
+    for (int32_t i = 0; i < rows; i++) {
+        for (int32_t j = 0; j < columns; j++) {
+            const int16x8_t x = onnxc_wide_$x(data + i * row_step + j * column_step), w = onnxc_wide_$w(weights);
+            sums.val[0] = vaddq_s32(sums.val[0], vmullbq_int_s16(x, w));
+            sums.val[1] = vaddq_s32(sums.val[1], vmulltq_int_s16(x, w));
+            weights += weight_step;
+        }
+    }
+    vst2q_s32(acc, sums);
+#else
+    for (int32_t c = 0; c < 8; c++) {
+        acc[c] = 0;
+        for (int32_t i = 0; i < rows * columns; i++) {
+            acc[c] += data[i / columns * row_step + i % columns * column_step + c] * weights[i * weight_step + c];
+        }
+    }
+#endif
+}
+"""
+
 TAPS_1 = """static inline void onnxc_taps_$x$w_1(int32_t *acc, const $X *data, const $W *weights, int32_t rows, int32_t columns,
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
     int32_t sum = 0;
@@ -270,6 +294,26 @@ TAPS_1 = """static inline void onnxc_taps_$x$w_1(int32_t *acc, const $X *data, c
 }
 """
 
+CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, int32_t zero,
+                                  int32_t bias_step, int32_t scale_step, int32_t count) {
+    int32_t i = 0;
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+    for (; i + 4 <= count; i += 4) {
+        const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
+        const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);
+        const float32x4_t real = vmulq_f32(vcvtq_f32_s32(vaddq_s32(vldrwq_s32(acc + i), offset)), factor);
+        const int32x4_t code = vqaddq_n_s32(vcvtnq_s32_f32(real), zero);
+        const int32x4_t inside = vminq_s32(vmaxq_s32(code, vdupq_n_s32($low)), vdupq_n_s32($high));
+        $store(target + i, $as_stored(inside));
+    }
+#endif
+    for (; i < count; i++) {
+        const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
+        target[i] = onnxc_code_$x((float)sum * scale[i * scale_step], zero);
+    }
+}
+"""
+
 C_TYPES: Mapping[str, str] = {"s8": "int8_t", "u8": "uint8_t"}
 
 EXTEND: Mapping[str, str] = {"s8": "sxtb16", "u8": "uxtb16"}
@@ -279,9 +323,14 @@ def typed(text: str, data: str, weight: str = "") -> str:
     """A text for types `s8` or `u8` of data and weights."""
     bytes_only = data == "s8" and weight in ("s8", "")
     four = {"s8": "vldrbq_s32", "u8": "(int32x4_t)vldrbq_u32"}
+    limits = {"s8": ("(-128)", "127"), "u8": ("0", "255")}
+    stores = {"s8": ("vstrbq_s32", ""), "u8": ("vstrbq_u32", "(uint32x4_t)")}
     parts = {
-        **(MVE_BYTES if bytes_only else {**MVE_HALVES, **HALVES_OF[data]}), "$wide_x": "onnxc_wide_part_u8", "$four_x": four[data], "$four_w": four.get(weight, ""),
-        "$ext_x": EXTEND[data], "$ext_w": EXTEND.get(weight, ""), "$bytes": str(int(data == "s8")), "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
+        **(MVE_BYTES if bytes_only else {**MVE_HALVES, **HALVES_OF[data]}),
+        "$wide_x": "onnxc_wide_part_u8", "$four_x": four[data], "$four_w": four.get(weight, ""),
+        "$ext_x": EXTEND[data], "$ext_w": EXTEND.get(weight, ""), "$bytes": str(int(data == "s8")),
+        "$low": limits[data][0], "$high": limits[data][1], "$store": stores[data][0], "$as_stored": stores[data][1],
+        "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
     }  # fmt: skip
     for name, value in parts.items():
         text = text.replace(name, value)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...compiler.graph.nodes import Value
-from ...compiler.kernel.mma import Mma
+from ...compiler.kernel.mma import DotRows, Mma
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_depthwise import schedule_depthwise
 from ...passes.kernel.schedule_dot import schedule_dot
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.kernel.schedule_serial_contraction import schedule_serial_contraction
-from .mma import DOT_ROWS
 
 SCALAR = VectorShape(0, threads=False)
 """The C compiler makes vectors itself, if there are any."""
@@ -20,11 +19,11 @@ SCALAR = VectorShape(0, threads=False)
 IsConstant = Callable[[Value], bool]
 
 
-def schedule(group: Group, float_rows: Sequence[Mma], is_constant: IsConstant) -> Sequence[ScheduledKernel]:
-    """Schedule a group for a processor with some rows of floats: the first schedule that fits; rows take everything."""
+def schedule(group: Group, bytes_: DotRows, float_rows: Sequence[Mma], is_constant: IsConstant) -> Sequence[ScheduledKernel]:
+    """Schedule a group for a processor with rows of bytes and of floats: the first schedule that fits; loops take everything."""
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
-        lambda: schedule_dot(group, DOT_ROWS, is_constant),
-        lambda: schedule_depthwise(group, DOT_ROWS, is_constant),
+        lambda: schedule_dot(group, bytes_, is_constant),
+        lambda: schedule_depthwise(group, bytes_, is_constant),
         lambda: schedule_serial_contraction(group, float_rows, is_constant),
     )
     for attempt in attempts:

@@ -24,11 +24,12 @@ from .choices import CHOICES, Choices
 from .float_rows import float_rows
 from .layouts import LAYOUTS, arranged
 from .lower import KERNEL_PASSES, lower
+from .mma import dot_rows
 from .package import print_files
 from .schedule import SCALAR, schedule
 from .self_test import print_self_test
 
-PROCESSORS = ("avr", "cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc", "rv32imfc")
+PROCESSORS = ("avr", "cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85", "rv32imc", "rv32imfc")
 
 
 def make_target(text: str) -> Target:
@@ -44,9 +45,9 @@ def make_target(text: str) -> Target:
         raise CompileError("E0301", f"target '{text}': unknown part '{unknown[0]}'", hint=hint)
     choices = Choices.of(parts)
     processor = next((p for p in parts if p in PROCESSORS), "any")
-    rows = float_rows(processor)
+    bytes_, floats = dot_rows(processor), float_rows(processor)
     options = LoweringOptions(
-        schedule=lambda group, is_constant: schedule(group, rows, is_constant),
+        schedule=lambda group, is_constant: schedule(group, bytes_, floats, is_constant),
         kernel_passes=(lower,),
         clear_halo=lambda value: clear_halo(value, SCALAR),
         heap=False,

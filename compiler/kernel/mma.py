@@ -109,6 +109,11 @@ class DotRows:
     """(patch; value, pixel, pixels, width, position, count): puts equal elements of a type."""
     copy: Mapping[DType, str]
     """(target, source; count): copies elements."""
+    codes: Mapping[DType, str]
+    """(target, acc, bias, scale; zero, step of the bias, step of the scale, count): stores
+    `saturate(round(float32(acc + bias) * scale) + zero)`."""
+    pixels: int = 2
+    """Pixels that go together if there are as many."""
     k: int = 4
     """Depths are multiples of it."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
-from ...compiler.kernel.build import TRUE, add, const, load, mul
+from ...compiler.kernel.build import TRUE, add, const, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import DotRows, TapsRow
 from ...compiler.kernel.nodes import Buffer, Expr, Extern, Scope, Var
@@ -27,8 +27,9 @@ from .dot_form import Dot
 from .fill_patch import PatchFiller
 from .loop_form import stride
 from .pack_rows import RowPack
-from .schedule_dot import bound_dot, packed_kernel, places
+from .schedule_dot import bound_dot, named_places, packed_kernel, places
 from .schedule_rows import Binder
+from .store_codes import Stores, find_codes
 
 
 def schedule_depthwise(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
@@ -72,29 +73,31 @@ class _Depthwise:
         self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
         self.k = KernelBuilder()
         self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, dot.window.size)
+        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         count = build.product(extent for _, extent in self.dot.pixels)
-        with self.k.loop("p", count) as p, places(self.k, self.dot.pixels, [p]) as (values,):
-            self._pixel(values)
+        with self.k.loop("p", count) as p, named_places(self.k, self.dot.pixels, p) as values:
+            self._pixel(values, places(self.dot.pixels, p))
         weights = (self.dot.weight.buffer, self.weights, self.pack)
         schedule = f"depthwise(channels={self.taps[0].channels})"
         return (packed_kernel(self.k, "depthwise", self.group, self.binder, weights, schedule),)
 
-    def _pixel(self, values: dict[Var, Expr]) -> None:
+    def _pixel(self, values: dict[Var, Expr], plain: dict[Var, Expr]) -> None:
+        """One pixel, at values of its loops that are named, and the same as expressions of its number."""
         window, taps = self.dot.window, tuple((var, d) for var, d in self.dot.form.reduce if isinstance(d, int))
         start = window.source(values | {var: const(0) for var, _ in window.loops})
         steps = [stride(window.data.index, var) or 0 for var, _ in taps]
         inside = window.lies_inside(values, taps)
         if inside is TRUE:
-            self._channels(values, window.data.buffer, start, steps)
+            self._channels(plain, window.data.buffer, start, steps)
             return
         with self.k.when(inside):
-            self._channels(values, window.data.buffer, start, steps)
+            self._channels(plain, window.data.buffer, start, steps)
         with self.k.otherwise(), self.k.local(window.data.dtype, window.size, "patch", Scope.STACK, 8) as patch:
             self.filler.bytes(patch, values)
-            self._channels(values, patch, const(0), [self.channels * step for step in _row_major(taps)])
+            self._channels(plain, patch, const(0), [self.channels * step for step in _row_major(taps)])
 
     def _channels(self, values: dict[Var, Expr], data: Buffer, start: Expr, steps: Sequence[int]) -> None:
         """All channels of a pixel, whose window starts at an element of a buffer and has known steps between taps."""
@@ -112,9 +115,7 @@ class _Depthwise:
         with self.k.local(DType.INT32, row.channels, "acc", Scope.REGISTER) as acc:
             numbers = [const(n) for n in (*sizes, self.channels)]
             self.k.emit(Extern(row.name, (const(0), add(start, first), first, *numbers), (acc, data, self.weights)))
-            for c in range(row.channels):
-                form = self.dot.form.substitute(values | {self.dot.channel[0]: add(first, c)})
-                self.k.store(form.target, form.at, substitute(form.result, {form.acc: load(acc, c)}))
+            self.stores.emit(values, first, acc, 0, row.channels)
 
 
 def _row_major(loops: Sequence[tuple[Var, int]]) -> list[int]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
-from ...compiler.kernel.build import add, const, load, mul
+from ...compiler.kernel.build import add, const, mul
 from ...compiler.kernel.builder import KernelBuilder, block
 from ...compiler.kernel.mma import DotRow, DotRows
 from ...compiler.kernel.nodes import Buffer, Const, Dim, Expr, Extern, Let, Scope, Var
@@ -29,9 +29,8 @@ from .fill_patch import PatchFiller
 from .loop_form import Loop, collapse, stride
 from .pack_rows import RowPack
 from .schedule_rows import Binder, total_work
+from .store_codes import Stores, find_codes
 
-PIXELS = 2
-"""Output pixels that share the loads of the weights."""
 PATCH_ALIGN = 8
 """Bytes to which patches are aligned, for loads of two words."""
 
@@ -96,11 +95,12 @@ class _Dots:
         self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
         self.k = KernelBuilder()
         self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, pack.width)
+        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         count = build.product(extent for _, extent in self.dot.pixels)
-        together = PIXELS if count != 1 else 1
+        together = self.rows.pixels if count != 1 else 1
         with self.k.local(DType.INT16, together * self.pack.width, "patch", Scope.STACK, PATCH_ALIGN) as patch:
             self._pixels(patch, count, together)
         names = ",".join(f"{p}x{c}" for p, c in self._sizes(together))
@@ -116,14 +116,15 @@ class _Dots:
                 continue
             with self.k.loop("p", steps) as step:
                 first = add(done, mul(step, size))
-                with places(self.k, self.dot.pixels, [add(first, j) for j in range(size)]) as values:
-                    self._tile(patch, values)
+                self._tile(patch, [add(first, j) for j in range(size)])
             done = add(done, mul(build.index(steps), size))
 
-    def _tile(self, patch: Buffer, values: Sequence[dict[Var, Expr]]) -> None:
-        """All channels of some pixels."""
-        for j, at in enumerate(values):
-            self.filler.patch(patch, j, len(values), at)
+    def _tile(self, patch: Buffer, pixels: Sequence[Expr]) -> None:
+        """All channels of some pixels, given by their numbers."""
+        for j, pixel in enumerate(pixels):
+            with named_places(self.k, self.dot.pixels, pixel) as at:
+                self.filler.patch(patch, j, len(pixels), at)
+        values = [places(self.dot.pixels, pixel) for pixel in pixels]
         done = 0
         for row in self._channel_rows(len(values)):
             steps = (self.pack.rows - done) // row.channels
@@ -149,33 +150,27 @@ class _Dots:
             buffers = (acc, patch, *[self.weights] * row.channels)
             self.k.emit(Extern(row.name, (const(0), const(0), *weights, const(width)), buffers))
             for j, at in enumerate(values):
-                for c in channels:
-                    self._store(at | {self.dot.channel[0]: add(channel, c)}, load(acc, j * row.channels + c))
+                self.stores.emit(at, channel, acc, j * row.channels, row.channels)
 
-    def _store(self, values: dict[Var, Expr], acc: Expr) -> None:
-        form = self.dot.form.substitute(values)
-        self.k.store(form.target, form.at, substitute(form.result, {form.acc: acc}))
+
+def places(loops: tuple[Loop, ...], at: Expr) -> dict[Var, Expr]:
+    """The values of some loops at a position of their product."""
+    indices = build.delinearize(at, tuple(extent for _, extent in loops))
+    return {var: value for (var, _), value in zip(loops, indices, strict=True)}
 
 
 @contextmanager
-def places(k: KernelBuilder, loops: tuple[Loop, ...], at: Sequence[Expr]) -> Iterator[list[dict[Var, Expr]]]:
-    """The values of some loops at positions of their product, computed once for the block."""
-    named: list[tuple[Var, Expr]] = []
-    found: list[dict[Var, Expr]] = []
-    extents = tuple(extent for _, extent in loops)
-    for position in at:
-        values: dict[Var, Expr] = {}
-        for (var, extent), value in zip(loops, build.delinearize(position, extents), strict=True):
-            if len(loops) > 1:
-                name = Var(k.name(var.name), build.INDEX, 1, extent if isinstance(extent, int) else 0)
-                named.append((name, value))
-                values[var] = name
-            else:
-                values[var] = value
-        found.append(values)
+def named_places(k: KernelBuilder, loops: tuple[Loop, ...], at: Expr) -> Iterator[dict[Var, Expr]]:
+    """The same, computed once for the block."""
+    named: dict[Var, tuple[Var, Expr]] = {}
+    for (var, extent), value in zip(loops, places(loops, at).values(), strict=True):
+        named[var] = (Var(k.name(var.name), build.INDEX, 1, extent if isinstance(extent, int) else 0), value)
+    if len(loops) == 1:
+        yield places(loops, at)
+        return
     with k.nested() as body:
-        yield found
+        yield {var: name for var, (name, _) in named.items()}
     stmt = block(body)
-    for name, value in reversed(named):
+    for name, value in reversed(named.values()):
         stmt = Let(name, value, stmt)
     k.emit(stmt)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnxc.backends.c.mma import DOT_ROWS, ROWS
+from onnxc.backends.c.mma import ROWS, dot_rows
 from onnxc.compiler.diagnostics import NOWHERE
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.graph.nodes import Layout, TensorType, Value
@@ -22,6 +22,7 @@ from onnxc.passes.kernel.schedule_dot import schedule_dot
 
 from .conftest import Run
 
+DOT_ROWS = {name: dot_rows(name) for name in ("any", "cortex-m55")}
 OUTSIDE = 5
 """The zero point of the data, which stands around them."""
 
@@ -153,15 +154,16 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolutions(name: str, check: Callable[..., None]) -> None:
+@pytest.mark.parametrize("processor", DOT_ROWS)
+def test_convolutions(name: str, processor: str, check: Callable[..., None]) -> None:
     group, nest = conv_group(**CONVOLUTIONS[name])
-    found = schedule_dot(group, DOT_ROWS, is_constant)
+    found = schedule_dot(group, DOT_ROWS[processor], is_constant)
     assert not isinstance(found, str), found
     check(group, nest, found[0])
 
 
 DEPTHWISE = {
-    "window": {"image": (8, 6, 5), "kernel": (3, 3), "pad": 1},
+    "window": {"image": (13, 6, 5), "kernel": (3, 3), "pad": 1},
     "stride": {"image": (4, 7, 6), "kernel": (3, 3), "pad": 1, "stride": 2},
     "channels not in whole words": {"image": (7, 5, 4), "kernel": (3, 2), "pad": 1},
     "window inside": {"image": (4, 5, 4), "kernel": (2, 3)},
@@ -173,9 +175,10 @@ DEPTHWISE = {
 
 
 @pytest.mark.parametrize("name", DEPTHWISE)
-def test_depthwise_convolutions(name: str, check: Callable[..., None]) -> None:
+@pytest.mark.parametrize("processor", DOT_ROWS)
+def test_depthwise_convolutions(name: str, processor: str, check: Callable[..., None]) -> None:
     group, nest = conv_group(**DEPTHWISE[name], filters=DEPTHWISE[name]["image"][0], depthwise=True)
-    found = schedule_depthwise(group, DOT_ROWS, is_constant)
+    found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
     assert not isinstance(found, str), found
     check(group, nest, found[0])
 
@@ -183,16 +186,16 @@ def test_depthwise_convolutions(name: str, check: Callable[..., None]) -> None:
 @pytest.mark.parametrize("shape", [(1, 16, 11), (5, 12, 4), (2, 7, 3)])
 def test_matrix_products(shape: tuple[int, int, int], check: Callable[..., None]) -> None:
     group, nest = matmul_group(*shape)
-    found = schedule_dot(group, DOT_ROWS, is_constant)
+    found = schedule_dot(group, DOT_ROWS["any"], is_constant)
     assert not isinstance(found, str), found
     check(group, nest, found[0])
 
 
 def test_what_is_not_a_sum_of_products_of_bytes_is_refused() -> None:
     group, _ = conv_group((4, 3, 3), 4, (1, 1))
-    assert schedule_dot(group, DOT_ROWS, lambda value: False) == "neither factor is a constant tensor of bytes"
+    assert schedule_dot(group, DOT_ROWS["any"], lambda value: False) == "neither factor is a constant tensor of bytes"
     depthwise, _ = conv_group((4, 3, 3), 4, (3, 3), depthwise=True)
-    assert schedule_dot(depthwise, DOT_ROWS, is_constant) == "each channel reads only itself"
+    assert schedule_dot(depthwise, DOT_ROWS["any"], is_constant) == "each channel reads only itself"
     (stage,) = group.stages
     wide = replace(stage, nest=replace(stage.nest, combine=Combine.MAX))
-    assert schedule_dot(replace(group, stages=(wide,)), DOT_ROWS, is_constant) == "no sum over products"
+    assert schedule_dot(replace(group, stages=(wide,)), DOT_ROWS["any"], is_constant) == "no sum over products"
