@@ -110,7 +110,7 @@ def _rows() -> Sequence[ExternRow]:
         for name, text, meaning in (("run", RUN, _run), ("fill", FILL, _fill), ("copy", COPY, _copy)):
             found.append(ExternRow(f"onnxc_{name}_{x}", typed(text, x), meaning, (*needs, "onnxc_wide")))
         for w in TYPES.values():
-            wide = needs if (x, w) == ("s8", "s8") else ("onnxc_dsp", "onnxc_wide")
+            wide = (*needs, "onnxc_wide")
             for p, c in SIZES:
                 found.append(ExternRow(f"onnxc_dot_{x}{w}_{p}x{c}", typed(dot_text(p, c), x, w), _dot(p, c), wide))
             found.append(ExternRow(f"onnxc_taps_{x}{w}_4", typed(TAPS_4, x, w), _taps(4), needs))

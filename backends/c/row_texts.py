@@ -145,7 +145,10 @@ def dot_text(pixels: int, channels: int) -> str:
 
 
 def _dsp_loop(pixels: int, channels: int) -> list[str]:
-    """Four products of each sum a round, in one block of instructions: compilers move parts of it apart and run out of registers."""
+    """Four products of each sum a round, in one block of instructions: compilers move parts of it apart and run out of registers.
+
+    Volatile, like all blocks that read memory through a pointer that they move: gcc takes others out of loops.
+    """
     data = [f"x{half}" for half in "eo"]
     if pixels > 1:
         steps = [f"ldr %[v{c}], [%[w{c}]], #4" for c in range(channels)]
@@ -166,49 +169,65 @@ def _dsp_loop(pixels: int, channels: int) -> list[str]:
         "#pragma GCC unroll 4",
         "    for (; depth > 0; depth -= 4) {",
         f"        uint32_t {', '.join(scratch)};",
-        '        __asm__("' + '\\n\\t"\n                "'.join(steps) + '"',
+        '        __asm__ volatile("' + '\\n\\t"\n                "'.join(steps) + '"',
         f'                : {", ".join(outputs)} : : "memory");',
         "    }",
     ]
 
 
 def _mve_loop(pixels: int, channels: int) -> list[str]:
-    """Vectors of 16 bytes, or of 8 products of 16 bits where the types differ in sign."""
-    sums = [f"        a{p}{c} = $sum(a{p}{c}, d{p}, v{c});" for c in range(channels) for p in range(pixels)]
-    whole = [f"        const $vector d{p} = $load_x($from patch + {p} * depth + i);" for p in range(pixels)]
-    whole += [f"        const $vector v{c} = $load_w(w{c} + i);" for c in range(channels)]
-    part = [f"        const $vector d{p} = $part_x($from patch + {p} * depth + i, lanes);" for p in range(pixels)]
-    part += [f"        const $vector v{c} = $part_w(w{c} + i, lanes);" for c in range(channels)]
+    """Vectors of 16 bytes, or of 8 products of 16 bits where the types differ in sign; the rest of the depth under a mask."""
+    whole = [f"        const $vector x{p} = $next_x(&d{p});" for p in range(pixels)]
+    rest = [f"        const $vector x{p} = $part_x(d{p}, lanes);" for p in range(pixels)]
+    for c in range(channels):
+        sums = [f"        a{p}{c} = $sum(a{p}{c}, x{p}, v{c});" for p in range(pixels)]
+        whole += [f"        const $vector v{c} = $next_w(&w{c});", *sums]
+        rest += [f"        const $vector v{c} = $part_w(w{c}, lanes);", *sums]
     return [
-        "    int32_t i = 0;", "    for (; i + $lanes <= depth; i += $lanes) {", *whole, *sums, "    }", "    if (i < depth) {",
-        "        const mve_pred16_t lanes = $tail((uint32_t)(depth - i));", *part, *sums, "    }",
+        *(f"    const $from *d{p} = (const $from *)patch + {p} * depth;" for p in range(pixels)),
+        "    for (; depth >= $lanes; depth -= $lanes) {", *whole, "    }",
+        "    if (depth > 0) {", "        const mve_pred16_t lanes = $tail((uint32_t)depth);", *rest, "    }",
     ]  # fmt: skip
 
 
 MVE_BYTES: Mapping[str, str] = {
-    "$sum": "vmladavaq_s8", "$vector": "int8x16_t", "$load_x": "vldrbq_s8", "$load_w": "vldrbq_s8", "$part_x": "vldrbq_z_s8",
-    "$part_w": "vldrbq_z_s8", "$lanes": "16", "$tail": "vctp8q", "$from": "(const int8_t *)",
+    "$sum": "vmladavaq_s8", "$vector": "int8x16_t", "$next_x": "onnxc_next_bytes", "$next_w": "onnxc_next_bytes",
+    "$part_x": "vldrbq_z_s8", "$part_w": "vldrbq_z_s8", "$lanes": "16", "$tail": "vctp8q", "$from": "int8_t",
 }  # fmt: skip
 MVE_HALVES: Mapping[str, str] = {
-    "$sum": "vmladavaq_s16", "$vector": "int16x8_t", "$lanes": "8", "$tail": "vctp16q", "$load_w": "onnxc_wide_$w",
+    "$sum": "vmladavaq_s16", "$vector": "int16x8_t", "$lanes": "8", "$tail": "vctp16q", "$next_w": "onnxc_next_$w",
     "$part_w": "onnxc_wide_part_$w",
 }  # fmt: skip
-
 HALVES_OF: Mapping[str, Mapping[str, str]] = {
-    "s8": {"$load_x": "vldrbq_s16", "$part_x": "vldrbq_z_s16", "$from": "(const int8_t *)"},
-    "u8": {"$load_x": "vldrhq_s16", "$part_x": "vldrhq_z_s16", "$from ": ""},
+    "s8": {"$next_x": "onnxc_next_s8", "$part_x": "vldrbq_z_s16", "$from": "int8_t"},
+    "u8": {"$next_x": "onnxc_next_halves", "$part_x": "vldrhq_z_s16", "$from": "int16_t"},
 }
 """How patches of a type are read as 16-bit elements."""
 
 WIDE = """#if defined(__ARM_FEATURE_MVE)
-static inline int16x8_t onnxc_wide_s8(const int8_t *weights) {
-    return vldrbq_s16(weights);
+/* Vectors from memory; the pointers move on, which compilers do not merge into the load. */
+static inline int8x16_t onnxc_next_bytes(const int8_t **from) {
+    int8x16_t next;
+    __asm__ volatile("vldrb.u8 %q0, [%1], #16" : "=w"(next), "+r"(*from) : : "memory");
+    return next;
+}
+static inline int16x8_t onnxc_next_s8(const int8_t **from) {
+    int16x8_t next;
+    __asm__ volatile("vldrb.s16 %q0, [%1], #8" : "=w"(next), "+l"(*from) : : "memory");
+    return next;
+}
+static inline int16x8_t onnxc_next_u8(const uint8_t **from) {
+    int16x8_t next;
+    __asm__ volatile("vldrb.u16 %q0, [%1], #8" : "=w"(next), "+l"(*from) : : "memory");
+    return next;
+}
+static inline int16x8_t onnxc_next_halves(const int16_t **from) {
+    int16x8_t next;
+    __asm__ volatile("vldrh.u16 %q0, [%1], #16" : "=w"(next), "+r"(*from) : : "memory");
+    return next;
 }
 static inline int16x8_t onnxc_wide_part_s8(const int8_t *weights, mve_pred16_t lanes) {
     return vldrbq_z_s16(weights, lanes);
-}
-static inline int16x8_t onnxc_wide_u8(const uint8_t *weights) {
-    return vreinterpretq_s16_u16(vldrbq_u16(weights));
 }
 static inline int16x8_t onnxc_wide_part_u8(const uint8_t *weights, mve_pred16_t lanes) {
     return vreinterpretq_s16_u16(vldrbq_z_u16(weights, lanes));
@@ -260,15 +279,19 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
 TAPS_8 = """static inline void onnxc_taps_$x$w_8(int32_t *acc, const $X *data, const $W *weights, int32_t rows, int32_t columns,
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
 #if defined(__ARM_FEATURE_MVE)
-    int32x4x2_t sums = {{vdupq_n_s32(0), vdupq_n_s32(0)}};
-    for (int32_t i = 0; i < rows; i++) {
+    int32x4_t even = vdupq_n_s32(0), odd = vdupq_n_s32(0);
+    for (int32_t i = 0; i < rows; i++, data += row_step - columns * column_step) {
         for (int32_t j = 0; j < columns; j++) {
-            const int16x8_t x = onnxc_wide_$x(data + i * row_step + j * column_step), w = onnxc_wide_$w(weights);
-            sums.val[0] = vaddq_s32(sums.val[0], vmullbq_int_s16(x, w));
-            sums.val[1] = vaddq_s32(sums.val[1], vmulltq_int_s16(x, w));
-            weights += weight_step;
+            int16x8_t x, w;
+            int32x4_t product;
+            __asm__ volatile("vldrb.$sign_x16 %q2, [%5]\\n\\tvldrb.$sign_w16 %q3, [%6]\\n\\tadd %5, %5, %7\\n\\tadd %6, %6, %8\\n\\t"
+                    "vmullb.s16 %q4, %q2, %q3\\n\\tvadd.i32 %q0, %q0, %q4\\n\\t"
+                    "vmullt.s16 %q4, %q2, %q3\\n\\tvadd.i32 %q1, %q1, %q4"
+                    : "+w"(even), "+w"(odd), "=&w"(x), "=&w"(w), "=&w"(product), "+l"(data), "+l"(weights)
+                    : "r"(column_step), "r"(weight_step) : "memory");
         }
     }
+    const int32x4x2_t sums = {{even, odd}};
     vst2q_s32(acc, sums);
 #else
     for (int32_t c = 0; c < 8; c++) {
@@ -329,6 +352,7 @@ def typed(text: str, data: str, weight: str = "") -> str:
         **(MVE_BYTES if bytes_only else {**MVE_HALVES, **HALVES_OF[data]}),
         "$wide_x": "onnxc_wide_part_u8", "$four_x": four[data], "$four_w": four.get(weight, ""),
         "$ext_x": EXTEND[data], "$ext_w": EXTEND.get(weight, ""), "$bytes": str(int(data == "s8")),
+        "$sign_x": data[0], "$sign_w": weight[:1],
         "$low": limits[data][0], "$high": limits[data][1], "$store": stores[data][0], "$as_stored": stores[data][1],
         "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
     }  # fmt: skip

@@ -48,6 +48,53 @@ class Mma:
 
 
 @dataclass(frozen=True, slots=True)
+class DotStep:
+    """One instruction that adds `k` products into each of its lanes: `acc[l] += sum over j < k of data[j] * weight[l * k + j]`.
+
+    Kernel IR calls it through `Extern(name, (acc, data, weight), (accumulators, patch, weights))`, with an element
+    offset into each buffer; `k` data in a row are the same for all lanes. Sums are exact.
+    """
+
+    name: str
+    """Unique in its backend, such as `maddwd.v8i32`."""
+    lanes: int
+    """Accumulators of one instruction."""
+    k: int
+    """Products that one instruction adds into each accumulator."""
+    operand: DType
+    """Type of the data in a patch."""
+    weight: DType
+    """Type of the weights in memory; the instruction may widen them as it loads them."""
+    registers: int
+    """Vector registers that a tile may use; one is left for products that are added by a second instruction."""
+    steps_per_cycle: float = 2.0
+    """Instructions that start in a cycle, for the choice of tiles."""
+    loads_per_cycle: float = 1.35
+    """See `Mma`."""
+    source: str = ""
+    """The document that defines the instruction."""
+
+    @property
+    def fma_per_cycle(self) -> float:
+        """Under the name of `Mma`, for the model of tiles."""
+        return self.steps_per_cycle
+
+    @property
+    def is_vector(self) -> bool:
+        """The lanes are one register."""
+        return True
+
+    def shift(self, data: DType) -> int:
+        """What is added to data of a type so that they are in the range of the patch."""
+        return self.operand.limits[0] - data.limits[0] if self.operand.bits == data.bits else 0
+
+    @property
+    def centres(self) -> bool:
+        """True if a patch has room for data from which their zero point was taken."""
+        return self.operand.bits > 8
+
+
+@dataclass(frozen=True, slots=True)
 class ExternRow:
     """A function that kernel IR calls by name through `Extern`, with a text for the target and a meaning for the interpreter.
 
