@@ -1,4 +1,4 @@
-"""`onnxc cmake-dir` and `onnxc make-include`: where build systems find what they need to compile models (`templates/cmake`, `templates/make`)."""
+"""`onnxc cmake-dir`, `onnxc make-include`: where build systems find what compiles models (`templates/cmake`, `templates/make`)."""
 
 from __future__ import annotations
 
