@@ -40,6 +40,31 @@ static inline uint32_t onnxc_word(const void *bytes) {
     __builtin_memcpy(&word, bytes, sizeof word);
     return word;
 }
+typedef struct {
+    uint32_t even, odd;
+} onnxc_pairs;
+/* Volatile: gcc takes blocks out of loops although they read memory through a pointer that they move. */
+static inline onnxc_pairs onnxc_next_data(const int16_t **patch) {
+    onnxc_pairs x;
+    __asm__ volatile("ldrd %0, %1, [%2], #8" : "=&r"(x.even), "=&r"(x.odd), "+r"(*patch) : : "memory");
+    return x;
+}
+static inline onnxc_pairs onnxc_next_weights_s8(const int8_t **weights) {
+    onnxc_pairs w;
+    __asm__ volatile("ldr %1, [%2], #4\\n\\tsxtb16 %0, %1\\n\\tsxtb16 %1, %1, ror #8"
+                     : "=&r"(w.even), "=&r"(w.odd), "+r"(*weights) : : "memory");
+    return w;
+}
+static inline onnxc_pairs onnxc_next_weights_u8(const uint8_t **weights) {
+    onnxc_pairs w;
+    __asm__ volatile("ldr %1, [%2], #4\\n\\tuxtb16 %0, %1\\n\\tuxtb16 %1, %1, ror #8"
+                     : "=&r"(w.even), "=&r"(w.odd), "+r"(*weights) : : "memory");
+    return w;
+}
+static inline int32_t onnxc_add_products(onnxc_pairs x, onnxc_pairs w, int32_t sum) {
+    __asm__("smlad %0, %1, %2, %0\\n\\tsmlad %0, %3, %4, %0" : "+r"(sum) : "r"(x.even), "r"(w.even), "r"(x.odd), "r"(w.odd));
+    return sum;
+}
 static inline void onnxc_set_four(int16_t *patch, uint32_t even, uint32_t odd) {
     const uint32_t four[2] = {even, odd};
     __builtin_memcpy(__builtin_assume_aligned(patch, 8), four, sizeof four);
@@ -145,34 +170,15 @@ def dot_text(pixels: int, channels: int) -> str:
 
 
 def _dsp_loop(pixels: int, channels: int) -> list[str]:
-    """Four products of each sum a round, in one block of instructions: compilers move parts of it apart and run out of registers.
-
-    Volatile, like all blocks that read memory through a pointer that they move: gcc takes others out of loops.
-    """
-    data = [f"x{half}" for half in "eo"]
-    if pixels > 1:
-        steps = [f"ldr %[v{c}], [%[w{c}]], #4" for c in range(channels)]
-        steps += [f"$ext_w %[{half}{c}], %[v{c}]{turn}" for c in range(channels) for half, turn in (("e", ""), ("v", ", ror #8"))]
-        for p in range(pixels):
-            steps.append("ldrd %[xe], %[xo], [%[patch]], #8")
-            steps += [f"smlad %[a{p}{c}], %[x{x}], %[{w}{c}], %[a{p}{c}]" for x, w in (("e", "e"), ("o", "v")) for c in range(channels)]
-        scratch = [*data, *(f"{kind}{c}" for c in range(channels) for kind in "ve")]
-    else:
-        steps = ["ldrd %[xe], %[xo], [%[patch]], #8"]
+    """Four products of each sum a round: the weights of all channels in halves first, then pixel by pixel."""
+    taken = [f"        const onnxc_pairs v{c} = onnxc_next_weights_$w(&w{c});" for c in range(channels)]
+    lines = taken if pixels > 1 else []
+    for p in range(pixels):
+        lines.append(f"        const onnxc_pairs x{p} = onnxc_next_data(&patch);")
         for c in range(channels):
-            steps += [f"ldr %[v], [%[w{c}]], #4", "$ext_w %[e], %[v]", "$ext_w %[v], %[v], ror #8"]
-            steps += [f"smlad %[a0{c}], %[xe], %[e], %[a0{c}]", f"smlad %[a0{c}], %[xo], %[v], %[a0{c}]"]
-        scratch = [*data, "v", "e"]
-    changed = [*(f"a{p}{c}" for p in range(pixels) for c in range(channels)), "patch", *(f"w{c}" for c in range(channels))]
-    outputs = [*(f'[{name}] "+r"({name})' for name in changed), *(f'[{name}] "=&r"({name})' for name in scratch)]
-    return [
-        "#pragma GCC unroll 4",
-        "    for (; depth > 0; depth -= 4) {",
-        f"        uint32_t {', '.join(scratch)};",
-        '        __asm__ volatile("' + '\\n\\t"\n                "'.join(steps) + '"',
-        f'                : {", ".join(outputs)} : : "memory");',
-        "    }",
-    ]
+            lines += taken[c : c + 1] if pixels == 1 else []
+            lines.append(f"        a{p}{c} = onnxc_add_products(x{p}, v{c}, a{p}{c});")
+    return ["#pragma GCC unroll 4", "    for (; depth > 0; depth -= 4) {", *lines, "    }"]
 
 
 def _mve_loop(pixels: int, channels: int) -> list[str]:
@@ -249,6 +255,7 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
 #else
     int32_t a = 0, b = 0, c = 0, d = 0;
     for (int32_t i = 0; i < rows; i++) {
+#pragma GCC unroll 8
         for (int32_t j = 0; j < columns; j++) {
             const $X *const tap = data + i * row_step + j * column_step;
 #if defined(__ARM_FEATURE_DSP)
