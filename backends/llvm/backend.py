@@ -16,20 +16,25 @@ from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
+from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .emit import emit
 from .features import CpuFeatures
 from .lower import lower
-from .mma import rows
+from .mma import dot_steps, rows
 from .package import package
 from .stages import stages
 
 
-def schedule(group: Group, machine: ContractionTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
-    """The schedule of a group: tiles if it is a contraction, else rows."""
-    found = schedule_contraction(group, machine, is_constant)
+def schedule(
+    group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]
+) -> Sequence[ScheduledKernel]:
+    """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
+    found = schedule_dot_tiles(group, dots, is_constant)
+    if isinstance(found, str):
+        found = schedule_contraction(group, machine, is_constant)
     return (schedule_rows(group, machine.vector, is_constant),) if isinstance(found, str) else found
 
 
@@ -37,8 +42,9 @@ def schedule(group: Group, machine: ContractionTarget, is_constant: Callable[[Va
 def make_pipeline(features: CpuFeatures) -> Pipeline:
     """How models are compiled for a CPU."""
     machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes)
+    dots = DotTarget(dot_steps(features), features.vector_bits, features.l2_bytes)
     options = LoweringOptions(
-        schedule=lambda group, is_constant: schedule(group, machine, is_constant),
+        schedule=lambda group, is_constant: schedule(group, machine, dots, is_constant),
         kernel_passes=(lambda kernel: lower(kernel, features),),
         clear_halo=lambda value: clear_halo(value, machine.vector),
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from ...compiler.kernel.mma import Mma
+from ...compiler.kernel.mma import DotStep, Mma
 
-MAX_SCALARS = 20
+MAX_SCALARS = 16
 """Accumulators of a tile of scalars: beyond that, flash grows faster than time falls."""
 MAX_ROWS = 14
 MAX_VECTORS = 8
@@ -21,7 +21,7 @@ LATENCY_CYCLES = 4
 
 
 @cache
-def choose_tile(row: Mma, rows: int, vectors: int) -> tuple[int, int]:
+def choose_tile(row: Mma | DotStep, rows: int, vectors: int) -> tuple[int, int]:
     """Return (mr, nv) for a contraction with this many rows and vectors of columns."""
     best: tuple[float, int, int] | None = None
     for mr in range(1, min(MAX_ROWS, rows) + 1):
@@ -41,20 +41,20 @@ def parts(total: int, size: int) -> list[tuple[int, int]]:
     return [(s, n) for s, n in found if s and n]
 
 
-def fits(row: Mma, mr: int, nv: int) -> bool:
+def fits(row: Mma | DotStep, mr: int, nv: int) -> bool:
     """True if the accumulators, one vector of each column and a scalar fit the registers."""
     if row.is_vector:
         return mr * nv + nv + 1 <= row.registers
     return mr * nv * row.lanes <= MAX_SCALARS and (mr + 1) * nv * row.lanes + 1 <= row.registers
 
 
-def step_cost(row: Mma, mr: int, nv: int) -> float:
+def step_cost(row: Mma | DotStep, mr: int, nv: int) -> float:
     """Cost of one step of a tile: cycles, or for scalars instructions, with a little for the loop."""
     if row.is_vector:
         return step_cycles(row, mr, nv)
     return mr * nv * row.lanes + mr + nv * row.lanes + 2
 
 
-def step_cycles(row: Mma, mr: int, nv: int) -> float:
+def step_cycles(row: Mma | DotStep, mr: int, nv: int) -> float:
     """Cycles for one step of a tile, with a little for the loop."""
     return max(mr * nv / row.fma_per_cycle, (mr + nv) / row.loads_per_cycle, LATENCY_CYCLES) + 0.4

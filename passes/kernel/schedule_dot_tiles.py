@@ -1,0 +1,281 @@
+"""The schedule of sums of products of bytes for CPUs with wide vectors: register tiles over patches.
+
+    parallel over parts of the channels and of the pixels
+      for tiles of pixels
+        fill the patch of each pixel: its window, widened to what the instruction takes
+        for tiles of channels: accumulators in registers                   (tile_model)
+          for the depth: accumulators += groups of data x weights          (the row's instruction)
+          store what the epilogue makes of the accumulators
+
+The patches make every window a matrix product with even steps, whatever the layout and the padding; they stay in the
+first-level cache while all channels of the part pass by. A zero point is taken from the data where the patch has room
+for the difference. Else sums are taken of the data as they are, and the sums for a pixel that is zero everywhere are
+subtracted in the end. All sums are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from ...compiler.dtypes import DType
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
+from ...compiler.kernel.build import add, const, load, mul
+from ...compiler.kernel.builder import KernelBuilder
+from ...compiler.kernel.mma import DotStep
+from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, Const, Dim, Expr, Extern, LoopKind, Scope, Select, Var
+from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.vector_loop import vector_loop
+from ...compiler.program.stages import Group, ScheduledKernel
+from ...compiler.program.weights import Pack
+from .contraction_plan import ENOUGH_TASKS, RESIDENT, known
+from .dot_form import BYTES, Dot, dot_form
+from .loop_form import LoopForm, collapse
+from .pack_groups import GroupPack
+from .pack_rows import RowPack
+from .schedule_dot import named_places, packed_weights
+from .schedule_rows import Binder
+from .tile_model import choose_tile
+
+UNROLL = 4
+"""Steps of the depth that are written out."""
+MIN_PIXELS = 48
+"""Pixels of a task, if there are as many: less would load the weights too often."""
+LINE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DotTarget:
+    """What the schedule knows of a machine."""
+
+    steps: tuple[DotStep, ...]
+    """The instructions, best first."""
+    vector_bits: int
+    l2_bytes: int
+
+    def step(self, data: DType, weight: DType) -> DotStep | None:
+        """The best instruction for a pair of types."""
+        for row in self.steps:
+            if row.weight is weight or row.weight.bits > 8:
+                return row
+        return None
+
+
+def schedule_dot_tiles(group: Group, target: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
+    """Schedule a group of one sum of products of bytes, or say why it is not one."""
+    if len(group.stages) != 1 or group.stages[0].is_map:
+        return "not one reduction"
+    binder = Binder(group, is_constant)
+    form, zero = without_zero_point(collapse((binder.form(group.stages[0]),))[0][0])
+    dot = dot_form(form)
+    if isinstance(dot, str):
+        return dot
+    if dot.is_depthwise:
+        return "each channel reads only itself"
+    row = target.step(dot.data.dtype, dot.weight.dtype)
+    if row is None:
+        return "no instruction for these types"
+    if any(var in free_vars(zero) for var, _ in (*dot.form.reduce, dot.channel)):
+        return "the zero point changes along the reduction"
+    if not row.centres and any(var in free_vars(zero) for var, _ in dot.pixels):
+        return "the zero point differs between pixels"
+    rows = packed_weights(dot, -(-dot.window.size // row.k) * row.k)
+    return rows if isinstance(rows, str) else _Tiles(group, binder, dot, zero, row, target, rows).kernels()
+
+
+def without_zero_point(form: LoopForm) -> tuple[LoopForm, Expr]:
+    """`select(inside, x - zero, 0) * w == (select(inside, x, zero) - zero) * w`: the form without the last subtraction, and `zero`."""
+    nothing = const(0, DType.INT32)
+    term = form.term
+    if not (isinstance(term, Binary) and term.op is BinaryOp.MUL and term.dtype is DType.INT32):
+        return form, nothing
+    for factor, other in ((term.a, term.b), (term.b, term.a)):
+        inner = factor.then if isinstance(factor, Select) else factor
+        if not (isinstance(inner, Binary) and inner.op is BinaryOp.SUB and _is_wide_byte(inner.a) and _is_wide_byte(inner.b)):
+            continue
+        if isinstance(factor, Select) and factor.other is not nothing:
+            continue
+        data = build.select(factor.cond, inner.a, inner.b) if isinstance(factor, Select) else inner.a
+        return replace(form, term=build.mul(data, other)), inner.b
+    return form, nothing
+
+
+def _is_wide_byte(e: Expr) -> bool:
+    """True for an int32 that is certainly in the range of one of the bytes."""
+    if isinstance(e, Const):
+        return -128 <= e.value <= 255
+    return isinstance(e, Cast) and e.dtype is DType.INT32 and e.value.dtype in BYTES
+
+
+class _Tiles:
+    """The schedule of one contraction."""
+
+    def __init__(self, group: Group, binder: Binder, dot: Dot, zero: Expr, row: DotStep, target: DotTarget, rows: RowPack) -> None:
+        self.stage, self.binder, self.dot, self.zero, self.row, self.target = group.stages[0], binder, dot, zero, row, target
+        self.pack = GroupPack(rows, row.lanes, row.k, row.weight)
+        self.weights = Buffer(dot.weight.buffer.name, row.weight, self.pack.size, Scope.CONST, LINE_BYTES)
+        self.pixels = build.product(extent for _, extent in dot.pixels)
+        self.mr, self.nv = choose_tile(row, known(self.pixels), self.pack.blocks)
+        self.width = rows.width
+        # An odd number of lines apart, the patches of a tile do not compete for the same places of the cache.
+        lines = -(-self.width * row.operand.bytes // LINE_BYTES) | 1
+        self.distance = lines * LINE_BYTES // row.operand.bytes
+        self.k = KernelBuilder()
+
+    def kernels(self) -> Sequence[ScheduledKernel]:
+        """The kernel."""
+        iterations = self._emit()
+        buffers = tuple(self.weights if b is self.dot.weight.buffer else b for b in self.binder.arguments.values())
+        packs: tuple[Pack | None, ...] = tuple(self.pack if b is self.weights else None for b in buffers)
+        schedule = f"dot(mr={self.mr}, nv={self.nv}, mma={self.row.name}, depth={self.width})"
+        kernel = self.k.kernel("dot", buffers, self.stage.loc, schedule)
+        products = build.product((self.pixels, self.pack.blocks, self.width // self.row.k))
+        work = build.dim(build.floordiv(build.index(products), int(self.row.steps_per_cycle)))
+        return (ScheduledKernel(kernel, tuple(self.binder.values), iterations, work, packs),)
+
+    # --- Parts --------------------------------------------------------------------------------
+
+    def _emit(self) -> Dim:
+        """The parallel loop over parts of the channels (in vectors) and of the pixels; returns its extent."""
+        columns, vectors = self._column_parts()
+        rows, size = self._row_parts(columns)
+        with self.k.loop("p", build.product((columns, rows)), LoopKind.PARALLEL) as p, ExitStack() as blocks:
+            part, at = build.delinearize(p, (columns, rows))
+            patch = blocks.enter_context(
+                self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES)
+            )
+            zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
+            start = mul(at, size)
+            count: Dim = size if isinstance(self.pixels, int) and self.pixels % size == 0 else build.dim(
+                build.minimum(build.sub(build.index(self.pixels), start), size)
+            )
+            self._pixel_tiles(patch, zeros, part, vectors, start, count)
+        return build.product((columns, rows))
+
+    def _column_parts(self) -> tuple[int, int]:
+        """(parts, vectors in a part): the weights of a part stay in the second-level cache."""
+        tile = self.nv * self.row.lanes * self.width * self.row.weight.bytes
+        tiles = -(-self.pack.blocks // self.nv)
+        fits = max(1, int(RESIDENT * self.target.l2_bytes) // tile)
+        parts = -(-tiles // fits)
+        return parts, -(-tiles // parts) * self.nv
+
+    def _row_parts(self, columns: int) -> tuple[Dim, int]:
+        """(parts, pixels in a part), with a part for each thread if there is enough to do."""
+        wanted = -(-known(self.pixels) // max(1, -(-ENOUGH_TASKS // columns)))
+        size = max(min(MIN_PIXELS, known(self.pixels)), wanted)
+        size = -(-size // self.mr) * self.mr
+        return build.dim(build.ceildiv(self.pixels, size)), size
+
+    # --- Tiles --------------------------------------------------------------------------------
+
+    def _pixel_tiles(self, patch: Buffer, zeros: Buffer | None, part: Expr, vectors: int, start: Expr, rows: Dim) -> None:
+        """All pixels of a task, in tiles."""
+        done: Expr = const(0)
+        sizes = (self.mr, rows % self.mr) if isinstance(rows, int) else (self.mr, max(1, self.mr // 2), 1)
+        for size in dict.fromkeys(s for s in sizes if s):
+            count = build.dim(build.floordiv(build.sub(build.index(rows), done), size))
+            if count == 0:
+                continue
+            with self.k.loop("rt", count) as tile:
+                first = add(start, add(done, mul(tile, size)))
+                with self.k.loop("i", size) as i, named_places(self.k, self.dot.pixels, add(first, i)) as values:
+                    self._fill(patch, mul(i, self.distance), values)
+                with ExitStack() as blocks:
+                    at = [blocks.enter_context(named_places(self.k, self.dot.pixels, add(first, i))) for i in range(size)]
+                    self._channel_tiles(patch, zeros, part, vectors, at)
+            done = add(done, mul(build.index(count), size))
+
+    def _channel_tiles(self, patch: Buffer, zeros: Buffer | None, part: Expr, vectors: int, at: Sequence[dict[Var, Expr]]) -> None:
+        """All channels of a part for some pixels: full tiles, then what is left."""
+        begin, count = mul(part, vectors), vectors // self.nv
+        is_even, last = self.pack.rows.rows % self.row.lanes == 0, self.pack.blocks % self.nv
+        whole = self.pack.blocks // self.nv
+        if not is_even and not last:
+            whole, last = whole - 1, self.nv
+        parts = -(-self.pack.blocks // vectors)
+        full: Dim = whole if parts == 1 else build.dim(build.minimum(build.sub(whole, mul(part, count)), count))
+        with self.k.loop("ct", full) as tile:
+            self._tile(patch, zeros, begin, mul(tile, self.nv), self.nv, at, False)
+        if last:
+            with self.k.when(build.eq(part, parts - 1)) if parts > 1 else ExitStack():
+                self._tile(patch, zeros, begin, mul(build.index(full), self.nv), last, at, not is_even)
+
+    def _tile(
+        self, patch: Buffer, zeros: Buffer | None, begin: Expr, inside: Expr, nv: int, at: Sequence[dict[Var, Expr]], partial: bool
+    ) -> None:
+        """One tile: clear, reduce, store. Its first vector is `begin + inside`."""
+        lanes, first = self.row.lanes, add(begin, inside)
+        with self.k.local(DType.INT32, len(at) * nv * lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
+            self._sums(acc, patch, first, len(at), nv)
+            for i, values in enumerate(at):
+                for j in range(0, nv, 2):
+                    together = min(2, nv - j) * lanes
+                    with self.k.loop("l", together, LoopKind.VECTOR) as lane:
+                        total = load(acc, add(lane, (i * nv + j) * lanes))
+                        if zeros is not None:
+                            total = build.sub(total, load(zeros, add(mul(add(inside, j), lanes), lane)))
+                        self._store(values, add(mul(add(first, j), lanes), lane), total, partial)
+
+    def _sums(self, acc: Buffer, patch: Buffer, first: Expr, mr: int, nv: int) -> None:
+        """The accumulators of a tile."""
+        lanes, row = self.row.lanes, self.row
+        with self.k.loop("i", mr * nv, LoopKind.UNROLL) as i, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            self.k.store(acc, add(mul(i, lanes), lane), 0)
+        steps = self.width // row.k
+        unroll = next(u for u in (UNROLL, 2, 1) if steps % u == 0)
+        with self.k.loop("kk", steps // unroll) as outer, self.k.loop("ku", unroll, LoopKind.UNROLL) as inner:
+            step = add(mul(outer, unroll), inner)
+            with self.k.loop("i", mr, LoopKind.UNROLL) as i, self.k.loop("j", nv, LoopKind.UNROLL) as j:
+                accumulators = mul(add(mul(i, nv), j), lanes)
+                data = add(mul(i, self.distance), mul(step, row.k))
+                weights = mul(add(mul(add(first, j), steps), step), lanes * row.k)
+                self.k.emit(Extern(row.name, (accumulators, data, weights), (acc, patch, self.weights)))
+
+    def _store(self, values: dict[Var, Expr], channel: Expr, total: Expr, partial: bool) -> None:
+        form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})
+        with self.k.when(build.lt(channel, build.index(self.dot.channel[1]))) if partial else ExitStack():
+            self.k.store(form.target, form.at, substitute(form.result, {form.acc: total}))
+
+    # --- Patches ------------------------------------------------------------------------------
+
+    def _fill(self, patch: Buffer, place: Expr, values: dict[Var, Expr]) -> None:
+        """The window of one pixel."""
+        data, lanes = self.dot.data, self.target.vector_bits // (8 * max(2, self.row.operand.bytes))
+        outside = self._in_patch(substitute(self.dot.outside, values), values)
+
+        def append(position: Expr, source: Expr | None, count: int) -> None:
+            def element(at: Expr) -> None:
+                found = outside if source is None else self._in_patch(build.cast(load(data.buffer, add(source, at)), DType.INT32), values)
+                self.k.store(patch, add(place, add(position, at)), found)
+
+            vector_loop(self.k, count, lanes, element)
+
+        self.dot.window.walk(self.k, values, append)
+        for at in range(self.dot.window.size, self.width):
+            self.k.store(patch, add(place, at), 0)
+
+    def _in_patch(self, datum: Expr, values: dict[Var, Expr]) -> Expr:
+        """An int32 of the data as it stands in the patch."""
+        if self.row.centres:
+            datum = build.sub(datum, substitute(self.zero, values))
+        return build.cast(add(datum, const(self.row.shift(self.dot.data.dtype), DType.INT32)), self.row.operand)
+
+    def _zero_sums(self, blocks: ExitStack, patch: Buffer, first: Expr, vectors: int) -> Buffer | None:
+        """The sums for data that are zero everywhere, for all channels of a part; None if they are zero too."""
+        if self.row.centres:
+            return None
+        zero = self._in_patch(self.zero, {})
+        if isinstance(zero, Const) and zero.value == 0:
+            return None
+        lanes = self.row.lanes
+        vector_loop(self.k, self.width, lanes, lambda at: self.k.store(patch, at, zero))
+        zeros = blocks.enter_context(self.k.local(DType.INT32, vectors * lanes, "zeros", Scope.STACK, LINE_BYTES))
+        with self.k.loop("z", build.dim(build.minimum(build.sub(self.pack.blocks, first), vectors))) as z:
+            with self.k.local(DType.INT32, lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
+                self._sums(acc, patch, add(first, z), 1, 1)
+                with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
+                    self.k.store(zeros, add(mul(z, lanes), lane), load(acc, lane))
+        return zeros
