@@ -146,11 +146,13 @@ class CPrinter(Lines):
                 assert_never(stmt)
 
     def together(self, stores: Sequence[Stmt]) -> None:
-        """Assignments to variables that do not depend on each other; what they share is evaluated once."""
+        """Assignments that do not depend on each other; what they share is evaluated once."""
         found = [s for s in stores if isinstance(s, Store)]
-        texts = self.values(*(s.value for s in found))
-        for stmt, text in zip(found, texts, strict=True):
-            self.line(f"{self.e.scalars[stmt.buffer][stmt.index]} = {self._assigned(stmt.value, text)};")
+        texts = self.values(*(e for s in found for e in (s.index, s.value)))
+        for stmt, at, value in zip(found, texts[::2], texts[1::2], strict=True):
+            scalars = self.e.scalars.get(stmt.buffer)
+            target = f"{self.e.buffers[stmt.buffer]}[{at}]" if scalars is None else scalars[stmt.index]
+            self.line(f"{target} = {self._assigned(stmt.value, value)};")
 
     def store(self, stmt: Store) -> None:
         """An assignment, under its mask."""
@@ -295,18 +297,26 @@ def fixed_elements(stmt: Alloc) -> list[Const] | None:
     return sorted(found, key=lambda at: int(at.value)) if found == read and found else None
 
 
-def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, object]) -> list[list[Stmt]]:
-    """Statements in order; neighbours that assign to distinct variables which none of them reads go together."""
+def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, Mapping[Expr, str]]) -> list[list[Stmt]]:
+    """Statements in order; neighbouring assignments none of which reads what another writes go together."""
     found: list[list[Stmt]] = []
-    written: set[tuple[Buffer, Expr]] = set()
+    written: set[object] = set()
     for stmt in stmts:
-        target = (stmt.buffer, stmt.index) if isinstance(stmt, Store) and stmt.buffer in scalars and stmt.mask is None else None
-        read = {(e.buffer, e.index) for e in walk(stmt.value) if isinstance(e, Load)} if isinstance(stmt, Store) else set()
-        if target is not None and written and target not in written and not written & read:
+        if not isinstance(stmt, Store) or stmt.mask is not None:
+            found.append([stmt])
+            written = set()
+            continue
+        read = {_place(e, scalars) for e in walk(stmt.index, stmt.value) if isinstance(e, Load)}
+        target = _place(stmt, scalars)
+        if written and not written & read and not (stmt.buffer in scalars and target in written):
             found[-1].append(stmt)
         else:
             found.append([stmt])
             written = set()
-        if target is not None:
-            written.add(target)
+        written.add(target)
     return found
+
+
+def _place(access: Load | Store, scalars: Mapping[Buffer, Mapping[Expr, str]]) -> object:
+    """The variable that an access is to, or its whole buffer."""
+    return (access.buffer, access.index) if access.buffer in scalars else access.buffer

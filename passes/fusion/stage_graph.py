@@ -17,6 +17,7 @@ from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Expr, Math, MathFn,
 from ...compiler.kernel.traverse import children, free_vars
 from ...compiler.ops.table import Nests, context, lookup
 from ...compiler.program.stages import NodeUnit, Placement, Stage, View, make_stage
+from .inline_numbers import inline_numbers
 
 NATIVE_MATH = frozenset({MathFn.SQRT, MathFn.FLOOR, MathFn.CEIL, MathFn.TRUNC, MathFn.ROUND, MathFn.FMA, MathFn.ISNAN, MathFn.ISINF})
 
@@ -96,6 +97,7 @@ def _add_stages(result: StageGraph, node: Node, facts: GraphFacts, define: Nests
     nests = define.build(context(node, facts))
     for value, nest in zip(node.outputs, nests, strict=False):
         if value is not None and nest is not None:
+            nest = inline_numbers(nest, node, facts)
             result.stages[value.name] = make_stage(value, node.inputs, nest, node.loc, (node.loc.node,) if node.loc.node else ())
 
 

@@ -33,7 +33,7 @@ from .tile_model import choose_tile
 from .vector_factor import VectorFactor
 from .window_bounds import Windows, find_windows, tap_loop
 
-MAX_TERMS = 32
+MAX_TERMS = 16
 """Multiply-adds that are written out in one loop body."""
 WHOLE_TERMS = 64
 """The same where that removes the loop."""
