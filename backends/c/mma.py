@@ -107,8 +107,9 @@ def _rows() -> Sequence[ExternRow]:
     for dtype, x in TYPES.items():
         needs = ("onnxc_dsp",)
         found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype), (*needs, "onnxc_rounded", f"onnxc_code_{x}")))
-        for name, text, meaning in (("run", RUN, _run), ("fill", FILL, _fill), ("copy", COPY, _copy)):
-            found.append(ExternRow(f"onnxc_{name}_{x}", typed(text, x), meaning, (*needs, "onnxc_wide")))
+        found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy, needs))
+        found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill, needs))
+        found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run, (*needs, "onnxc_wide", f"onnxc_copy_{x}")))
         for w in TYPES.values():
             wide = (*needs, "onnxc_wide")
             for p, c in SIZES:
@@ -119,7 +120,10 @@ def _rows() -> Sequence[ExternRow]:
     return found
 
 
-SHARED = {"onnxc_dsp": DSP, "onnxc_wide": WIDE, **code_texts(True), **code_texts(False)}
+SHARED = {
+    "onnxc_dsp": DSP, "onnxc_wide": WIDE, **code_texts(True), **code_texts(False),
+    **{f"onnxc_copy_{x}": typed(COPY, x) for x in TYPES.values()},
+}  # fmt: skip
 """What the texts of rows call."""
 ROWS = {row.name: row for row in _rows()}
 """Every function that kernels may call, by name."""

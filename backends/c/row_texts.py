@@ -74,7 +74,10 @@ static inline void onnxc_set_four(int16_t *patch, uint32_t even, uint32_t odd) {
 
 COPY = """static inline void onnxc_copy_$x($X *target, const $X *source, int32_t count) {
 #if defined(__ARM_FEATURE_MVE)
-    for (; count > 0; count -= 16, target += 16, source += 16) {
+    for (; count >= 16; count -= 16, target += 16, source += 16) {
+        vstrbq_$x(target, vldrbq_$x(source));
+    }
+    if (count > 0) {
         const mve_pred16_t lanes = vctp8q((uint32_t)count);
         vstrbq_p_$x(target, vldrbq_z_$x(source, lanes), lanes);
     }
@@ -121,10 +124,7 @@ RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t
 #if defined(__ARM_FEATURE_MVE) && $bytes
     $X *target = ($X *)patch + pixel * width + position;
     (void)pixels;
-    for (; count > 0; count -= 16, target += 16, data += 16) {
-        const mve_pred16_t lanes = vctp8q((uint32_t)count);
-        vstrbq_p_$x(target, vldrbq_z_$x(data, lanes), lanes);
-    }
+    onnxc_copy_$x(target, data, count);
 #elif defined(__ARM_FEATURE_MVE)
     (void)pixels;
     for (patch += pixel * width + position; count > 0; count -= 8, patch += 8, data += 8) {
