@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from .pass_runner import Timing, run_passes
-from .watch import GRAPHS, GROUPS, TARGET, show
+from .watch import GRAPHS, GROUPS, TARGET, is_wanted, show
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +86,7 @@ def make_program(graph: Graph, target: Target, seconds: dict[str, float]) -> Pro
     show(GROUPS, "schedules.txt", lambda: print_schedules(program))
     show(GROUPS, "program.txt", lambda: print_program(program))
     for stage in ("llvm", "source"):
-        if stage in target.pipeline.stages:
+        if is_wanted(TARGET) and stage in target.pipeline.stages:
             for name, text in target.pipeline.stages[stage](program).items():
                 show(TARGET, name, text.decode)
     return program

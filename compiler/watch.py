@@ -68,6 +68,12 @@ def show(level: int, file: str, text: Callable[[], str]) -> None:
         watch.take(level, file, text)
 
 
+def is_wanted(level: int) -> bool:
+    """True if somebody watches stages of this level, so that it is worth to go through them."""
+    watch = _CURRENT.get()
+    return watch is not None and (level <= watch.level or watch.folder is not None)
+
+
 def show_times(seconds: Mapping[str, float]) -> None:
     """Show what took how long."""
     rows = [*seconds.items(), ("all", sum(seconds.values()))]

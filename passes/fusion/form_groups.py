@@ -7,9 +7,10 @@ epilogue; only then are cheap maps repeated in several users.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-
-import networkx as nx
+from graphlib import TopologicalSorter
 
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph
@@ -91,16 +92,29 @@ def _fits_on_stack(stage: Stage, rows: int) -> bool:
 
 
 def _ordered(units: list[Unit], sources: dict[str, set[str]], roots: dict[str, tuple[str, ...]]) -> list[Unit]:
-    order = nx.DiGraph()
-    maker: dict[str, int] = {}
-    for k, unit in enumerate(units):
-        order.add_node(k)
-        maker.update(dict.fromkeys(made(unit), k))
+    maker = {name: k for k, unit in enumerate(units) for name in made(unit)}
+    before: dict[int, set[int]] = {}
     for k, unit in enumerate(units):
         needed = used(unit).union(*(sources.get(symbol, ()) for symbol in symbols(unit))) if sources else used(unit)
-        makers = {maker[part] for name in needed for part in _parts(name, roots) if part in maker}
-        order.add_edges_from((made_by, k) for made_by in makers if made_by != k)
-    return [units[k] for k in nx.lexicographical_topological_sort(order)]
+        before[k] = {maker[part] for name in needed for part in _parts(name, roots) if part in maker} - {k}
+    return [units[k] for k in _smallest_first(before)]
+
+
+def _smallest_first(before: Mapping[int, set[int]]) -> Iterator[int]:
+    """The topological order in which always the smallest of the numbers that may come next does.
+
+    networkx has this, too; its import takes as long as compiling a small model (`graphlib` has the order, not the choice).
+    """
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    ready = list(sorter.get_ready())
+    heapq.heapify(ready)
+    while ready:
+        chosen = heapq.heappop(ready)
+        yield chosen
+        sorter.done(chosen)
+        for following in sorter.get_ready():
+            heapq.heappush(ready, following)
 
 
 def _parts(name: str, roots: dict[str, tuple[str, ...]]) -> list[str]:
