@@ -6,6 +6,7 @@ a row by types and size; the kernel IR calls it by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,8 +15,8 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel.interpret import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
-from .round_texts import code_texts
-from .row_texts import CODES, COPY, DSP, FILL, RUN, TAPS_1, TAPS_4, TAPS_8, WIDE, dot_text, typed
+from .row_texts import CODES, COPY, FILL, RUN, TAPS, dot_text, typed
+from .shared_texts import INCLUDE, shared_texts
 
 TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
 SIZES = ((2, 2), (2, 1), (1, 4), (1, 2), (1, 1))
@@ -105,28 +106,23 @@ def _codes(dtype: DType) -> Callable[[Arguments, Arrays], None]:
 def _rows() -> Sequence[ExternRow]:
     found: list[ExternRow] = []
     for dtype, x in TYPES.items():
-        needs = ("onnxc_dsp",)
-        found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype), (*needs, "onnxc_rounded", f"onnxc_code_{x}")))
-        found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy, needs))
-        found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill, needs))
-        found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run, (*needs, "onnxc_wide", f"onnxc_copy_{x}")))
+        found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype)))
+        found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy))
+        found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill))
+        found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run))
         for w in TYPES.values():
-            wide = (*needs, "onnxc_wide")
             for p, c in SIZES:
-                found.append(ExternRow(f"onnxc_dot_{x}{w}_{p}x{c}", typed(dot_text(p, c), x, w), _dot(p, c), wide))
-            found.append(ExternRow(f"onnxc_taps_{x}{w}_4", typed(TAPS_4, x, w), _taps(4), needs))
-            found.append(ExternRow(f"onnxc_taps_{x}{w}_8", typed(TAPS_8, x, w), _taps(8), (*needs, "onnxc_wide")))
-            found.append(ExternRow(f"onnxc_taps_{x}{w}_1", typed(TAPS_1, x, w), _taps(1)))
+                found.append(ExternRow(f"onnxc_dot_{x}{w}_{p}x{c}", typed(dot_text(p, c), x, w), _dot(p, c)))
+            for channels, text in TAPS.items():
+                found.append(ExternRow(f"onnxc_taps_{x}{w}_{channels}", typed(text, x, w), _taps(channels)))
     return found
 
 
-SHARED = {
-    "onnxc_dsp": DSP, "onnxc_wide": WIDE, **code_texts(True), **code_texts(False),
-    **{f"onnxc_copy_{x}": typed(COPY, x) for x in TYPES.values()},
-}  # fmt: skip
-"""What the texts of rows call."""
 ROWS = {row.name: row for row in _rows()}
 """Every function that kernels may call, by name."""
+TEXTS = shared_texts() | {name: row.text for name, row in ROWS.items()}
+"""Every function that may stand in a file."""
+_NAME = re.compile(r"\bonnxc_\w+")
 
 
 def dot_rows(processor: str) -> DotRows:
@@ -146,7 +142,13 @@ def dot_rows(processor: str) -> DotRows:
 
 
 def add_texts(name: str, helpers: dict[str, str]) -> None:
-    """Put the text of a row, and of what it calls before it, into the helper functions of a file."""
-    row = ROWS[name]
-    helpers.update({needed: SHARED[needed] for needed in row.needs})
-    helpers[name] = row.text
+    """Put the text of a row, and before it those that it mentions, into the helper functions of a file."""
+    if name in helpers:
+        return
+    text = TEXTS[name]
+    if name != INCLUDE and "__ARM_FEATURE_MVE" in text:
+        add_texts(INCLUDE, helpers)
+    for needed in dict.fromkeys(_NAME.findall(text)):
+        if needed != name and needed in TEXTS:
+            add_texts(needed, helpers)
+    helpers[name] = text

@@ -12,66 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-DSP = """#if defined(__ARM_FEATURE_MVE)
-#include <arm_mve.h>
-#elif defined(__ARM_FEATURE_DSP)
-static inline uint32_t onnxc_even_s8(uint32_t x) {
-    uint32_t even;
-    __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(x));
-    return even;
-}
-static inline uint32_t onnxc_odd_s8(uint32_t x) {
-    uint32_t odd;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(x));
-    return odd;
-}
-static inline uint32_t onnxc_even_u8(uint32_t x) {
-    uint32_t even;
-    __asm__("uxtb16 %0, %1" : "=r"(even) : "r"(x));
-    return even;
-}
-static inline uint32_t onnxc_odd_u8(uint32_t x) {
-    uint32_t odd;
-    __asm__("uxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(x));
-    return odd;
-}
-static inline uint32_t onnxc_word(const void *bytes) {
-    uint32_t word;
-    __builtin_memcpy(&word, bytes, sizeof word);
-    return word;
-}
-typedef struct {
-    uint32_t even, odd;
-} onnxc_pairs;
-/* Volatile: gcc takes blocks out of loops although they read memory through a pointer that they move. */
-static inline onnxc_pairs onnxc_next_data(const int16_t **patch) {
-    onnxc_pairs x;
-    __asm__ volatile("ldrd %0, %1, [%2], #8" : "=&r"(x.even), "=&r"(x.odd), "+r"(*patch) : : "memory");
-    return x;
-}
-static inline onnxc_pairs onnxc_next_weights_s8(const int8_t **weights) {
-    onnxc_pairs w;
-    __asm__ volatile("ldr %1, [%2], #4\\n\\tsxtb16 %0, %1\\n\\tsxtb16 %1, %1, ror #8"
-                     : "=&r"(w.even), "=&r"(w.odd), "+r"(*weights) : : "memory");
-    return w;
-}
-static inline onnxc_pairs onnxc_next_weights_u8(const uint8_t **weights) {
-    onnxc_pairs w;
-    __asm__ volatile("ldr %1, [%2], #4\\n\\tuxtb16 %0, %1\\n\\tuxtb16 %1, %1, ror #8"
-                     : "=&r"(w.even), "=&r"(w.odd), "+r"(*weights) : : "memory");
-    return w;
-}
-static inline int32_t onnxc_add_products(onnxc_pairs x, onnxc_pairs w, int32_t sum) {
-    __asm__("smlad %0, %1, %2, %0\\n\\tsmlad %0, %3, %4, %0" : "+r"(sum) : "r"(x.even), "r"(w.even), "r"(x.odd), "r"(w.odd));
-    return sum;
-}
-static inline void onnxc_set_four(int16_t *patch, uint32_t even, uint32_t odd) {
-    const uint32_t four[2] = {even, odd};
-    __builtin_memcpy(__builtin_assume_aligned(patch, 8), four, sizeof four);
-}
-#endif
-"""
-
 COPY = """static inline void onnxc_copy_$x($X *target, const $X *source, int32_t count) {
 #if defined(__ARM_FEATURE_MVE)
     for (; count >= 16; count -= 16, target += 16, source += 16) {
@@ -121,16 +61,9 @@ FILL = """static inline void onnxc_fill_$x(int16_t *patch, int32_t value, int32_
 
 RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t pixel, int32_t pixels, int32_t width, int32_t position,
                                 int32_t count) {
-#if defined(__ARM_FEATURE_MVE) && $bytes
-    $X *target = ($X *)patch + pixel * width + position;
+#if defined(__ARM_FEATURE_MVE)
     (void)pixels;
-    onnxc_copy_$x(target, data, count);
-#elif defined(__ARM_FEATURE_MVE)
-    (void)pixels;
-    for (patch += pixel * width + position; count > 0; count -= 8, patch += 8, data += 8) {
-        const mve_pred16_t lanes = vctp16q((uint32_t)count);
-        vstrhq_p_s16(patch, $wide_x(data, lanes), lanes);
-    }
+$mve_run
 #elif defined(__ARM_FEATURE_DSP)
     (void)width;
     for (patch += position * pixels + pixel * 4; count > 0; count -= 4, patch += 4 * pixels, data += 4) {
@@ -145,6 +78,22 @@ RUN = """static inline void onnxc_run_$x(int16_t *patch, const $X *data, int32_t
 #endif
 }
 """
+
+MVE_RUNS: Mapping[str, str] = {
+    "s8": """    int8_t *target = (int8_t *)patch + pixel * width + position;
+    for (; count >= 16; count -= 16, target += 16, data += 16) {
+        vstrbq_s8(target, vldrbq_s8(data));
+    }
+    if (count > 0) {
+        const mve_pred16_t lanes = vctp8q((uint32_t)count);
+        vstrbq_p_s8(target, vldrbq_z_s8(data, lanes), lanes);
+    }""",
+    "u8": """    for (patch += pixel * width + position; count > 0; count -= 8, patch += 8, data += 8) {
+        const mve_pred16_t lanes = vctp16q((uint32_t)count);
+        vstrhq_p_s16(patch, onnxc_part_u8(data, lanes), lanes);
+    }""",
+}
+"""Patches of int8 hold bytes, those of uint8 hold 16-bit elements."""
 
 
 def dot_text(pixels: int, channels: int) -> str:
@@ -202,44 +151,13 @@ MVE_BYTES: Mapping[str, str] = {
 }  # fmt: skip
 MVE_HALVES: Mapping[str, str] = {
     "$sum": "vmladavaq_s16", "$vector": "int16x8_t", "$lanes": "8", "$tail": "vctp16q", "$next_w": "onnxc_next_$w",
-    "$part_w": "onnxc_wide_part_$w",
+    "$part_w": "onnxc_part_$w",
 }  # fmt: skip
 HALVES_OF: Mapping[str, Mapping[str, str]] = {
     "s8": {"$next_x": "onnxc_next_s8", "$part_x": "vldrbq_z_s16", "$from": "int8_t"},
     "u8": {"$next_x": "onnxc_next_halves", "$part_x": "vldrhq_z_s16", "$from": "int16_t"},
 }
 """How patches of a type are read as 16-bit elements."""
-
-WIDE = """#if defined(__ARM_FEATURE_MVE)
-/* Vectors from memory; the pointers move on, which compilers do not merge into the load. */
-static inline int8x16_t onnxc_next_bytes(const int8_t **from) {
-    int8x16_t next;
-    __asm__ volatile("vldrb.u8 %q0, [%1], #16" : "=w"(next), "+r"(*from) : : "memory");
-    return next;
-}
-static inline int16x8_t onnxc_next_s8(const int8_t **from) {
-    int16x8_t next;
-    __asm__ volatile("vldrb.s16 %q0, [%1], #8" : "=w"(next), "+l"(*from) : : "memory");
-    return next;
-}
-static inline int16x8_t onnxc_next_u8(const uint8_t **from) {
-    int16x8_t next;
-    __asm__ volatile("vldrb.u16 %q0, [%1], #8" : "=w"(next), "+l"(*from) : : "memory");
-    return next;
-}
-static inline int16x8_t onnxc_next_halves(const int16_t **from) {
-    int16x8_t next;
-    __asm__ volatile("vldrh.u16 %q0, [%1], #16" : "=w"(next), "+r"(*from) : : "memory");
-    return next;
-}
-static inline int16x8_t onnxc_wide_part_s8(const int8_t *weights, mve_pred16_t lanes) {
-    return vldrbq_z_s16(weights, lanes);
-}
-static inline int16x8_t onnxc_wide_part_u8(const uint8_t *weights, mve_pred16_t lanes) {
-    return vreinterpretq_s16_u16(vldrbq_z_u16(weights, lanes));
-}
-#endif
-"""
 
 TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, const $W *weights, int32_t rows, int32_t columns,
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
@@ -344,6 +262,9 @@ CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, con
 }
 """
 
+TAPS: Mapping[int, str] = {8: TAPS_8, 4: TAPS_4, 1: TAPS_1}
+"""By the number of channels."""
+
 C_TYPES: Mapping[str, str] = {"s8": "int8_t", "u8": "uint8_t"}
 
 EXTEND: Mapping[str, str] = {"s8": "sxtb16", "u8": "uxtb16"}
@@ -357,7 +278,7 @@ def typed(text: str, data: str, weight: str = "") -> str:
     stores = {"s8": ("vstrbq_s32", ""), "u8": ("vstrbq_u32", "(uint32x4_t)")}
     parts = {
         **(MVE_BYTES if bytes_only else {**MVE_HALVES, **HALVES_OF[data]}),
-        "$wide_x": "onnxc_wide_part_u8", "$four_x": four[data], "$four_w": four.get(weight, ""),
+        "$mve_run": MVE_RUNS[data], "$four_x": four[data], "$four_w": four.get(weight, ""),
         "$ext_x": EXTEND[data], "$ext_w": EXTEND.get(weight, ""), "$bytes": str(int(data == "s8")),
         "$sign_x": data[0], "$sign_w": weight[:1],
         "$low": limits[data][0], "$high": limits[data][1], "$store": stores[data][0], "$as_stored": stores[data][1],

@@ -108,8 +108,6 @@ class ExternRow:
     """Definition of the function in the target's language."""
     meaning: Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]
     """What it does, as `interpret.ExternMeaning`."""
-    needs: tuple[str, ...] = ()
-    """Names of the texts that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
