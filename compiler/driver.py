@@ -86,7 +86,7 @@ class CompiledModel:
         libraries: bool = True,
         embed_weights: bool = False,
         layout: str = "",
-        more: Mapping[str, bytes] | None = None,
+        more: Mapping[str, bytes | memoryview] | None = None,
     ) -> Path:
         """Write all products to a folder, which `load` reads again; the folder appears whole or not at all.
 
