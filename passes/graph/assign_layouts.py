@@ -25,6 +25,9 @@ from ..fusion.stage_graph import contraction_factors
 
 CHANNEL_AXIS = 1
 BLOCKED_TYPES = (DType.FLOAT32, DType.FLOAT16)
+BYTES = (DType.INT8, DType.UINT8)
+WEIGHT_INPUT = {"Conv": 1, "QLinearConv": 3}
+"""Position of the weights of each kind of convolution."""
 
 
 def assign_layouts(block: int) -> Callable[[Graph], Graph]:
@@ -47,7 +50,10 @@ class _Choice:
     facts: GraphFacts = field(init=False)
     convolutions: dict[str, Convolution] = field(default_factory=dict)
     """By the name of the output: the convolutions that run on blocks."""
-    blocked: set[str] = field(default_factory=set)
+    blocked: dict[str, int] = field(default_factory=dict)
+    """Channels in a block, by the name of the value: those of one vector, or for bytes all channels."""
+    wanted: dict[str, int] = field(default_factory=dict)
+    """The same for bytes that a convolution reads, whoever makes them."""
     halos: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """For each value read by a padded convolution, the largest padding on each axis."""
 
@@ -57,14 +63,20 @@ class _Choice:
             if self._is_convolution(node):
                 self._add_convolution(node)
             elif self._keeps_channels(node):
-                self.blocked.update(v.name for v in node.outputs if v is not None)
+                self.blocked.update((v.name, self._block_of_inputs(node)) for v in node.outputs if v is not None)
+
+    def _block_of_inputs(self, node: Node) -> int:
+        return next(self.blocked[v.name] for v in node.inputs if v is not None and v.name in self.blocked)
 
     def _is_convolution(self, node: Node) -> bool:
-        if node.op != "Conv" or node.inputs[0] is None or node.inputs[1] is None or node.inputs[1].name not in self.graph.constants:
+        kernel = node.inputs[WEIGHT_INPUT[node.op]] if node.op in WEIGHT_INPUT else None
+        if node.inputs[0] is None or kernel is None or kernel.name not in self.graph.constants:
             return False
-        weight, data = node.inputs[1].type, node.inputs[0].type
-        if data.dtype not in BLOCKED_TYPES or not isinstance(data.shape[CHANNEL_AXIS], int):
+        weight, data = kernel.type, node.inputs[0].type
+        if data.dtype not in (*BLOCKED_TYPES, *BYTES) or not isinstance(data.shape[CHANNEL_AXIS], int):
             return False
+        if data.dtype in BYTES:
+            return True
         group = conv_extents(context(node, self.facts)).group
         filters, depth = int(weight.static_shape[0]) // group, int(weight.static_shape[1])
         # A depthwise convolution reads the channel that it writes: its input must reach to the end of the block too.
@@ -72,14 +84,19 @@ class _Choice:
         return group == 1 or is_depthwise or (filters % self.block == 0 and depth % self.block == 0)
 
     def _add_convolution(self, node: Node) -> None:
-        conv = conv_extents(context(node, self.facts))
+        conv = conv_extents(context(node, self.facts), 0, WEIGHT_INPUT[node.op])
         data, output = node.inputs[0], node.outputs[0]
         assert data is not None and output is not None
+        if data.type.dtype in BYTES:
+            self.convolutions[output.name] = conv
+            self.wanted[data.name] = _channels(data)
+            self.blocked[output.name] = _channels(output)
+            return
         pads = [*conv.window.before, *conv.window.after]
         if not all(isinstance(p, int) and p >= 0 for p in pads):
             return
         self.convolutions[output.name] = conv
-        self.blocked.add(output.name)
+        self.blocked[output.name] = self.block
         halo = tuple(max(int(b), int(a)) for b, a in zip(conv.window.before, conv.window.after, strict=True))  # type: ignore[arg-type]
         known = self.halos.get(data.name, (0,) * data.type.rank)
         self.halos[data.name] = tuple(map(max, known, (0, 0, *halo)))
@@ -90,13 +107,15 @@ class _Choice:
         if row is None or row.is_view or not isinstance(row.define, Nests) or row.define.sizes is not None:
             return False
         inputs = [k for k, v in enumerate(node.inputs) if v is not None and v.name in self.blocked]
-        if not inputs or any(v is not None and v.type.dtype not in BLOCKED_TYPES for v in node.outputs):
+        blocks = {self.blocked[v.name] for v in node.inputs if v is not None and v.name in self.blocked}
+        if len(blocks) != 1 or any(v is not None and v.type.dtype not in (*BLOCKED_TYPES, *BYTES) for v in node.outputs):
             return False
+        (block,) = blocks
         output = node.outputs[0]
         if any(self._is_plain_like(v, output) for k, v in enumerate(node.inputs) if k not in inputs):
             return False
         nests = row.define.build(context(node, self.facts))
-        return all(nest is None or _follows(nest, inputs, node, self.block) for nest in nests)
+        return all(nest is None or _follows(nest, inputs, node, block) for nest in nests)
 
     def _is_plain_like(self, value: Value | None, output: Value | None) -> bool:
         """True for a computed row-major tensor as large as the output: reading it in blocks would be slow."""
@@ -108,16 +127,25 @@ class _Choice:
         """The layout that a value gets if the node that makes it may choose."""
         if value.name not in self.blocked or all(d == 1 for d in value.type.shape[2:]):
             return PLAIN
-        return Layout(CHANNEL_AXIS, self.block)
+        return Layout(CHANNEL_AXIS, self.blocked[value.name])
 
     def data_layout(self, value: Value) -> Layout:
         """The layout in which the convolutions want to read a value."""
+        if value.name in self.wanted:
+            flat = all(d == 1 for d in value.type.shape[2:])
+            return PLAIN if flat else Layout(CHANNEL_AXIS, self.wanted[value.name])
         halo = self.halos[value.name]
         channels = value.type.shape[CHANNEL_AXIS]
         blocked = value.name in self.blocked or (isinstance(channels, int) and channels >= self.block)
         flat = all(d == 1 for d in value.type.shape[2:]) and not any(halo)
         base = Layout(CHANNEL_AXIS, self.block) if blocked and not flat else PLAIN
         return replace(base, halo=halo) if any(halo) else base
+
+
+def _channels(value: Value) -> int:
+    channels = value.type.shape[CHANNEL_AXIS]
+    assert isinstance(channels, int), value.name
+    return channels
 
 
 def _follows(nest: Nest, inputs: list[int], node: Node, block: int) -> bool:
@@ -182,6 +210,8 @@ class _Rewriter:
         self.nodes.append(replace(node, outputs=tuple(outputs)))
 
     def _written_layout(self, value: Value) -> Layout:
+        if value.name in self.choice.wanted:
+            return self.choice.data_layout(value)
         if value.name in self.choice.halos:
             wanted = self.choice.data_layout(value)
             base = self.choice.layout(value)
