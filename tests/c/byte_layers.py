@@ -1,0 +1,170 @@
+"""Layers on bytes for the tests of the C rows: convolutions and products with requantization, and numbers for them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from onnxc.backends.c.mma import ROWS, dot_rows
+from onnxc.compiler.diagnostics import NOWHERE
+from onnxc.compiler.dtypes import DType
+from onnxc.compiler.graph.nodes import Layout, TensorType, Value
+from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.evaluate import evaluate_nest
+from onnxc.compiler.kernel.nest import Combine, Nest, reduction
+from onnxc.compiler.kernel.nodes import CastMode, Expr, MathFn, Read, Var
+from onnxc.compiler.program.stages import Group, ScheduledKernel, make_stage
+from onnxc.passes.kernel.loop_form import physical_shape
+from onnxc.passes.kernel.schedule_depthwise import schedule_depthwise
+from onnxc.passes.kernel.schedule_dot import schedule_dot
+
+DOT_ROWS = {name: dot_rows(name) for name in ("any", "cortex-m55")}
+OUTSIDE = 5
+"""The zero point of the data, which stands around them."""
+
+
+def in_memory(value: Value, array: np.ndarray) -> np.ndarray:
+    """An array's elements in the order in which its value lies in memory."""
+    if value.type.layout.block > 1:
+        array = np.moveaxis(array, value.type.layout.axis, -1)
+    assert np.prod(physical_shape(value.type)) == array.size
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def codes(acc: Expr, bias: Expr, scale: Expr, dtype: DType) -> Expr:
+    """The canonical requantization."""
+    units = build.mul(build.cast(build.add(acc, bias), DType.FLOAT32), scale)
+    zero = -3.0 if dtype.is_signed else 120.0
+    return build.cast(build.add(build.math_fn(MathFn.ROUND, units), zero), dtype, CastMode.SATURATE)
+
+
+def conv_group(
+    image: tuple[int, int, int], filters: int, kernel: tuple[int, int], *, stride: int = 1, pad: int = 0, dilation: int = 1,
+    data: DType = DType.INT8, weight: DType = DType.INT8, depthwise: bool = False, channels_last: bool = True,
+) -> tuple[Group, Nest]:  # fmt: skip
+    """A convolution with requantization; `image` is channels, height and width."""
+    channels, *size = image
+    out = [(n + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(size, kernel, strict=True)]
+
+    def term(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
+        n, f, *place = axes
+        *depth, ky, kx = taps
+        at = [build.sub(build.add(build.mul(p, stride), build.mul(t, dilation)), pad) for p, t in zip(place, (ky, kx), strict=True)]
+        checks = [c for a, n in zip(at, size, strict=True) for c in (build.ge(a, 0), build.lt(a, n))]
+        x = build.cast(Read(0, (n, f if depthwise else depth[0], *at), data), DType.INT32)
+        w = build.cast(Read(1, (f, *(depth or [build.const(0)]), ky, kx), weight), DType.INT32)
+        return build.mul(build.select(build.logical_and(*checks), x, OUTSIDE) if pad else x, w)
+
+    def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
+        return codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), data)
+
+    depth = () if depthwise else (channels,)
+    nest = reduction((1, filters, *out), (*depth, *kernel), Combine.SUM, term, finish)
+
+    def value(name: str, dtype: DType, shape: tuple[int, ...]) -> Value:
+        layout = Layout(1, shape[1]) if channels_last and shape[1] > 1 else Layout()
+        return Value(name, TensorType(dtype, shape, layout))
+
+    result = value("y", data, (1, filters, *out))
+    weights = Value("w", TensorType(weight, (filters, 1 if depthwise else channels, *kernel)))
+    operands = [value("x", data, (1, *image)), weights, *parameters(filters)]
+    return Group((make_stage(result, tuple(operands), nest, NOWHERE, ()),), (result,)), nest
+
+
+def matmul_group(rows: int, depth: int, columns: int) -> tuple[Group, Nest]:
+    """A matrix product with requantization; the weights stand with the depth first."""
+
+    def term(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
+        x = build.cast(Read(0, (axes[0], taps[0]), DType.INT8), DType.INT32)
+        return build.mul(x, build.cast(Read(1, (taps[0], axes[1]), DType.INT8), DType.INT32))
+
+    def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
+        return codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), DType.INT8)
+
+    nest = reduction((rows, columns), (depth,), Combine.SUM, term, finish)
+    result = Value("y", TensorType(DType.INT8, (rows, columns)))
+    operands = [Value("x", TensorType(DType.INT8, (rows, depth))), Value("w", TensorType(DType.INT8, (depth, columns)))]
+    return Group((make_stage(result, (*operands, *parameters(columns)), nest, NOWHERE, ()),), (result,)), nest
+
+
+def parameters(channels: int) -> list[Value]:
+    return [Value("b", TensorType(DType.INT32, (channels,))), Value("m", TensorType(DType.FLOAT32, (channels,)))]
+
+
+def numbers(value: Value, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of a type with its limits among them; scales that make most codes fit."""
+    shape, dtype = value.type.static_shape, value.type.dtype
+    if dtype is DType.FLOAT32:
+        return rng.uniform(0.0002, 0.001, shape).astype(np.float32)
+    if dtype is DType.INT32:
+        return rng.integers(-3000, 3000, shape).astype(np.int32)
+    low, high = dtype.limits
+    return rng.choice([low, high, low + 1, *rng.integers(low, high + 1, 61)], shape).astype(dtype.numpy)
+
+
+def meanings() -> dict[str, Callable[..., None]]:
+    return {name: row.meaning for name, row in ROWS.items()}
+
+
+def is_constant(value: Value) -> bool:
+    return value.name != "x"
+
+
+CONVOLUTIONS = {
+    "pointwise": {"image": (8, 3, 5), "filters": 6, "kernel": (1, 1)},
+    "pointwise with a stride": {"image": (8, 5, 5), "filters": 3, "kernel": (1, 1), "stride": 2},
+    "depth not in whole words": {"image": (6, 3, 2), "filters": 5, "kernel": (1, 1)},
+    "window": {"image": (4, 6, 5), "filters": 4, "kernel": (3, 3), "pad": 1},
+    "window of few channels": {"image": (3, 7, 6), "filters": 4, "kernel": (3, 3), "pad": 1, "stride": 2},
+    "window of one channel": {"image": (1, 9, 6), "filters": 5, "kernel": (4, 3), "pad": 2},
+    "window without neighbours": {"image": (4, 8, 7), "filters": 2, "kernel": (3, 2), "pad": 2, "dilation": 2},
+    "window inside": {"image": (4, 4, 4), "filters": 2, "kernel": (2, 2)},
+    "channels first": {"image": (4, 4, 3), "filters": 2, "kernel": (2, 2), "pad": 1, "channels_last": False},
+    "uint8": {"image": (4, 5, 4), "filters": 4, "kernel": (3, 3), "pad": 1, "data": DType.UINT8},
+    "uint8 weights": {"image": (4, 3, 4), "filters": 3, "kernel": (1, 1), "weight": DType.UINT8},
+    "all uint8": {"image": (5, 3, 4), "filters": 3, "kernel": (1, 1), "data": DType.UINT8, "weight": DType.UINT8},
+}
+
+DEPTHWISE = {
+    "depthwise": {"image": (13, 6, 5), "kernel": (3, 3), "pad": 1},
+    "depthwise with a stride": {"image": (4, 7, 6), "kernel": (3, 3), "pad": 1, "stride": 2},
+    "depthwise, not in whole words": {"image": (7, 5, 4), "kernel": (3, 2), "pad": 1},
+    "depthwise inside": {"image": (4, 5, 4), "kernel": (2, 3)},
+    "depthwise with gaps": {"image": (4, 9, 8), "kernel": (2, 3), "pad": 2, "dilation": 2},
+    "depthwise row": {"image": (4, 1, 9), "kernel": (1, 3)},
+    "depthwise uint8": {"image": (6, 5, 4), "kernel": (3, 3), "pad": 1, "data": DType.UINT8},
+    "depthwise, all uint8": {"image": (4, 5, 4), "kernel": (3, 3), "data": DType.UINT8, "weight": DType.UINT8},
+}
+
+PRODUCTS = {"vector": (1, 16, 11), "matrix": (5, 12, 4), "matrix, not in whole words": (2, 7, 3)}
+LAYERS = (*CONVOLUTIONS, *DEPTHWISE, *PRODUCTS)
+
+
+def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
+    """A layer of the tables with its kernel for a processor."""
+    if name in CONVOLUTIONS:
+        group, nest = conv_group(**CONVOLUTIONS[name])
+        found = schedule_dot(group, DOT_ROWS[processor], is_constant)
+    elif name in DEPTHWISE:
+        group, nest = conv_group(**DEPTHWISE[name], filters=DEPTHWISE[name]["image"][0], depthwise=True)
+        found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
+    else:
+        group, nest = matmul_group(*PRODUCTS[name])
+        found = schedule_dot(group, DOT_ROWS[processor], is_constant)
+    assert not isinstance(found, str), found
+    return group, nest, found[0]
+
+
+def arrays_of(group: Group, nest: Nest, scheduled: ScheduledKernel) -> tuple[list[np.ndarray], np.ndarray]:
+    """An array for each buffer of a kernel, the output's with numbers of its own, and what should stand in the output."""
+    rng = np.random.default_rng(11)
+    (stage,) = group.stages
+    inputs = {v.name: numbers(v, rng) for v in stage.operands}
+    wanted = in_memory(stage.value, evaluate_nest(nest, [inputs[v.name] for v in stage.operands], {}))
+    assert len(np.unique(wanted)) > min(20, wanted.size // 2), "the codes of a test must not all saturate"
+    arrays = []
+    for value, pack in zip(scheduled.operands, scheduled.packs, strict=True):
+        if value is stage.value:
+            arrays.append(np.full(wanted.size, 77, wanted.dtype))
+        else:
+            arrays.append(in_memory(value, inputs[value.name]) if pack is None else pack.apply(inputs[value.name]))
+    return arrays, wanted
