@@ -150,7 +150,7 @@ def compile(
         bind: extents for symbolic dimensions.
         max: upper bounds for symbolic dimensions.
         name: name of the model in symbols and files; empty for that of its graph.
-        max_ram: bytes of arena and local arrays that the model may take.
+        max_ram: bytes of arena and (estimated) stack that the model may take.
         max_flash: bytes of weights and (estimated) code that the model may take.
         cache: whether the cache on disk may be used.
         dump: folder for the text of every stage, one numbered file each.

@@ -14,6 +14,7 @@ from ...compiler.graph.nodes import Quant, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Assert, Dim
 from ...compiler.kernel.traverse import walk_statements
+from ...compiler.program.memory_use import stack_bytes
 from ...compiler.program.nodes import Check, Program
 from .dialect import Dialect, integer
 from .layers import layers_of, walk_steps
@@ -64,6 +65,7 @@ def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "macro": macro,
         "align": ARENA_ALIGN_BYTES,
         "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
+        "stack_bytes": stack_bytes(program.kernels.values()),
         "weight_bytes": sum(constant.nbytes for constant in program.constants),
         "symbols": signature.symbol_parameters or ["void"],
         "symbol_names": signature.symbols,

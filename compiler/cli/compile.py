@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write. [default: MODEL's name with the target]")
 @click.option("--libraries/--no-libraries", default=True, show_default=True, help="Write header and libraries for C programs.")
 @click.option("--embed-weights", is_flag=True, help="Put the weights into the libraries, too.")
-@click.option("--max-ram", type=Size(), help="Refuse a model that takes more arena and local arrays (64K).")
-@click.option("--max-flash", type=Size(), help="Refuse a model that takes more weights and code (256K; code is estimated).")
+@click.option("--max-ram", type=Size(), help="Refuse a model that takes more arena and stack (64K; the stack is estimated).")
+@click.option("--max-flash", type=Size(), help="Refuse a model that takes more weights and code (256K; the code is estimated).")
 @click.option("--layout", default="", metavar="NAME", help="Arrange C sources for arduino, platformio, esp-idf or zephyr.")
 @click.option(
     "--self-test", is_flag=False, flag_value="random", metavar="[FILE]", help="Add a test on a .npz file's inputs, or random ones."

@@ -22,7 +22,7 @@ class Budget:
     """Bytes that a model may take; None for no limit."""
 
     ram: int | None = None
-    """Arena and local arrays; inputs and outputs are the caller's."""
+    """Arena and stack; inputs and outputs are the caller's."""
     flash: int | None = None
     """Weights and code."""
 
@@ -56,7 +56,7 @@ def _ram(use: MemoryUse, limit: int | None) -> Iterator[Diagnostic]:
     if limit is None or use.ram_bytes <= limit:
         return
     peak = use.peak
-    parts = f"{use.arena_bytes:,} of arena and {use.stack_bytes:,} of local arrays"
+    parts = f"{use.arena_bytes:,} of arena and an estimated {use.stack_bytes:,} of stack"
     hint = f"{use.ram_bytes - limit:,} bytes too many; below are the tensors of the peak, layer {peak}; inputs and outputs do not count"
     yield Diagnostic("E0305", f"RAM: {use.ram_bytes:,} bytes are needed ({parts}), {limit:,} are allowed", hint=hint)
     for tensor in use.live(peak)[:SHOWN]:
