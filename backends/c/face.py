@@ -18,7 +18,7 @@ from ...compiler.program.memory_use import stack_bytes
 from ...compiler.program.nodes import Check, Program
 from .dialect import Dialect, integer
 from .layers import layers_of, walk_steps
-from .names import clean, comment
+from .names import comment, model_prefix
 from .print_program import Signature
 
 ARENA_ALIGN_BYTES = 8
@@ -80,7 +80,7 @@ def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
 
 def model_name(program: Program) -> str:
     """The prefix of all public names."""
-    return clean(program.name).lower()
+    return model_prefix(program.name)
 
 
 def dim_text(extent: Dim) -> str:

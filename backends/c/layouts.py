@@ -19,7 +19,7 @@ import jinja2
 
 from ...compiler.program.interface import Interface
 from ...compiler.target import Artifact, Files
-from .names import clean, comment
+from .names import comment, model_prefix
 from .package import VERSION
 from .print_program import parameter_names
 
@@ -51,7 +51,7 @@ LAYOUTS: Mapping[str, Layout] = {
 def arranged(layout: Layout, artifact: Artifact, files: Files) -> Files:
     """The files of a model in a layout."""
     face = artifact.interface
-    name = clean(face.name).lower()
+    name = model_prefix(face.name)
     placed = {_place(layout, path): data for path, data in files.items()}
     inputs, outputs, _ = parameter_names([p.name for p in face.inputs], [p.name for p in face.outputs])
     variables = {

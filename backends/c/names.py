@@ -25,6 +25,23 @@ def clean(hint: str, limit: int = 32) -> str:
     return text if text and text[0].isalpha() else f"x{text}"
 
 
+HEADERS = frozenset(
+    {
+        "arm_acle", "arm_mve", "arm_neon", "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646",
+        "limits", "locale", "malloc", "math", "memory", "pthread", "sched", "setjmp", "signal", "stdalign", "stdarg",
+        "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn", "string", "strings", "tgmath", "threads",
+        "time", "uchar", "unistd", "wchar", "wctype",
+    }
+)  # fmt: skip
+"""Headers of C and its compilers: a model of such a name would stand before them where its folder is searched."""
+
+
+def model_prefix(name: str) -> str:
+    """The prefix of all public names of a model, which names its files too."""
+    found = clean(name).lower()
+    return f"{found}_model" if found in HEADERS else found
+
+
 def comment(text: str) -> str:
     """A text that is harmless in a comment, and between quotation marks."""
     return re.sub(r"[^A-Za-z0-9_ .:,\[\]()-]", "_", printable(text, 100))

@@ -38,7 +38,7 @@ from .dialect import Dialect
 from .expressions import ExprPrinter
 from .layers import layer_name, stages
 from .lines import Lines
-from .names import clean, comment
+from .names import clean, comment, model_prefix
 from .print import can_fail
 from .weights import element_type
 
@@ -114,7 +114,7 @@ class ProgramPrinter(Lines):
         static_arena: bool = False,
     ) -> None:
         super().__init__(ExprPrinter(dialect, helpers, Bounds()))
-        self.model, self.static_arena = clean(program.name).lower(), static_arena
+        self.model, self.static_arena = model_prefix(program.name), static_arena
         self.layers_printed = 0
         self.program, self.dialect, self.functions, self.weights, self.helpers = program, dialect, functions, weights, helpers
         self.signature = Signature(program, dialect)

@@ -16,7 +16,7 @@ import numpy as np
 from ...compiler.diagnostics import CompileError
 from ...compiler.dtypes import DType, Kind
 from ...compiler.program.interface import Interface
-from .names import clean
+from .names import model_prefix
 from .package import VERSION, comment, render
 from .print import C99
 from .weights import definition
@@ -35,7 +35,7 @@ def print_self_test(face: Interface, inputs: Mapping[str, np.ndarray], outputs: 
     Raises:
         CompileError: E0202 for outputs that C cannot compare.
     """
-    name = clean(face.name).lower()
+    name = model_prefix(face.name)
     given = [_array(f"input_{k}", inputs[p.name], p.dtype) for k, p in enumerate(face.inputs)]
     expected = [_array(f"expected_{k}", outputs[p.name], p.dtype) for k, p in enumerate(face.outputs)]
     symbols = [f"INT64_C({inputs[face.inputs[s.input].name].shape[s.axis]})" for s in face.symbols]

@@ -8,13 +8,13 @@ Not part of the artifact: it is printed from the interface when a model is loade
 from __future__ import annotations
 
 from ...compiler.program.interface import Interface
-from .names import clean
+from .names import model_prefix
 from .print import C99
 
 
 def print_shim(face: Interface) -> str:
     """The text of the shim of one model."""
-    name = clean(face.name).lower()
+    name = model_prefix(face.name)
     inputs = [f"(const {C99.type(p.dtype)} *)inputs[{k}]" for k, p in enumerate(face.inputs)]
     outputs = [f"({C99.type(p.dtype)} *)outputs[{k}]" for k, p in enumerate(face.outputs)]
     symbols = [f"symbols[{k}]" for k in range(len(face.symbols))]

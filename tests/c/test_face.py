@@ -111,6 +111,15 @@ def test_no_name_of_a_model_gets_out_of_its_place(tmp_path: Path) -> None:
     assert comment('"\\') == "__"
 
 
+@pytest.mark.parametrize("name", ["math", "stdint", "String"])
+def test_a_model_named_like_a_header_leaves_the_header_alone(name: str, tmp_path: Path) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> {name} (float[3] x) => (float[3] y) {{ y = Floor(x) }}'
+    files = write(parser.parse_model(text), tmp_path)
+    assert f"{name.lower()}_model.h" in files
+    run([*C, "-I.", "-c", f"{name.lower()}_model.c"], tmp_path)
+    assert (onnxc.compile(parser.parse_model(text), target="c").run({"x": np.full(3, 1.5, np.float32)})["y"] == 1).all()
+
+
 def test_a_static_arena_stands_in_for_null(tmp_path: Path) -> None:
     write(parser.parse_model(CHAIN), tmp_path, "c:static-arena", bind={"N": 3})
     (tmp_path / "main.c").write_text(

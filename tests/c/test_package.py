@@ -73,7 +73,7 @@ def build(name: str) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("target", ["c", "c:cortex-m4,separate-weights"])
+@pytest.mark.parametrize("target", ["c", "c:cortex-m4,separate-weights", "c:steps"])
 def test_results_agree_with_the_reference(name: str, target: str) -> None:
     model, inputs = build(name)
     found = onnxc.compile(model, target=target).run(inputs)
