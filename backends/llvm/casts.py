@@ -7,8 +7,8 @@ that LLVM treats it as a value, and small integers go through 32 bits as numpy d
 from __future__ import annotations
 
 from ...compiler.dtypes import DType, Kind
-from ...compiler.kernel.nodes import Cast, CastMode
-from .expressions import typed, value
+from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Math, MathFn
+from .expressions import splat, typed, value
 from .llvmtypes import literal, register_type, suffix, vector
 from .writer import Writer
 
@@ -89,6 +89,9 @@ def _saturate_float(w: Writer, e: Cast) -> str:
     if target.bits > 16 or source is DType.FLOAT16:
         name = "fptosi" if target.is_signed else "fptoui"
         return w.let(f"call {after} @llvm.{name}.sat.{suffix(target, lanes)}.{suffix(source, lanes)}({kind} {value(w, e.value)})")
+    found = _rounded(e.value) if w.features.is_x86 and target.bits == 8 and source is DType.FLOAT32 else None
+    if found is not None:
+        return _saturate_rounded(w, e, *found)
     bits, a = vector("i1", lanes), value(w, e.value)
     number = w.let(f"fcmp ord {kind} {a}, {a}")
     a = w.let(f"select {bits} {number}, {kind} {a}, {kind} {literal(0.0, source, lanes)}")
@@ -98,3 +101,64 @@ def _saturate_float(w: Writer, e: Cast) -> str:
         a = w.let(f"select {bits} {outside}, {kind} {bound}, {kind} {a}")
     whole = w.let(f"fptosi {kind} {a} to {vector('i32', lanes)}")
     return _resize(w, whole, DType.INT32, target, lanes)
+
+
+# --- Codes of quantized numbers ---------------------------------------------------------------
+
+
+def _rounded(e: Expr) -> tuple[Expr, Expr | None] | None:
+    """(x, zero point) if an expression is `round(x)` or `round(x) + float(zero point)` with a byte or a number like one."""
+    if isinstance(e, Math) and e.fn is MathFn.ROUND:
+        return e.args[0], None
+    if isinstance(e, Binary) and e.op is BinaryOp.ADD:
+        for rounded, zero in ((e.a, e.b), (e.b, e.a)):
+            if isinstance(rounded, Math) and rounded.fn is MathFn.ROUND and _is_byte(zero):
+                return rounded.args[0], zero
+    return None
+
+
+def _is_byte(e: Expr) -> bool:
+    inner = e.value if isinstance(e, Broadcast) else e
+    if isinstance(inner, Const):
+        return float(inner.value).is_integer() and -128 <= inner.value <= 255
+    return isinstance(inner, Cast) and inner.value.dtype in (DType.INT8, DType.UINT8)
+
+
+def _saturate_rounded(w: Writer, e: Cast, x: Expr, zero: Expr | None) -> str:
+    """Round as the conversion does it (ties to even), then saturate twice as the packing instructions do.
+
+    Saturating to 16 bits before the zero point is added changes nothing: what is cut off is beyond 8 bits with any zero point.
+    """
+    lanes = e.lanes
+    real, whole, half, bits = (vector(t, lanes) for t in ("float", "i32", "i16", "i1"))
+    a, instead = value(w, x), literal(0.0, DType.FLOAT32, lanes)
+    if zero is not None:
+        instead = w.let(f"fneg {real} {value(w, zero)}")
+    number = w.let(f"fcmp ord {real} {a}, {a}")
+    a = w.let(f"select {bits} {number}, {real} {a}, {real} {instead}")
+    bound = literal(32767.0, DType.FLOAT32, lanes)
+    above = w.let(f"fcmp olt {real} {bound}, {a}")
+    a = w.let(f"select {bits} {above}, {real} {bound}, {real} {a}")
+    a = w.let(f"call {whole} @llvm.lrint.{suffix(DType.INT32, lanes)}.{suffix(DType.FLOAT32, lanes)}({real} {a})")
+    a = _limit(w, a, DType.INT32, DType.INT16, lanes)
+    if zero is not None:
+        a = w.let(f"call {half} @llvm.sadd.sat.{suffix(DType.INT16, lanes)}({half} {a}, {half} {_as_half(w, zero)})")
+    return _limit(w, a, DType.INT16, e.dtype, lanes)
+
+
+def _limit(w: Writer, a: str, source: DType, target: DType, lanes: int) -> str:
+    """A signed integer, limited to a narrower type and in it: a packing instruction."""
+    kind = register_type(source, lanes)
+    for name, limit in (("max", target.limits[0]), ("min", target.limits[1])):
+        a = w.let(f"call {kind} @llvm.s{name}.{suffix(source, lanes)}({kind} {a}, {kind} {literal(limit, source, lanes)})")
+    return w.let(f"trunc {kind} {a} to {register_type(target, lanes)}")
+
+
+def _as_half(w: Writer, zero: Expr) -> str:
+    """A zero point as a 16-bit integer in all lanes."""
+    inner = zero.value if isinstance(zero, Broadcast) else zero
+    if isinstance(inner, Const):
+        return literal(int(inner.value), DType.INT16, zero.lanes)
+    assert isinstance(inner, Cast)
+    wide = _resize(w, value(w, inner.value), inner.value.dtype, DType.INT16, inner.lanes)
+    return splat(w, wide, "i16", zero.lanes) if isinstance(zero, Broadcast) else wide

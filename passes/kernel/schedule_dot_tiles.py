@@ -25,8 +25,8 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import DotStep
-from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, Const, Dim, Expr, Extern, LoopKind, Scope, Select, Var
-from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, Const, Dim, Expr, Extern, Load, LoopKind, Math, Scope, Select, Var
+from ...compiler.kernel.traverse import children, free_vars, map_expr, substitute, walk
 from ...compiler.kernel.vector_loop import vector_loop
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
@@ -109,6 +109,25 @@ def _is_wide_byte(e: Expr) -> bool:
     return isinstance(e, Cast) and e.dtype is DType.INT32 and e.value.dtype in BYTES
 
 
+def channel_terms(result: Expr, channel: Var) -> list[Expr]:
+    """The largest parts of an epilogue that constants and the number of the channel decide, and that cost more than a load."""
+    found: dict[Expr, None] = {}
+
+    def visit(e: Expr) -> None:
+        if e in found or channel not in free_vars(e):
+            return
+        is_known = set(free_vars(e)) == {channel} and all(at.buffer.scope is Scope.CONST for at in walk(e) if isinstance(at, Load))
+        if is_known and e.dtype is not build.INDEX and e.dtype.bits == 32 and isinstance(e, (Binary, Math)):
+            found[e] = None
+            return
+        if not isinstance(e, Load):
+            for part in children(e):
+                visit(part)
+
+    visit(result)
+    return list(found)
+
+
 class _Tiles:
     """The schedule of one contraction."""
 
@@ -147,6 +166,7 @@ class _Tiles:
                 self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES)
             )
             zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
+            self._hoist(blocks, mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes)
             start = mul(at, size)
             count: Dim = size if isinstance(self.pixels, int) and self.pixels % size == 0 else build.dim(
                 build.minimum(build.sub(build.index(self.pixels), start), size)
@@ -233,6 +253,23 @@ class _Tiles:
                 data = add(mul(i, self.distance), mul(step, row.k))
                 weights = mul(add(mul(add(first, j), steps), step), lanes * row.k)
                 self.k.emit(Extern(row.name, (accumulators, data, weights), (acc, patch, self.weights)))
+
+    def _hoist(self, blocks: ExitStack, first: Expr, channels: int) -> None:
+        """Compute what the epilogue needs of a channel once for all pixels of the task."""
+        var, extent = self.dot.channel
+        found = channel_terms(self.dot.form.result, var)
+        count = build.dim(build.minimum(build.sub(build.index(extent), first), channels))
+        places: dict[Expr, Expr] = {}
+        for term in found:
+            buffer = blocks.enter_context(self.k.local(term.dtype, channels, "channel", Scope.STACK, LINE_BYTES))
+
+            def store(at: Expr, buffer: Buffer = buffer, term: Expr = term) -> None:
+                self.k.store(buffer, at, substitute(term, {var: add(first, at)}))
+
+            vector_loop(self.k, count, self.row.lanes, store)
+            places[term] = load(buffer, build.sub(var, first))
+        result = map_expr(self.dot.form.result, places.get)
+        self.dot = replace(self.dot, form=replace(self.dot.form, result=result))
 
     def _store(self, values: dict[Var, Expr], channel: Expr, total: Expr, partial: bool) -> None:
         form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})
