@@ -32,6 +32,8 @@ class Tensor:
     loc: Loc
     """The node that makes it."""
     bytes: int
+    offset: int
+    """Where it lies in the arena; tensors that live together overlap only where one is made in place of another."""
     first: int
     """Number of the layer that makes it."""
     last: int
@@ -78,10 +80,18 @@ class MemoryUse:
         """The tensors that live while a layer runs, largest first."""
         return sorted((t for t in self.tensors if t.first <= layer <= t.last), key=lambda t: (-t.bytes, t.first))
 
+    def live_bytes(self, layer: int) -> int:
+        """Bytes of the arena that these tensors cover."""
+        covered = end = 0
+        for tensor in sorted(self.live(layer), key=lambda t: t.offset):
+            covered += max(0, tensor.offset + tensor.bytes - max(end, tensor.offset))
+            end = max(end, tensor.offset + tensor.bytes)
+        return covered
+
     @property
     def peak(self) -> int:
         """Number of the layer with the most live bytes."""
-        return max(range(len(self.layers)), key=lambda k: sum(t.bytes for t in self.live(k)), default=0)
+        return max(range(len(self.layers)), key=self.live_bytes, default=0)
 
 
 def memory_use(program: Program) -> MemoryUse:
@@ -163,7 +173,8 @@ class _Collector:
     def _touch(self, storage: Storage, size: int, layer: int, loc: Loc) -> None:
         if storage.place is not Place.ARENA:
             return
-        found = self.tensors.setdefault(storage.index, Tensor(loc, size, layer, layer))
+        offset = storage.offset if isinstance(storage.offset, int) else 0
+        found = self.tensors.setdefault(storage.index, Tensor(loc, size, offset, layer, layer))
         found.last, found.bytes = max(found.last, layer), max(found.bytes, size)
 
 

@@ -197,19 +197,35 @@ def test_a_model_beyond_its_budget_names_what_takes_most(model: Path) -> None:
     assert re.search(r" 216 bytes  layer +0 ", flash[1])
 
 
-def test_the_peak_is_that_of_the_plan(model: Path) -> None:
+LOOP = """<ir_version: 8, opset_import: ["" : 17]>
+    loops (float[4,8] x, bool c) => (float[4,8] y)
+    <int64 n = {3}, bool t = {1}>
+    { a = Softmax(x)
+      b = Softmax<axis=0>(a)
+      l = Loop(n, t, b) <body = inner (int64 i, bool more, float[4,8] s) => (bool next, float[4,8] r)
+        { next = Identity(more) q = Softmax(s) p = Add(q, a) r = Softmax<axis=0>(p) }>
+      k = If(c) <then_branch = one () => (float[4,8] u) { u = Softmax(l) },
+                 else_branch = two () => (float[4,8] v) { w = Softmax<axis=0>(l) v = Add(w, b) }>
+      y = Softmax(k) }"""
+
+
+@pytest.mark.parametrize("text", [SMALL, LOOP], ids=["straight", "control flow"])
+def test_the_peak_is_that_of_the_plan(text: str, model: Path) -> None:
     """Live bytes at the peak are at most the arena, and the arena is not far above."""
     from onnxc.compiler.pipeline import Options, make_graph, make_program
     from onnxc.compiler.program.memory_use import memory_use
     from onnxc.compiler.target import load_target
 
     target = load_target("c")
-    program = make_program(make_graph(str(model), target, Options({"N": 8}), {}), target, {})
+    source = str(model) if text is SMALL else parser.parse_model(text)
+    program = make_program(make_graph(source, target, Options({"N": 8} if text is SMALL else {}), {}), target, {})
     use = memory_use(program)
-    live = sum(t.bytes for t in use.live(use.peak))
-    assert 0 < live <= use.arena_bytes <= live + 64 * len(use.tensors)
+    assert 0 < use.live_bytes(use.peak) <= use.arena_bytes <= use.live_bytes(use.peak) + 64 * len(use.tensors)
     assert use.weight_bytes == sum(w.bytes for w in use.weights)
     assert all(0 <= t.first <= t.last < len(use.layers) for t in use.tensors)
+    assert all(t.offset + t.bytes <= use.arena_bytes for t in use.tensors)
+    for layer in range(len(use.layers)):
+        assert use.live_bytes(layer) <= use.arena_bytes
 
 
 def test_a_budget_needs_known_sizes(model: Path) -> None:
