@@ -282,7 +282,8 @@ class ProgramPrinter(Lines):
         found, name = self._named(storage)
         if found == wanted:
             return name
-        return f"(({'const ' if is_const else ''}{wanted} *){name})"
+        const = "const " if is_const else ""
+        return f"(({const}{wanted} *)({const}void *){name})"
 
     def bytes(self, storage: Storage, *, is_const: bool) -> str:
         """A pointer to the first byte of a storage."""

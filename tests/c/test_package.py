@@ -1,5 +1,6 @@
 """Packaged models: strict compilation, sanitizers, and the same results as the reference evaluator."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,21 @@ MODELS = {
           y = Softmax(f)
         }""",
         {"x": (1, 3, 8, 8)},
+    ),
+    "windows": (
+        """<ir_version: 8, opset_import: ["" : 17]>
+        windows (float[1,3,9,7] x) => (float[1,5] y)
+        <float[6,3,4,3] w, float[6,1,3,3] d, float[6] c, float[18,5] m>
+        {
+          h = Conv<pads=[1,1,2,1], strides=[2,1]>(x, w, c)
+          r = Relu(h)
+          k = Conv<pads=[1,1,1,1], group=6, dilations=[1,1]>(r, d)
+          p = MaxPool<kernel_shape=[3,3], strides=[3,3], pads=[1,1,1,1], ceil_mode=1>(k)
+          a = AveragePool<kernel_shape=[2,1], strides=[2,1]>(p)
+          f = Flatten(a)
+          y = MatMul(f, m)
+        }""",
+        {"x": (1, 3, 9, 7)},
     ),
     "dynamic": (
         """<ir_version: 8, opset_import: ["" : 17]>
@@ -82,16 +98,29 @@ def test_results_agree_with_the_reference(name: str, target: str) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("target", ["c", "c:separate-weights"])
-def test_files_compile_without_a_warning(name: str, target: str, tmp_path: Path) -> None:
+def test_files_compile_without_a_warning(name: str, target: str, compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
     files = onnxc.compile(build(name)[0], target=target).artifact.files()
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
     for file in (f for f in files if f.endswith(".c")):
-        done = subprocess.run(["gcc", *STRICT, "-c", file, "-o", "model.o"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run([compiler, *STRICT, "-c", file, "-o", "model.o"], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert any(f.endswith("_weights.c") for f in files) == ("separate" in target)
+
+
+@pytest.mark.skipif(shutil.which("cppcheck") is None, reason="cppcheck is not installed")
+@pytest.mark.parametrize("name", MODELS)
+def test_cppcheck_finds_nothing(name: str, tmp_path: Path) -> None:
+    for file, data in onnxc.compile(build(name)[0], target="c").artifact.files().items():
+        (tmp_path / file).write_bytes(data)
+    command = ["cppcheck", "-q", "--enable=warning,performance,portability", "--error-exitcode=1", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_arena_is_all_the_memory_that_a_model_writes(tmp_path: Path) -> None:
