@@ -90,6 +90,8 @@ def test_sources_of_a_layout_compile_as_their_build_systems_compile_them(layout:
     include = f"-I{headers[0].parent}"
     for source in folder.rglob("*.c"):
         call([*C, include, "-c", str(source), "-o", "unit.o"], model.parent)
+        if shutil.which("g++") is not None:
+            call([*CPLUSPLUS, include, "-x", "c++", "-c", str(source), "-o", "unit.o"], model.parent)
     (model.parent / "main.cpp").write_text("#include <small.h>\n#include <small_selftest.h>\nint main() { return small_selftest(0); }\n")
     if shutil.which("g++") is not None:
         call([*CPLUSPLUS, include, "-fsyntax-only", "main.cpp"], model.parent)
