@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 
 from ...compiler.dtypes import DType, Kind
@@ -34,8 +32,9 @@ def numbers(array: np.ndarray, dialect: Dialect) -> str:
     flat = np.ascontiguousarray(array).reshape(-1)
     if not flat.size:
         return "    0"
-    text = ", ".join(_texts(flat, dtype, dialect))
-    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    texts = _texts(flat, dtype, dialect)
+    count = max(1, WIDTH // (max(map(len, texts)) + 2))
+    return ",\n".join("    " + ", ".join(texts[k : k + count]) for k in range(0, len(texts), count))
 
 
 def _texts(flat: np.ndarray, dtype: DType, dialect: Dialect) -> list[str]:
