@@ -38,7 +38,7 @@ from ...compiler.kernel.nodes import (
 from ...compiler.kernel.traverse import children, walk
 from .dialect import ARITHMETIC, BITWISE, COMPARE, INT_TYPES, LOGICAL, UNSIGNED, Dialect, bits_helper, division_helper, integer, wrapped
 from .names import Names
-from .round_texts import code_texts
+from .round_texts import APART, code_texts
 
 _INT32 = DType.INT32.limits
 _DIVISION = frozenset({BinaryOp.DIV, BinaryOp.MOD, BinaryOp.FLOORDIV, BinaryOp.FLOORMOD})
@@ -59,6 +59,8 @@ class ExprPrinter:
         self.buffers: dict[Buffer, str] = {}
         self.scalars: dict[Buffer, dict[Const, str]] = {}
         """Local arrays that are a variable for each element."""
+        self.is_exact = False
+        """Whether products of floats are rounded before they are added, whatever the compiler may do."""
         self.vars: dict[str, str] = {}
         self.locals: dict[Expr, str] = {}
         self._narrow: dict[Expr, bool] = {}
@@ -220,8 +222,17 @@ class ExprPrinter:
             return self.extreme(e, a, b)
         if e.dtype.is_float:
             sign = "/" if op is BinaryOp.DIV else ARITHMETIC.get(op, "")
+            a, b = (self.addend(x, text) if op in (BinaryOp.ADD, BinaryOp.SUB) else text for x, text in ((e.a, a), (e.b, b)))
             return self.call("fmod", [a, b], e.dtype) if op is BinaryOp.MOD else f"({a} {sign} {b})"
         return self.integer_binary(e, a, b)
+
+    def addend(self, e: Expr, text: str) -> str:
+        """The text of a term of a sum: what makes codes must not have its products fused into sums, which rounds once less."""
+        is_product = isinstance(e, Binary) and e.op is BinaryOp.MUL and e.dtype is DType.FLOAT32
+        if not (is_product and self.is_exact):
+            return text
+        self.helpers["onnxc_apart"] = APART
+        return f"onnxc_apart({text})"
 
     def extreme(self, e: Binary, a: str, b: str) -> str:
         """Minimum or maximum; for floats, the first operand wins if it is NaN."""
@@ -283,7 +294,7 @@ class ExprPrinter:
 
     def fma(self, e: Math, a: str, b: str, c: str) -> str:
         """Two roundings: C has no fast `fma` where the processor has none."""
-        return f"({a} * {b} + {c})"
+        return f"({self.addend(build.mul(*e.args[:2]), f'{a} * {b}')} + {c})"
 
     def call(self, function: str, args: Sequence[str], dtype: DType) -> str:
         """A call of the float or double version of a function of `<math.h>`."""

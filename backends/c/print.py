@@ -10,16 +10,17 @@ A kernel with a check returns its status, 0 for success; others return nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from ...compiler.kernel.bounds import Bounds
+from ...compiler.kernel.bounds import Bounds, Interval
 from ...compiler.kernel.nodes import (
     Alloc,
     Assert,
     Barrier,
     Block,
     Buffer,
+    Cast,
     Const,
     Expr,
     Extern,
@@ -68,8 +69,9 @@ class CPrinter(Lines):
     expressions = ExprPrinter
 
     def __init__(self, kernel: Kernel, dialect: Dialect, helpers: dict[str, str]) -> None:
-        super().__init__(self.expressions(dialect, helpers, Bounds()))
+        super().__init__(self.expressions(dialect, helpers, Bounds(intervals(kernel))))
         self.kernel, self.dialect = kernel, dialect
+        self.e.is_exact = any(isinstance(e, Cast) and self.e.code_operands(e) for e in _expressions(kernel))
         self.stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
         self.stored |= {s.buffers[0] for s in walk_statements(kernel.body) if isinstance(s, Extern)}
 
@@ -182,7 +184,8 @@ class CPrinter(Lines):
             self.open("")
             (text,) = self.values(stmt.extent)
             extent = self.e.names.fresh("extent")
-            self.line(f"const {c_type} {extent} = {text};")
+            wide = c_type == "int32_t" and not self.e.is_narrow(stmt.extent)
+            self.line(f"const {c_type} {extent} = {f'(int32_t){text}' if wide else text};")
         var = self.e.names.fresh(stmt.var.name)
         before = self.e.vars.get(stmt.var.name)
         self.e.vars[stmt.var.name] = var
@@ -279,6 +282,33 @@ class CPrinter(Lines):
     def _pointer(self, buffer: Buffer, at: Expr, k: int) -> str:
         name = self.e.buffers[buffer]
         return name if isinstance(at, Const) and at.value == 0 else f"{name} + {{{k}}}"
+
+
+def _expressions(kernel: Kernel) -> Iterator[Expr]:
+    """All expressions of a kernel and their parts."""
+    return walk(*(e for s in walk_statements(kernel.body) for e in statement_exprs(s)))
+
+
+def intervals(kernel: Kernel) -> dict[str, Interval]:
+    """What is known of variables beyond the bounds that they carry: from named values and computed extents, in program order."""
+    found: dict[str, Interval] = {}
+    unknown: set[str] = set()
+    for stmt in walk_statements(kernel.body):
+        match stmt:
+            case Let(var=var, value=value) if var.dtype.is_int and not var.bound:
+                known = Bounds(found).of(value)
+            case For(var=var, extent=extent) if not var.bound:
+                known = Bounds(found).of(extent)
+                known = None if known is None else (0, max(known[1] - 1, 0))
+            case _:
+                continue
+        if known is None or var.name in unknown:  # copies of a statement may give a variable several values
+            unknown.add(var.name)
+            found.pop(var.name, None)
+        else:
+            before = found.get(var.name, known)
+            found[var.name] = min(before[0], known[0]), max(before[1], known[1])
+    return found
 
 
 def fixed_elements(stmt: Alloc) -> list[Const] | None:

@@ -42,6 +42,19 @@ static inline int32_t onnxc_rounded(float x) {
 }
 """
 
+APART = """/* The number itself, rounded: compilers do not fuse the product that it is into a sum. */
+static inline float onnxc_apart(float x) {
+#if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__GNUC__)
+    __asm__("" : "+w"(x));
+#elif defined(__riscv_flen) && defined(__GNUC__)
+    __asm__("" : "+f"(x));
+#elif defined(__SSE__) && defined(__GNUC__)
+    __asm__("" : "+x"(x));
+#endif
+    return x;
+}
+"""
+
 CODE = """static inline $C onnxc_code_$t(float x, int32_t zero) {
     int32_t code = onnxc_rounded(x);
 #if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)

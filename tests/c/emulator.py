@@ -66,7 +66,15 @@ def run_on(processor: str, source: str, folder: Path, optimization: str = "-O2")
     for name, text in (("start.c", START), ("board.ld", LAYOUT), ("main.c", source)):
         (folder / name).write_text(text)
     board = BOARDS[processor]
-    flags = [*board.flags, optimization, "-nostartfiles", "-specs=nano.specs", "-ffunction-sections", "-Wl,--gc-sections"]
+    flags = [
+        *board.flags,
+        optimization,
+        "-nostartfiles",
+        "-specs=nano.specs",
+        "-ffunction-sections",
+        "-Wl,--gc-sections",
+        "-ffp-contract=fast",
+    ]
     strict = subprocess.run([COMPILER, *flags, *STRICT, "-c", "main.c"], cwd=folder, capture_output=True, text=True, check=False)
     assert strict.returncode == 0, strict.stderr
     link = [COMPILER, *flags, "-T", "board.ld", "start.c", "main.o", "-lm", "-o", "image.elf"]

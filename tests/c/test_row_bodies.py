@@ -9,6 +9,10 @@ import pytest
 from onnxc.backends.c.lower import lower
 from onnxc.backends.c.print import C99, PRELUDE, print_kernel_c
 from onnxc.backends.c.weights import definition
+from onnxc.compiler.dtypes import DType
+from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.builder import KernelBuilder
+from onnxc.compiler.kernel.nodes import Buffer, CastMode, MathFn
 
 from .byte_layers import LAYERS, arrays_of, layer
 from .emulator import run_on
@@ -69,3 +73,23 @@ def test_codes_at_halves_and_limits_on_every_processor(tmp_path: Path) -> None:
     text = "\n".join([PRELUDE, "#include <math.h>", *code_texts(True).values(), "int main(void) {", *checks, "    return 0;", "}\n"])
     for processor in BODIES:
         assert run_on(processor, text, tmp_path) == 0, processor
+
+
+def test_products_are_rounded_before_they_are_added_to_codes(tmp_path: Path) -> None:
+    """Compilers may fuse `a * b + c * d` of floats; codes at halves would then differ from those of the specification."""
+    a, y = Buffer("a", DType.FLOAT32, 512), Buffer("y", DType.INT8, 256)
+    k = KernelBuilder()
+    with k.loop("i", 256) as i:
+        total = build.add(build.mul(build.load(a, i), build.load(a, i)), build.mul(build.load(a, build.add(i, 256)), 0.7))
+        k.store(y, i, build.cast(build.math_fn(MathFn.ROUND, build.mul(total, 1e7)), DType.INT8, CastMode.SATURATE))
+    kernel = k.kernel("sums", (a, y))
+    x = np.random.default_rng(5).uniform(-1, 1, 256).astype(np.float32)
+    z = -(x * x) / np.float32(0.7)
+    wanted = np.clip(np.rint((x * x + z * np.float32(0.7)) * np.float32(1e7)), -128, 127).astype(np.int8)
+    fused = np.clip(np.rint((x.astype(np.float64) ** 2 + z * np.float32(0.7)) * 1e7), -128, 127).astype(np.int8)
+    assert (wanted != fused).any(), "the numbers tell the two apart"
+    arrays = [f"static {definition('a', np.concatenate([x, z]), C99)}", f"static {definition('w', wanted, C99)}", "static int8_t y[256];"]
+    run = ["int main(void) {", "sums(a, y);", "for (int i = 0; i < 256; i++) { if (y[i] != w[i]) { return 1; } }", "return 0;", "}\n"]
+    source = "\n".join([PRELUDE, *arrays, print_kernel_c(kernel), *run])
+    assert run_on("cortex-m4", source, tmp_path) == 0
+    assert run_on("cortex-m4", source.replace("= onnxc_apart(", "= (").replace("(onnxc_apart(", "(("), tmp_path) == 1
