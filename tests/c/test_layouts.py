@@ -245,3 +245,21 @@ def test_a_budget_holds_though_the_cache_has_the_model(model: Path) -> None:
 @pytest.mark.parametrize("text", ["64Q", "", "-1", "K"])
 def test_sizes_that_are_none_are_usage_errors(text: str, model: Path) -> None:
     assert run(["compile", str(model), "-t", "c", f"--max-ram={text}"]) == USAGE
+
+
+@pytest.mark.parametrize("layout", ["arduino", "platformio", "esp-idf", "zephyr"])
+def test_no_name_of_a_model_gets_into_the_files_of_build_systems(layout: str, model: Path) -> None:
+    evil = 'a"}\\n\nevil=1\n#]] ${HOME} $(rm) \' " /* // \\'
+    folder = compiled(model, "--name", evil, "--layout", layout)
+    own = {"interface.json", "record.json", "target.txt"}  # which escape what they quote
+    for path in (p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".c", ".h") and p.name not in own):
+        assert not re.search(r"^evil|\$\(rm|\$\{HOME|/\*", path.read_text(), flags=re.M), path
+    for path in folder.glob("library.*"):
+        text = path.read_text()
+        if path.suffix == ".json":
+            assert set(json.loads(text)) == {"name", "version", "description", "frameworks", "platforms", "headers", "build"}
+        else:
+            assert "evil" not in dict(line.split("=", 1) for line in text.splitlines())
+    if (folder / "CMakeLists.txt").exists():
+        assert not re.search(r"^\s*(evil|rm)", (folder / "CMakeLists.txt").read_text(), flags=re.M)
+        assert "${HOME}" not in (folder / "CMakeLists.txt").read_text()
