@@ -11,7 +11,9 @@ from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
 from ...passes.graph.assign_layouts import assign_layouts
+from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
@@ -53,7 +55,13 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
         return lower_graph(graph, options)
 
     return Pipeline(
-        graph_passes=(Pass(widen_floats), *GRAPH_PASSES, Pass(assign_layouts(max(4, features.vector_bits // 32)))),
+        graph_passes=(
+            Pass(widen_floats),
+            *GRAPH_PASSES,
+            Pass(quantized_contractions),
+            Pass(eliminate_dead_code),
+            Pass(assign_layouts(max(4, features.vector_bits // 32))),
+        ),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
         emit=lambda program: emit(program, features),
