@@ -57,7 +57,7 @@ class ExprPrinter:
         self.dialect, self.helpers, self.bounds = dialect, helpers, bounds
         self.names = Names()
         self.buffers: dict[Buffer, str] = {}
-        self.scalars: dict[Buffer, dict[Const, str]] = {}
+        self.scalars: dict[Buffer, dict[Expr, str]] = {}
         """Local arrays that are a variable for each element."""
         self.is_exact = False
         """Whether products of floats are rounded before they are added, whatever the compiler may do."""
@@ -331,12 +331,13 @@ class ExprPrinter:
         """The `x` and the `zero` of `saturate(round(x) + zero)`, if a cast is that."""
         if not self.dialect.codes or e.mode is not CastMode.SATURATE or e.dtype not in (DType.INT8, DType.UINT8):
             return None
-        real, zero = e.value, build.const(0.0, DType.FLOAT32)
+        real: Expr = e.value
+        offset: Expr | None = build.const(0, DType.INT32)
         if isinstance(real, Binary) and real.op is BinaryOp.ADD:
-            real, zero = real.a, real.b
-        offset = _small_integer(zero)
-        is_rounded = isinstance(real, Math) and real.fn is MathFn.ROUND and real.dtype is DType.FLOAT32
-        return (real.args[0], offset) if isinstance(real, Math) and is_rounded and offset is not None else None
+            real, offset = real.a, _small_integer(real.b)
+        if not (isinstance(real, Math) and real.fn is MathFn.ROUND and real.dtype is DType.FLOAT32) or offset is None:
+            return None
+        return real.args[0], offset
 
     def bits(self, a: str, source: DType, target: DType) -> str:
         """The same bits: a cast between integers, a union otherwise."""

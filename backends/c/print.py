@@ -10,7 +10,7 @@ A kernel with a check returns its status, 0 for success; others return nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from ...compiler.kernel.bounds import Bounds, Interval
@@ -256,7 +256,7 @@ class CPrinter(Lines):
             for line in self.local_array(stmt.buffer, name, max(stmt.buffer.size, 1)).splitlines():
                 self.line(line)
         else:
-            names = {at: f"{name}_{at.value}" if stmt.buffer.size > 1 else name for at in elements}
+            names: dict[Expr, str] = {at: f"{name}_{at.value}" if stmt.buffer.size > 1 else name for at in elements}
             self.e.scalars[stmt.buffer] = names
             self.line(f"{self.dialect.type(stmt.buffer.dtype)} {', '.join(names.values())};")
         self.statement(stmt.body)
@@ -284,7 +284,7 @@ class CPrinter(Lines):
         return name if isinstance(at, Const) and at.value == 0 else f"{name} + {{{k}}}"
 
 
-def _expressions(kernel: Kernel) -> Iterator[Expr]:
+def _expressions(kernel: Kernel) -> list[Expr]:
     """All expressions of a kernel and their parts."""
     return walk(*(e for s in walk_statements(kernel.body) for e in statement_exprs(s)))
 
@@ -318,16 +318,17 @@ def fixed_elements(stmt: Alloc) -> list[Const] | None:
     for inner in walk_statements(stmt.body):
         if isinstance(inner, Extern) and stmt.buffer in inner.buffers:
             return None
-        accesses = [e for e in walk(*statement_exprs(inner)) if isinstance(e, Load) and e.buffer is stmt.buffer]
-        for access in (*accesses, *([inner] if isinstance(inner, Store) and inner.buffer is stmt.buffer else [])):
+        loads = [e for e in walk(*statement_exprs(inner)) if isinstance(e, Load) and e.buffer is stmt.buffer]
+        accesses: list[Load | Store] = [*loads, *([inner] if isinstance(inner, Store) and inner.buffer is stmt.buffer else [])]
+        for access in accesses:
             if not isinstance(access.index, Const) or access.mask is not None:
                 return None
             found.add(access.index)
-        read.update(access.index for access in accesses if isinstance(access.index, Const))
+        read.update(access.index for access in loads if isinstance(access.index, Const))
     return sorted(found, key=lambda at: int(at.value)) if found == read and found else None
 
 
-def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, Mapping[Expr, str]]) -> list[list[Stmt]]:
+def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, object]) -> list[list[Stmt]]:
     """Statements in order; neighbouring assignments none of which reads what another writes go together."""
     found: list[list[Stmt]] = []
     written: set[object] = set()
@@ -347,6 +348,6 @@ def batches(stmts: Sequence[Stmt], scalars: Mapping[Buffer, Mapping[Expr, str]])
     return found
 
 
-def _place(access: Load | Store, scalars: Mapping[Buffer, Mapping[Expr, str]]) -> object:
+def _place(access: Load | Store, scalars: Mapping[Buffer, object]) -> object:
     """The variable that an access is to, or its whole buffer."""
     return (access.buffer, access.index) if access.buffer in scalars else access.buffer
