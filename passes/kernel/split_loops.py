@@ -49,9 +49,7 @@ def _split(form: LoopForm, loop: Loop) -> tuple[LoopForm, tuple[Loop, Loop]] | N
 
 def _divisions(form: LoopForm, var: Var) -> list[Expr]:
     """Quotients and remainders of which a variable is a part."""
-    divided = [
-        e for e in walk(form.term, form.result, form.at) if isinstance(e, Binary) and e.op in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD)
-    ]
+    divided = [e for e in walk(form.term, form.result, form.at) if isinstance(e, Binary) and e.op in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD)]
     return [e for e in divided if isinstance(e.b, Const) and _factor(e, var)]
 
 

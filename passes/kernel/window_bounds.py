@@ -70,7 +70,7 @@ class Windows:
         """First and one more than the last element of a row with all taps inside."""
         var, extent = row
         assert isinstance(extent, int)
-        extents = {tap: count for tap, count in taps}
+        extents = dict(taps)
         first, end = 0, extent
         for test in self.tests:
             slope = coefficient(test.rest, var)
