@@ -331,10 +331,10 @@ class ExprPrinter:
         """The `x` and the `zero` of `saturate(round(x) + zero)`, if a cast is that."""
         if not self.dialect.codes or e.mode is not CastMode.SATURATE or e.dtype not in (DType.INT8, DType.UINT8):
             return None
-        real: Expr = e.value
-        offset: Expr | None = build.const(0, DType.INT32)
-        if isinstance(real, Binary) and real.op is BinaryOp.ADD:
-            real, offset = real.a, _small_integer(real.b)
+        inner: Expr = e.value
+        is_sum = isinstance(inner, Binary) and inner.op is BinaryOp.ADD
+        real, zero = (inner.a, inner.b) if isinstance(inner, Binary) and is_sum else (inner, build.const(0.0, DType.FLOAT32))
+        offset = _small_integer(zero)
         if not (isinstance(real, Math) and real.fn is MathFn.ROUND and real.dtype is DType.FLOAT32) or offset is None:
             return None
         return real.args[0], offset
