@@ -131,7 +131,14 @@ def test_cmake_stops_at_a_budget_with_the_table(project: Path) -> None:
     assert "E0305" in call(["cmake", "--build", "build"], project, expected=1)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [("MODEL Half-it.onnx BINDS N=1", "unknown arguments BINDS"), ("", "MODEL is missing")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("MODEL Half-it.onnx BINDS N=1", "unknown arguments BINDS"),
+        ("", "MODEL is missing"),
+        ("MODEL Half-it.onnx TARGET cpu", "TARGET is cpu"),
+    ],
+)
 def test_cmake_refuses_wrong_arguments(arguments: str, message: str, project: Path) -> None:
     needs("cmake", "ninja")
     (project / "CMakeLists.txt").write_text(LISTS.replace("MODEL Half-it.onnx {arguments}", arguments or "TARGET c"))
