@@ -263,3 +263,21 @@ def test_no_name_of_a_model_gets_into_the_files_of_build_systems(layout: str, mo
     if (folder / "CMakeLists.txt").exists():
         assert not re.search(r"^\s*(evil|rm)", (folder / "CMakeLists.txt").read_text(), flags=re.M)
         assert "${HOME}" not in (folder / "CMakeLists.txt").read_text()
+
+
+def test_the_estimates_of_code_and_stack_are_near_what_a_compiler_makes(model: Path) -> None:
+    from onnxc.compiler.pipeline import Options, make_graph, make_program
+    from onnxc.compiler.program.memory_use import memory_use
+    from onnxc.compiler.target import load_target
+
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed")
+    folder, target = compiled(model), load_target("c")
+    use = memory_use(make_program(make_graph(str(model), target, Options({"N": 1}), {}), target, {}))
+    flags = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-O2", "-fstack-usage"]
+    call(["arm-none-eabi-gcc", *flags, "-c", "small.c"], folder)
+    sections = [line.split() for line in call(["arm-none-eabi-size", "-A", "small.o"], folder).splitlines()]
+    text = sum(int(line[1]) for line in sections if line and line[0].startswith(".text"))
+    frames = [int(line.split("\t")[1]) for line in (folder / "small.su").read_text().splitlines()]
+    assert text / 2 < use.code_bytes < 3 * text
+    assert max(frames) < use.stack_bytes < max(frames) + 1024
