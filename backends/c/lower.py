@@ -1,6 +1,7 @@
 """The kernel passes of the `c` backend, in their order: from a schedule's kernel to one that prints.
 
-Tiles are written out, loads get masks, functions and narrow floats become arithmetic that C has.
+Tiles are written out, loads get masks, functions and narrow floats become arithmetic that C has;
+what is slow and the same in all rounds of a loop is computed before it.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 from ...compiler.kernel.nodes import Kernel
 from ...passes.kernel.expand_math import expand_math
 from ...passes.kernel.guard_loads import guard_loads
+from ...passes.kernel.hoist_invariants import hoist_invariants
 from ...passes.kernel.legalize_floats import legalize_floats
 from ...passes.kernel.unroll import unroll
 
-KERNEL_PASSES = ("unroll", "guard_loads", "expand_math", "legalize_floats")
+KERNEL_PASSES = ("unroll", "guard_loads", "expand_math", "legalize_floats", "hoist_invariants")
 
 
 def lower(kernel: Kernel) -> Kernel:
     """Return the kernel in the form that `print_kernel_c` takes."""
-    return legalize_floats(expand_math(guard_loads(unroll(kernel))))
+    return hoist_invariants(legalize_floats(expand_math(guard_loads(unroll(kernel)))))

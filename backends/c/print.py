@@ -236,7 +236,9 @@ class CPrinter(Lines):
         start = len(self.lines)
         (text,) = self.values(stmt.value)
         name = self.e.names.fresh(stmt.var.name)
-        self.line(f"const {self.e.type(stmt.var)} {name} = {self.e.converted(stmt.value, text)};")
+        c_type = self.e.type(stmt.var)
+        narrowed = f"(int32_t){text}" if c_type == "int32_t" and self.e.type(stmt.value) == "int64_t" else self.e.converted(stmt.value, text)
+        self.line(f"const {c_type} {name} = {narrowed};")
         before, first = self.e.vars.get(stmt.var.name), len(self.lines)
         self.e.vars[stmt.var.name] = name
         self.statement(stmt.body)
