@@ -39,7 +39,7 @@ from .schedule_dot import named_places, packed_weights
 from .schedule_rows import Binder
 from .tile_model import choose_tile
 
-UNROLL = 4
+UNROLL = 1
 """Steps of the depth that are written out."""
 MIN_PIXELS = 48
 """Pixels of a task, if there are as many: less would load the weights too often."""
