@@ -24,6 +24,8 @@ def cast(w: Writer, e: Cast) -> str:
         if Kind.BOOL in (source.kind, target.kind) and source is not target:  # a byte in memory, one bit in a register
             return _resize_bool(w, e)
         return value(w, e.value) if before == after else w.let(f"bitcast {typed(w, e.value)} to {after}")
+    if target is DType.INT32 and (found := _rounded_code(w, e.value)) is not None:
+        return _code(w, *found, e.value.dtype, e.lanes)
     for dtype in (source, target):
         assert not dtype.is_float or dtype in _FLOATS, f"a cast of {dtype} was not expanded"
     if target.kind is Kind.BOOL:
@@ -89,7 +91,7 @@ def _saturate_float(w: Writer, e: Cast) -> str:
     if target.bits > 16 or source is DType.FLOAT16:
         name = "fptosi" if target.is_signed else "fptoui"
         return w.let(f"call {after} @llvm.{name}.sat.{suffix(target, lanes)}.{suffix(source, lanes)}({kind} {value(w, e.value)})")
-    found = _rounded(e.value) if w.features.is_x86 and target.bits == 8 and source is DType.FLOAT32 else None
+    found = _rounded_code(w, e)
     if found is not None:
         return _saturate_rounded(w, e, *found)
     bits, a = vector("i1", lanes), value(w, e.value)
@@ -124,26 +126,59 @@ def _is_byte(e: Expr) -> bool:
     return isinstance(inner, Cast) and inner.value.dtype in (DType.INT8, DType.UINT8)
 
 
+def _rounded_code(w: Writer, e: Expr) -> tuple[Expr, Expr | None] | None:
+    """(x, zero point) if an expression is a byte, `saturate(round(x) + zero point)`, and the CPU converts with ties to even."""
+    is_code = isinstance(e, Cast) and e.mode is CastMode.SATURATE and e.dtype.bits == 8 and e.dtype.is_int
+    if not is_code or not w.features.is_x86 or not isinstance(e, Cast) or e.value.dtype is not DType.FLOAT32:
+        return None
+    return _rounded(e.value)
+
+
 def _saturate_rounded(w: Writer, e: Cast, x: Expr, zero: Expr | None) -> str:
     """Round as the conversion does it (ties to even), then saturate twice as the packing instructions do.
 
     Saturating to 16 bits before the zero point is added changes nothing: what is cut off is beyond 8 bits with any zero point.
     """
     lanes = e.lanes
-    real, whole, half, bits = (vector(t, lanes) for t in ("float", "i32", "i16", "i1"))
-    a, instead = value(w, x), literal(0.0, DType.FLOAT32, lanes)
+    half = vector("i16", lanes)
+    a = _least(w, _number(w, x, zero), literal(32767.0, DType.FLOAT32, lanes), lanes)
+    a = _limit(w, _whole(w, a, lanes), DType.INT32, DType.INT16, lanes)
+    if zero is not None:
+        a = w.let(f"call {half} @llvm.sadd.sat.{suffix(DType.INT16, lanes)}({half} {a}, {half} {_as_whole(w, zero, DType.INT16)})")
+    return _limit(w, a, DType.INT16, e.dtype, lanes)
+
+
+def _code(w: Writer, x: Expr, zero: Expr | None, dtype: DType, lanes: int) -> str:
+    """A byte that is wanted in 32 bits, and so is never packed: limits less the zero point, then rounded."""
+    real = vector("float", lanes)
+    ends = [literal(float(limit), DType.FLOAT32, lanes) for limit in dtype.limits]
+    if zero is not None:
+        ends = [w.let(f"fsub {real} {end}, {value(w, zero)}") for end in ends]
+    a = _least(w, _number(w, x, zero), ends[1], lanes)
+    below = w.let(f"fcmp ogt {real} {ends[0]}, {a}")
+    a = _whole(w, w.let(f"select {vector('i1', lanes)} {below}, {real} {ends[0]}, {real} {a}"), lanes)
+    return a if zero is None else w.let(f"add {vector('i32', lanes)} {a}, {_as_whole(w, zero, DType.INT32)}")
+
+
+def _number(w: Writer, x: Expr, zero: Expr | None) -> str:
+    """x, or for NaN what gives the code 0."""
+    lanes = x.lanes
+    real, a, instead = vector("float", lanes), value(w, x), literal(0.0, DType.FLOAT32, lanes)
     if zero is not None:
         instead = w.let(f"fneg {real} {value(w, zero)}")
     number = w.let(f"fcmp ord {real} {a}, {a}")
-    a = w.let(f"select {bits} {number}, {real} {a}, {real} {instead}")
-    bound = literal(32767.0, DType.FLOAT32, lanes)
-    above = w.let(f"fcmp olt {real} {bound}, {a}")
-    a = w.let(f"select {bits} {above}, {real} {bound}, {real} {a}")
-    a = w.let(f"call {whole} @llvm.lrint.{suffix(DType.INT32, lanes)}.{suffix(DType.FLOAT32, lanes)}({real} {a})")
-    a = _limit(w, a, DType.INT32, DType.INT16, lanes)
-    if zero is not None:
-        a = w.let(f"call {half} @llvm.sadd.sat.{suffix(DType.INT16, lanes)}({half} {a}, {half} {_as_half(w, zero)})")
-    return _limit(w, a, DType.INT16, e.dtype, lanes)
+    return w.let(f"select {vector('i1', lanes)} {number}, {real} {a}, {real} {instead}")
+
+
+def _least(w: Writer, a: str, bound: str, lanes: int) -> str:
+    above = w.let(f"fcmp olt {vector('float', lanes)} {bound}, {a}")
+    return w.let(f"select {vector('i1', lanes)} {above}, {vector('float', lanes)} {bound}, {vector('float', lanes)} {a}")
+
+
+def _whole(w: Writer, a: str, lanes: int) -> str:
+    """Rounded as the mode of the processor says: ties to even."""
+    name = f"{suffix(DType.INT32, lanes)}.{suffix(DType.FLOAT32, lanes)}"
+    return w.let(f"call {vector('i32', lanes)} @llvm.lrint.{name}({vector('float', lanes)} {a})")
 
 
 def _limit(w: Writer, a: str, source: DType, target: DType, lanes: int) -> str:
@@ -154,11 +189,11 @@ def _limit(w: Writer, a: str, source: DType, target: DType, lanes: int) -> str:
     return w.let(f"trunc {kind} {a} to {register_type(target, lanes)}")
 
 
-def _as_half(w: Writer, zero: Expr) -> str:
-    """A zero point as a 16-bit integer in all lanes."""
+def _as_whole(w: Writer, zero: Expr, dtype: DType) -> str:
+    """A zero point as an integer in all lanes."""
     inner = zero.value if isinstance(zero, Broadcast) else zero
     if isinstance(inner, Const):
-        return literal(int(inner.value), DType.INT16, zero.lanes)
+        return literal(int(inner.value), dtype, zero.lanes)
     assert isinstance(inner, Cast)
-    wide = _resize(w, value(w, inner.value), inner.value.dtype, DType.INT16, inner.lanes)
-    return splat(w, wide, "i16", zero.lanes) if isinstance(zero, Broadcast) else wide
+    wide = _resize(w, value(w, inner.value), inner.value.dtype, dtype, inner.lanes)
+    return splat(w, wide, register_type(dtype), zero.lanes) if isinstance(zero, Broadcast) else wide
