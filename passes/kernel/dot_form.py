@@ -1,8 +1,10 @@
 """Find in a loop form a sum of products of small integers: patches of data times rows of constant weights.
 
-`acc = sum of int32(select(inside, data, outside)) * int32(weight)`, with 8-bit factors. Everything is said in
-offsets, so matrix products and convolutions in any layout are one case; what matters is how far the data run
-without a gap along the reduction. A convolution whose output channel is also that of the data is depthwise.
+`acc = sum of int32(select(inside, data, outside)) * int32(weight)`, with 8-bit factors. Data that are centred by a
+zero point, `data - zero` inside and 0 outside, are the same sum with `outside == zero`, less `zero * sum(weight)`.
+Everything is said in offsets, so matrix products and convolutions in any layout are one case; what matters is how
+far the data run without a gap along the reduction. A convolution whose output channel is also that of the data is
+depthwise.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, const
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Load, Scope, Select
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Load, Scope, Select
 from ...compiler.kernel.traverse import free_vars
 from .loop_form import Loop, LoopForm, coefficient, stride
 from .walk_window import Window
@@ -33,6 +35,8 @@ class Dot:
     """Where the data are read; elsewhere the factor is `outside`."""
     outside: Expr
     """An int32 that does not depend on the reduction, in the range of the data's type."""
+    zero: Expr | None
+    """The int32 that is subtracted from the data before they are multiplied; None if there is none."""
     weight: Load
     pixels: tuple[Loop, ...]
     """The other output loops."""
@@ -68,7 +72,7 @@ def dot_form(form: LoopForm) -> Dot | str:
     found = _data(factor)
     if found is None:
         return "the data are not bytes"
-    data, inside, outside = found
+    data, inside, outside, zero = found
     if not all(isinstance(extent, int) for _, extent in form.reduce):
         return "the depth is not known"
     if any(var in free_vars(outside) for var, _ in (*form.axes, *form.reduce)):
@@ -88,7 +92,7 @@ def dot_form(form: LoopForm) -> Dot | str:
     if channel[0] in free_vars(data.index) and stride(data.index, channel[0]) != 1:
         return "neighbouring channels do not lie side by side"
     pixels = tuple(loop for loop in form.axes if loop is not channel)
-    return Dot(replace(form, reduce=order), data, inside, outside, weight, pixels, channel)
+    return Dot(replace(form, reduce=order), data, inside, outside, zero, weight, pixels, channel)
 
 
 def byte_load(e: Expr) -> Load | None:
@@ -98,13 +102,26 @@ def byte_load(e: Expr) -> Load | None:
     return None
 
 
-def _data(factor: Expr) -> tuple[Load, Expr, Expr] | None:
-    """(load, condition, value where the condition does not hold)."""
+def _data(factor: Expr) -> tuple[Load, Expr, Expr, Expr | None] | None:
+    """(load, condition, what counts where it does not hold, zero point)."""
+    inside: Expr = TRUE
+    outside: Expr = const(0, DType.INT32)
+    inner = factor
     if isinstance(factor, Select):
-        load = byte_load(factor.then)
-        return None if load is None else (load, factor.cond, factor.other)
-    load = byte_load(factor)
-    return None if load is None else (load, TRUE, const(0, DType.INT32))
+        inside, inner, outside = factor.cond, factor.then, factor.other
+    load = byte_load(inner)
+    if load is not None:
+        return load, inside, outside, None
+    if not (isinstance(inner, Binary) and inner.op is BinaryOp.SUB and (inside is TRUE or outside is const(0, DType.INT32))):
+        return None
+    load, zero = byte_load(inner.a), inner.b
+    return (load, inside, zero, zero) if load is not None and _is_code(zero, load.dtype) else None
+
+
+def _is_code(e: Expr, dtype: DType) -> bool:
+    """True for an int32 that certainly is a number of a type of bytes."""
+    low, high = dtype.limits
+    return low <= e.value <= high if isinstance(e, Const) else isinstance(e, Cast) and e.value.dtype is dtype
 
 
 def _in_order_of_data(form: LoopForm, data: Load) -> tuple[Loop, ...] | str:

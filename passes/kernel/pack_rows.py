@@ -1,4 +1,4 @@
-"""Rearrange constant weights when compiling: one row for each channel, in the order of the data, padded with zeros."""
+"""Rearrange constant weights when compiling: one row for each channel, in the order of the data, padded with zeros; and sum them."""
 
 from __future__ import annotations
 
@@ -47,3 +47,29 @@ class RowPack:
         packed = np.zeros((self.rows, self.width), self.dtype.numpy)
         packed[:, :depth] = source[at.reshape(self.rows, depth)]
         return packed.reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSums:
+    """The sum of the weights of each channel; implements `Pack`."""
+
+    weights: RowPack
+    channels: int
+    """Number of channels: the rows, or (depthwise) the last dimension inside of the only row."""
+
+    @property
+    def size(self) -> int:
+        """One sum for each channel."""
+        return self.channels
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The type of the sums that they correct."""
+        return np.dtype(np.int32)
+
+    def apply(self, data: np.ndarray) -> np.ndarray:
+        """Return the sums."""
+        packed = self.weights.apply(data).astype(np.int32)
+        by_rows = self.weights.rows == self.channels
+        table = packed.reshape(self.channels, -1) if by_rows else packed.reshape(-1, self.channels).T
+        return np.asarray(table.sum(axis=1, dtype=np.int32))

@@ -27,7 +27,7 @@ from .dot_form import Dot
 from .fill_patch import PatchFiller
 from .loop_form import stride
 from .pack_rows import RowPack
-from .schedule_dot import bound_dot, named_places, packed_kernel, places
+from .schedule_dot import PackedWeights, bound_dot, named_places, places
 from .schedule_rows import Binder
 from .store_codes import Stores, find_codes
 
@@ -70,19 +70,18 @@ class _Depthwise:
     def __init__(self, group: Group, binder: Binder, dot: Dot, rows: DotRows, taps: Sequence[TapsRow], pack: RowPack) -> None:
         self.group, self.binder, self.dot, self.taps, self.pack = group, binder, dot, taps, pack
         self.channels = pack.dims[-1]
-        self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
+        self.weights = PackedWeights(dot, pack, self.channels, rows.k)
         self.k = KernelBuilder()
         self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, dot.window.size)
-        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes)
+        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes, self.weights.centre)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         count = build.product(extent for _, extent in self.dot.pixels)
         with self.k.loop("p", count) as p, named_places(self.k, self.dot.pixels, p) as values:
             self._pixel(values, places(self.dot.pixels, p))
-        weights = (self.dot.weight.buffer, self.weights, self.pack)
         schedule = f"depthwise(channels={self.taps[0].channels})"
-        return (packed_kernel(self.k, "depthwise", self.group, self.binder, weights, schedule),)
+        return (self.weights.kernel(self.k, "depthwise", self.group, self.binder, schedule),)
 
     def _pixel(self, values: dict[Var, Expr], plain: dict[Var, Expr]) -> None:
         """One pixel, at values of its loops that are named, and the same as expressions of its number."""
@@ -114,7 +113,7 @@ class _Depthwise:
     def _sums(self, row: TapsRow, values: dict[Var, Expr], data: Buffer, start: Expr, sizes: Sequence[int], first: Expr) -> None:
         with self.k.local(DType.INT32, row.channels, "acc", Scope.REGISTER) as acc:
             numbers = [const(n) for n in (*sizes, self.channels)]
-            self.k.emit(Extern(row.name, (const(0), add(start, first), first, *numbers), (acc, data, self.weights)))
+            self.k.emit(Extern(row.name, (const(0), add(start, first), first, *numbers), (acc, data, self.weights.buffer)))
             self.stores.emit(values, first, acc, 0, row.channels)
 
 

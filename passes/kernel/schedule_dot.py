@@ -27,7 +27,7 @@ from ...compiler.program.weights import Pack
 from .dot_form import Dot, dot_form
 from .fill_patch import PatchFiller
 from .loop_form import Loop, collapse, stride
-from .pack_rows import RowPack
+from .pack_rows import ChannelSums, RowPack
 from .schedule_rows import Binder, total_work
 from .store_codes import Stores, find_codes
 
@@ -75,16 +75,31 @@ def packed_weights(dot: Dot, width: int) -> RowPack | str:
     return RowPack(channels, step, extents, known, int(start.value), width, dot.weight.dtype)
 
 
-def packed_kernel(
-    k: KernelBuilder, name: str, group: Group, binder: Binder, weights: tuple[Buffer, Buffer, Pack], schedule: str
-) -> ScheduledKernel:
-    """The kernel of everything that was emitted, whose `weights` (as they were, as they are read, how) are packed."""
-    before, after, pack = weights
-    values = tuple(binder.values)
-    buffers = tuple(after if b is before else b for b in binder.arguments.values())
-    packs: tuple[Pack | None, ...] = tuple(pack if b is after else None for b in buffers)
-    kernel = k.kernel(name, buffers, group.stages[0].loc, schedule)
-    return ScheduledKernel(kernel, values, 1, build.dim(total_work(group)), packs)
+class PackedWeights:
+    """The weights as a kernel reads them, and their sums if the data have a zero point."""
+
+    def __init__(self, dot: Dot, pack: RowPack, channels: int, align: int) -> None:
+        self.before, self.pack = dot.weight.buffer, pack
+        self.buffer = Buffer(self.before.name, pack.dtype, pack.size, Scope.CONST, align)
+        self.sums = None if dot.zero is None else Buffer(f"{self.before.name}s", DType.INT32, channels, Scope.CONST)
+        self.channels, self.zero = channels, dot.zero
+
+    @property
+    def centre(self) -> tuple[Expr, Buffer] | None:
+        """Zero point of the data and sums of the weights."""
+        return None if self.zero is None or self.sums is None else (self.zero, self.sums)
+
+    def kernel(self, k: KernelBuilder, name: str, group: Group, binder: Binder, schedule: str) -> ScheduledKernel:
+        """The kernel of everything that was emitted."""
+        buffers = [self.buffer if b is self.before else b for b in binder.arguments.values()]
+        packs: list[Pack | None] = [self.pack if b is self.buffer else None for b in buffers]
+        values = list(binder.values)
+        if self.sums is not None:
+            values.insert(0, values[buffers.index(self.buffer)])
+            buffers.insert(0, self.sums)
+            packs.insert(0, ChannelSums(self.pack, self.channels))
+        kernel = k.kernel(name, tuple(buffers), group.stages[0].loc, schedule)
+        return ScheduledKernel(kernel, tuple(values), 1, build.dim(total_work(group)), tuple(packs))
 
 
 class _Dots:
@@ -92,10 +107,10 @@ class _Dots:
 
     def __init__(self, group: Group, binder: Binder, dot: Dot, rows: DotRows, pack: RowPack) -> None:
         self.group, self.binder, self.dot, self.rows, self.pack = group, binder, dot, rows, pack
-        self.weights = Buffer(dot.weight.buffer.name, dot.weight.dtype, pack.size, Scope.CONST, rows.k)
+        self.weights = PackedWeights(dot, pack, pack.rows, rows.k)
         self.k = KernelBuilder()
         self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, pack.width)
-        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes)
+        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes, self.weights.centre)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
@@ -104,8 +119,7 @@ class _Dots:
         with self.k.local(DType.INT16, together * self.pack.width, "patch", Scope.STACK, PATCH_ALIGN) as patch:
             self._pixels(patch, count, together)
         names = ",".join(f"{p}x{c}" for p, c in self._sizes(together))
-        weights = (self.dot.weight.buffer, self.weights, self.pack)
-        return (packed_kernel(self.k, "dot", self.group, self.binder, weights, f"dot(depth={self.pack.width}, rows={names})"),)
+        return (self.weights.kernel(self.k, "dot", self.group, self.binder, f"dot(depth={self.pack.width}, rows={names})"),)
 
     def _pixels(self, patch: Buffer, count: Dim, together: int) -> None:
         """Pixels, as many at a time as go together, then the rest."""
@@ -147,7 +161,7 @@ class _Dots:
         width, channels = self.pack.width, range(row.channels)
         with self.k.local(DType.INT32, row.pixels * row.channels, "acc", Scope.REGISTER) as acc:
             weights = [mul(add(channel, c), width) for c in channels]
-            buffers = (acc, patch, *[self.weights] * row.channels)
+            buffers = (acc, patch, *[self.weights.buffer] * row.channels)
             self.k.emit(Extern(row.name, (const(0), const(0), *weights, const(width)), buffers))
             for j, at in enumerate(values):
                 self.stores.emit(at, channel, acc, j * row.channels, row.channels)

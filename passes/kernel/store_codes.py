@@ -1,8 +1,9 @@
-"""Store the 8-bit codes of some neighbouring channels by one call, where the epilogue is the canonical requantization.
+"""Store blocks of accumulators: the 8-bit codes of neighbouring channels by one call, where the epilogue is canonical.
 
     saturate(round(float32(acc + bias[channel]) * scale[channel]) + zero)
 
-`bias` and `scale` may be the same for all channels. Everything else is stored element by element.
+`bias` and `scale` may be the same for all channels. Everything else is stored element by element, after the
+correction for a zero point of the data: `acc - zero * sum of weights[channel]`.
 """
 
 from __future__ import annotations
@@ -80,17 +81,26 @@ class Stores:
     codes: Codes | None
     names: Mapping[DType, str]
     """Functions that store codes of a type: (target, acc, bias, scale; zero, step of the bias, step of the scale, count)."""
+    centre: tuple[Expr, Buffer] | None = None
+    """Zero point of the data and sums of the weights; None if there is nothing to correct."""
 
     def emit(self, values: dict[Var, Expr], first: Expr, acc: Buffer, at: int, count: int) -> None:
         """Store accumulators `at` to `at + count` for channels from `first` on, at the values of the other loops."""
         name = self.names.get(self.form.target.dtype)
-        if self.codes is None or name is None:
+        if self.codes is None or name is None or self.centre is not None:
             for c in range(count):
-                form = self.form.substitute(values | {self.channel: add(first, c)})
-                self.k.store(form.target, form.at, substitute(form.result, {form.acc: load(acc, at + c)}))
+                self._element(values | {self.channel: add(first, c)}, load(acc, at + c))
             return
         here, codes = values | {self.channel: first}, self.codes
         offsets = [substitute(e, here) for e in (self.form.at, codes.bias.index, codes.scale.index)]
         steps = [const(stride(e.index, self.channel) or 0) for e in (codes.bias, codes.scale)]
         args = (offsets[0], const(at), offsets[1], offsets[2], substitute(codes.zero, here), *steps, const(count))
         self.k.emit(Extern(name, args, (self.form.target, acc, codes.bias.buffer, codes.scale.buffer)))
+
+    def _element(self, values: dict[Var, Expr], acc: Expr) -> None:
+        """Store one element."""
+        if self.centre is not None:
+            zero, sums = self.centre
+            acc = build.sub(acc, build.mul(substitute(zero, values), load(sums, values[self.channel])))
+        form = self.form.substitute(values)
+        self.k.store(form.target, form.at, substitute(form.result, {form.acc: acc}))

@@ -39,7 +39,7 @@ def codes(acc: Expr, bias: Expr, scale: Expr, dtype: DType) -> Expr:
 
 def conv_group(
     image: tuple[int, int, int], filters: int, kernel: tuple[int, int], *, stride: int = 1, pad: int = 0, dilation: int = 1,
-    data: DType = DType.INT8, weight: DType = DType.INT8, depthwise: bool = False, channels_last: bool = True,
+    data: DType = DType.INT8, weight: DType = DType.INT8, depthwise: bool = False, channels_last: bool = True, centred: bool = False,
 ) -> tuple[Group, Nest]:  # fmt: skip
     """A convolution with requantization; `image` is channels, height and width."""
     channels, *size = image
@@ -52,7 +52,8 @@ def conv_group(
         checks = [c for a, n in zip(at, size, strict=True) for c in (build.ge(a, 0), build.lt(a, n))]
         x = build.cast(Read(0, (n, f if depthwise else depth[0], *at), data), DType.INT32)
         w = build.cast(Read(1, (f, *(depth or [build.const(0)]), ky, kx), weight), DType.INT32)
-        return build.mul(build.select(build.logical_and(*checks), x, OUTSIDE) if pad else x, w)
+        x = build.sub(x, OUTSIDE) if centred else x
+        return build.mul(build.select(build.logical_and(*checks), x, 0 if centred else OUTSIDE) if pad else x, w)
 
     def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
         return codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), data)
@@ -119,6 +120,8 @@ CONVOLUTIONS = {
     "window without neighbours": {"image": (4, 8, 7), "filters": 2, "kernel": (3, 2), "pad": 2, "dilation": 2},
     "window inside": {"image": (4, 4, 4), "filters": 2, "kernel": (2, 2)},
     "channels first": {"image": (4, 4, 3), "filters": 2, "kernel": (2, 2), "pad": 1, "channels_last": False},
+    "centred": {"image": (8, 4, 3), "filters": 5, "kernel": (3, 2), "pad": 1, "centred": True},
+    "centred inside": {"image": (4, 2, 3), "filters": 5, "kernel": (1, 1), "centred": True},
     "uint8": {"image": (4, 5, 4), "filters": 4, "kernel": (3, 3), "pad": 1, "data": DType.UINT8},
     "uint8 weights": {"image": (4, 3, 4), "filters": 3, "kernel": (1, 1), "weight": DType.UINT8},
     "all uint8": {"image": (5, 3, 4), "filters": 3, "kernel": (1, 1), "data": DType.UINT8, "weight": DType.UINT8},
@@ -131,6 +134,7 @@ DEPTHWISE = {
     "depthwise inside": {"image": (4, 5, 4), "kernel": (2, 3)},
     "depthwise with gaps": {"image": (4, 9, 8), "kernel": (2, 3), "pad": 2, "dilation": 2},
     "depthwise row": {"image": (4, 1, 9), "kernel": (1, 3)},
+    "depthwise, centred": {"image": (9, 5, 4), "kernel": (3, 3), "pad": 1, "centred": True},
     "depthwise uint8": {"image": (6, 5, 4), "kernel": (3, 3), "pad": 1, "data": DType.UINT8},
     "depthwise, all uint8": {"image": (4, 5, 4), "kernel": (3, 3), "data": DType.UINT8, "weight": DType.UINT8},
 }

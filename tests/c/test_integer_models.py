@@ -27,6 +27,12 @@ MODELS = {
         {"w": (6, 5, 3, 3)},
         (1, 5, 9, 8),
     ),
+    "zero point of a run": (
+        """<ir_version: 8, opset_import: ["" : 17]>
+        integers (uint8[1,4,6,5] x, uint8 z) => (int32[1,3,6,5] y) { y = ConvInteger<pads=[1,1,1,1]>(x, w, z) }""",
+        {"w": (3, 4, 3, 3)},
+        (1, 4, 6, 5),
+    ),
     "stack of matrices": (
         """<ir_version: 8, opset_import: ["" : 17]>
         integers (uint8[2,N,12] x) => (int32[2,N,4] y) { y = MatMulInteger(x, w) }""",
@@ -43,7 +49,8 @@ def build(name: str) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         model.graph.initializer.append(onnx.numpy_helper.from_array(rng.integers(-128, 128, extents).astype(np.int8), key))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
     limits = np.iinfo(dtype)
-    return model, {"x": rng.integers(limits.min, limits.max + 1, shape).astype(dtype)}
+    inputs = {"x": rng.integers(limits.min, limits.max + 1, shape).astype(dtype)}
+    return model, inputs | ({"z": np.array(131, dtype)} if len(model.graph.input) > 1 else {})
 
 
 @pytest.mark.parametrize("name", MODELS)
