@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
+import numpy as np
+
 from ..diagnostics import NOWHERE, Loc
 from ..graph.nodes import Node, Value
 from ..kernel.nest import Nest
@@ -127,7 +129,15 @@ class NodeUnit:
     node: Node
 
 
-Unit: TypeAlias = Group | View | NodeUnit
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A constant that fusion made: no code."""
+
+    value: Value
+    array: np.ndarray
+
+
+Unit: TypeAlias = Group | View | NodeUnit | Known
 
 
 # --- What schedules give back -----------------------------------------------------------------

@@ -9,7 +9,7 @@ from ..kernel.nest import Nest
 from ..kernel.nodes import Expr
 from ..kernel.text import print_expr
 from ..kernel.traverse import children
-from .stages import Group, NodeUnit, Stage, Unit, View
+from .stages import Group, Known, NodeUnit, Stage, Unit, View
 
 LONGEST = 400
 """Expressions of more nodes, shared ones counted each time, are not spelled out."""
@@ -24,6 +24,8 @@ def _lines(unit: Unit) -> Iterator[str]:
     match unit:
         case View(value=value, source=source):
             yield f"view {value.name} of {source.name}"
+        case Known(value=value):
+            yield f"constant {value.name}: {print_type(value.type)}"
         case NodeUnit(node=node):
             yield f"node {node.op} {node.loc.node}".rstrip()
         case Group():

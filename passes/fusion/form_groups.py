@@ -16,11 +16,15 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
-from ...compiler.program.stages import Group, NodeUnit, Stage, Unit, View
+from ...compiler.program.stages import Group, Known, NodeUnit, Stage, Unit, View
+from .fold_zero_points import fold_zero_points
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
+from .integer_sums import integer_sums
 from .place_concats import place_concats
+from .requantize import requantize
+from .same_bytes import view_movements
 from .stage_graph import StageGraph, make_stage_graph, used_names
 
 MAX_LOCAL_ELEMENTS = 8192
@@ -30,12 +34,17 @@ MAX_LOCAL_ELEMENTS = 8192
 def form_groups(graph: Graph, facts: GraphFacts) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used."""
     stages = make_stage_graph(graph, facts)
+    integer_sums(stages)
+    fold_zero_points(stages)
+    drop_unused_stages(stages)
     place_concats(stages, graph.nodes)
     inline_single_use_maps(stages)
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
+    requantize(stages)
     drop_unused_stages(stages)
+    view_movements(stages, facts.constants)
     return _ordered(_units(stages), symbol_sources(graph, facts), stages.roots)
 
 
@@ -67,12 +76,18 @@ def _units(graph: StageGraph) -> list[Unit]:
         depends.update({v.name: used for v in unit.node.outputs if v is not None})
     depends.update({root: set(pieces) for root, pieces in graph.roots.items()})
     rows = group_rows(graph, depends)
-    units: list[Unit] = [*graph.views.values(), *graph.others]
+    units: list[Unit] = [*graph.views.values(), *graph.others, *_known(graph)]
     for name in graph.stages:
         group = rows.get(name) or RowGroup(0, (), [name])
         if group.names[0] == name:
             units.append(_group(graph, group))
     return units
+
+
+def _known(graph: StageGraph) -> list[Known]:
+    """The constants that fusion made and that are read in the end."""
+    read = {v.name: v for stage in graph.stages.values() for v in stage.operands}
+    return [Known(read[name], array) for name, array in graph.constants.made.items() if name in read]
 
 
 def _group(graph: StageGraph, rows: RowGroup) -> Group:
@@ -127,7 +142,7 @@ def made(unit: Unit) -> set[str]:
     match unit:
         case Group(stages=stages):
             return {stage.value.name for stage in stages}
-        case View(value=value):
+        case View(value=value) | Known(value=value):
             return {value.name}
         case NodeUnit(node=node):
             return {v.name for v in node.outputs if v is not None}
@@ -142,6 +157,8 @@ def used(unit: Unit) -> set[str]:
             return {source.name}
         case NodeUnit(node=node):
             return used_names(node)
+        case Known():
+            return set()
 
 
 def symbols(unit: Unit) -> set[str]:
@@ -152,6 +169,8 @@ def symbols(unit: Unit) -> set[str]:
             exprs = [e for stage in stages for e in (stage.nest.body, stage.nest.result, *map(build.index, stage.nest.reduce_shape))]
         case View(value=value):
             types, exprs = [value.type], []
+        case Known():
+            return set()
         case NodeUnit(node=node):
             types, exprs = [v.type for v in (*node.inputs, *node.outputs) if v is not None], []
     extents = (build.index(d) for t in types for d in t.shape)

@@ -17,6 +17,7 @@ from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Expr, Math, MathFn,
 from ...compiler.kernel.traverse import children, free_vars
 from ...compiler.ops.table import Nests, context, lookup
 from ...compiler.program.stages import NodeUnit, Placement, Stage, View, make_stage
+from .constant_stages import Constants
 from .inline_numbers import inline_numbers
 
 NATIVE_MATH = frozenset({MathFn.SQRT, MathFn.FLOOR, MathFn.CEIL, MathFn.TRUNC, MathFn.ROUND, MathFn.FMA, MathFn.ISNAN, MathFn.ISINF})
@@ -35,6 +36,8 @@ class StageGraph:
     """Values that are parts of another one's memory."""
     roots: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Values that are made of their parts: the names of the parts."""
+    constants: Constants = field(default_factory=lambda: Constants(GraphFacts()))
+    """What is known when compiling, and what fusion adds to it."""
 
     def placement(self, value: Value) -> Placement | None:
         """Where a value lies in the root that is no part itself; None if it has memory of its own."""
@@ -58,7 +61,7 @@ class StageGraph:
 
 def make_stage_graph(graph: Graph, facts: GraphFacts) -> StageGraph:
     """Define every node of a graph by its row of the operator table."""
-    result = StageGraph(needed={v.name for v in graph.outputs})
+    result = StageGraph(needed={v.name for v in graph.outputs}, constants=Constants(facts))
     for node in graph.nodes:
         row = lookup(node.op)
         assert row is not None, node.op

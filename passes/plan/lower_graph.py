@@ -31,7 +31,7 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Group, NodeUnit, View, shift_symbol
+from ...compiler.program.stages import Group, Known, NodeUnit, View, shift_symbol
 from ...compiler.program.units_text import print_units
 from ...compiler.program.weights import Pack, PackedConstant
 from ...compiler.watch import GROUPS, show
@@ -159,6 +159,8 @@ class Lowering:
                     self.storages[value.name] = self.storage(source)
                 case Group():
                     self._group(unit, wanted)
+                case Known(value=value, array=array):
+                    self.arrays[value.name] = array
                 case NodeUnit(node=node):
                     self._node(node, wanted)
         for value in graph.outputs:
