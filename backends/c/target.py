@@ -6,15 +6,22 @@ artifact (the text is portable C99), and choices about the files (`choices.py`),
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from ...compiler.diagnostics import CompileError
+from ...compiler.emulation import Emulation, EmulationOptions
 from ...compiler.graph.nodes import Graph
+from ...compiler.pass_runner import Pass
 from ...compiler.program.interface import interface_of
 from ...compiler.program.nodes import Program
 from ...compiler.program.quantization import find_quantization
-from ...compiler.target import Pipeline, Target
+from ...compiler.target import Artifact, Pipeline, Target
+from ...passes.graph.assign_channels_last import assign_channels_last
+from ...passes.graph.dequantize_weights import dequantize_weights
+from ...passes.graph.eliminate_dead_code import eliminate_dead_code
+from ...passes.graph.fold_constants import fold_constants
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.plan.lower_graph import lower_graph
@@ -60,7 +67,7 @@ def make_target(text: str) -> Target:
         return CArtifact(interface_of(program), print_files(program, choices))
 
     pipeline = Pipeline(
-        GRAPH_PASSES,
+        (*GRAPH_PASSES, Pass(dequantize_weights), Pass(fold_constants), Pass(eliminate_dead_code), Pass(assign_channels_last)),
         KERNEL_PASSES,
         build,
         emit,
@@ -74,4 +81,13 @@ def make_target(text: str) -> Target:
         make_pipeline=lambda: pipeline,
         load=load_files,
         features={"language": "C99", "processor": processor},
+        emulate=partial(_emulate, processor),
     )
+
+
+def _emulate(processor: str, artifact: Artifact, inputs: Mapping[str, object], options: EmulationOptions) -> Emulation:
+    """A run on the board of a processor; what it takes is imported when it is asked for."""
+    from .emulator.emulate import emulate
+
+    assert isinstance(artifact, CArtifact)
+    return emulate(artifact, processor, inputs, options)
