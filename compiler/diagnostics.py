@@ -33,6 +33,7 @@ CODES: dict[str, str] = {
     "E0501": "an artifact or cache entry is damaged",
     "E0502": "the output cannot be written",
     "E0601": "a verification found a difference",
+    "E0602": "the model could not be run on the emulated device",
     "E0901": "internal error",
 }
 
@@ -84,6 +85,11 @@ class Diagnostic:
         place = f"{self.loc}: " if str(self.loc) else ""
         hint = f"\n  hint: {printable(self.hint)}" if self.hint else ""
         return f"error[{self.code}]: {place}{printable(self.message)}{hint}"
+
+
+def diagnostic_json(found: Diagnostic) -> dict[str, str]:
+    """A diagnostic for scripts."""
+    return {"code": found.code, "message": found.message, "node": found.loc.node, "op": found.loc.op_type, "hint": found.hint}
 
 
 class CompileError(Exception):

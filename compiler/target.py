@@ -17,6 +17,7 @@ from .diagnostics import CompileError
 if TYPE_CHECKING:
     import numpy as np
 
+    from .emulation import Emulation, EmulationOptions
     from .graph.nodes import Graph
     from .pass_runner import Pass
     from .program.interface import Interface
@@ -90,6 +91,8 @@ class Target:
     """Makes an artifact of its files again; None if the backend cannot."""
     features: Mapping[str, str] = field(default_factory=dict)
     """What the target can do, for `onnxc targets` and the deployment record."""
+    emulate: Callable[[Artifact, Mapping[str, object], EmulationOptions], Emulation] | None = None
+    """Runs an artifact once on an emulated device, on inputs by name; None if the backend has no emulator."""
 
     @property
     def pipeline(self) -> Pipeline:

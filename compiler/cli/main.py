@@ -16,7 +16,7 @@ from importlib import import_module
 
 import click
 
-from ..diagnostics import CompileError
+from ..diagnostics import CompileError, diagnostic_json
 
 OK, FAULT, USAGE = 0, 1, 2
 
@@ -81,7 +81,7 @@ def _report(error: CompileError, arguments: Sequence[str]) -> int:
     for diagnostic in error.diagnostics:
         click.echo(str(diagnostic), err=True)
     if "--json" in arguments:
-        found = [{"code": d.code, "message": d.message, "node": d.loc.node, "op": d.loc.op_type, "hint": d.hint} for d in error.diagnostics]
+        found = [diagnostic_json(d) for d in error.diagnostics]
         click.echo(json.dumps({"ok": False, "errors": found}, indent=2))
     return FAULT
 

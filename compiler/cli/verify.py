@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..diagnostics import CompileError, Diagnostic
+from ..diagnostics import CompileError, Diagnostic, diagnostic_json
 from ..record.nodes import Validation
+from .emulated import emulated, emulation_json, show_emulation
 from .options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
 from .running import gather_inputs, input_options
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--artifact", type=click.Path(path_type=Path, file_okay=False), help="Verify this compiled folder, and note it in its record."
 )
+@click.option("--on", "emulator", type=click.Choice(["qemu"]), help="Run on an emulated device of the target, and measure what it takes.")
+@click.option("--cc", type=click.Choice(["gcc", "clang", "zig"]), help="Compiler for the device. [default: gcc, or zig without it]")
+@click.option("-O", "optimization", type=click.Choice(["0", "1", "2", "3", "s"]), help="Its optimization. [default: 3]")
 @json_option
 def verify_command(
     model: Path,
@@ -38,33 +42,48 @@ def verify_command(
     rtol: float,
     atol: float,
     artifact: Path | None,
+    emulator: str | None,
+    cc: str | None,
+    optimization: str | None,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Run MODEL compiled and with a reference, and compare all outputs."""
     from .compare import compare_outputs, run_reference
 
     if model.is_dir():
         raise click.BadParameter("verify needs the model file; name the compiled folder with --artifact")
+    if not emulator and (cc or optimization):
+        raise click.BadParameter("--cc and -O are for emulated devices: add --on qemu")
     result = compiled(model, **options) if artifact is None else _artifact_of(artifact, model, options["threads"])
     inputs = gather_inputs(result, single, archive, seed, dim)
-    actual = result.run(inputs)
+    emulation = emulated(result, inputs, cc, optimization) if emulator else None
+    actual = result.run(inputs) if emulation is None else emulation.outputs
     with working(f"running {reference}"):
         expected, name = run_reference(reference, model, inputs)
     errors = compare_outputs(expected, actual, rtol, atol)
     failed = [error for error in errors if not error.passed]
     if artifact is not None:
         _write_validation(artifact, result, Validation(name, _origin(single, archive, seed, dim), rtol, atol, errors))
-    if as_json and not failed:
-        show_json({"ok": True, "reference": name, "rtol": rtol, "atol": atol, "outputs": [dataclasses.asdict(e) for e in errors]})
-    elif not as_json:
-        rows = [(e.name, f"{e.max_absolute:.3g}", f"{e.max_relative:.3g}", "ok" if e.passed else "DIFFERS") for e in errors]
-        show_table(f"against {name}", ("output", "max abs", "max rel", ""), rows)
+    differences = [
+        Diagnostic("E0601", f"output '{e.name}' differs from {name}: {e.max_absolute:.3g} absolute, {e.max_relative:.3g} relative")
+        for e in failed
+    ]
+    if as_json:
+        shown = {"ok": not failed, "reference": name, "rtol": rtol, "atol": atol, "outputs": [dataclasses.asdict(e) for e in errors]}
+        measured = {} if emulation is None else {"match": not failed, **emulation_json(emulation)}
+        wrong = {"errors": [diagnostic_json(d) for d in differences]} if failed else {}
+        show_json({**shown, **measured, **wrong})
+        for difference in differences:
+            click.echo(str(difference), err=True)
+        return 1 if failed else 0
+    rows = [(e.name, f"{e.max_absolute:.3g}", f"{e.max_relative:.3g}", "ok" if e.passed else "DIFFERS") for e in errors]
+    show_table(f"against {name}", ("output", "max abs", "max rel", ""), rows)
+    if emulation is not None:
+        show_emulation(emulation)
     if failed:
-        raise CompileError.collect(
-            Diagnostic("E0601", f"output '{e.name}' differs from {name}: {e.max_absolute:.3g} absolute, {e.max_relative:.3g} relative")
-            for e in failed
-        )
+        raise CompileError.collect(differences)
+    return 0
 
 
 def _artifact_of(folder: Path, model: Path, threads: int | None) -> CompiledModel:
