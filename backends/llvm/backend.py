@@ -18,6 +18,7 @@ from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
+from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
 from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
@@ -25,7 +26,7 @@ from ...passes.plan.options import LoweringOptions
 from .emit import emit
 from .features import CpuFeatures
 from .lower import lower
-from .mma import dot_steps, rows
+from .mma import dot_steps, lane_steps, rows
 from .package import package
 from .stages import stages
 
@@ -34,17 +35,23 @@ def schedule(
     group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]
 ) -> Sequence[ScheduledKernel]:
     """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
-    found = schedule_dot_tiles(group, dots, is_constant)
-    if isinstance(found, str):
-        found = schedule_contraction(group, machine, is_constant)
-    return (schedule_rows(group, machine.vector, is_constant),) if isinstance(found, str) else found
+    attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
+        lambda: schedule_dot_tiles(group, dots, is_constant),
+        lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
+        lambda: schedule_contraction(group, machine, is_constant),
+    )
+    for attempt in attempts:
+        found = attempt()
+        if not isinstance(found, str):
+            return found
+    return (schedule_rows(group, machine.vector, is_constant),)
 
 
 @functools.cache
 def make_pipeline(features: CpuFeatures) -> Pipeline:
     """How models are compiled for a CPU."""
     machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes)
-    dots = DotTarget(dot_steps(features), features.vector_bits, features.l2_bytes)
+    dots = DotTarget(dot_steps(features), lane_steps(features), features.vector_bits, features.l2_bytes)
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, dots, is_constant),
         kernel_passes=(lambda kernel: lower(kernel, features),),

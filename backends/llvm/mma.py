@@ -10,7 +10,7 @@ import numpy as np
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.interpret import AccessError
-from ...compiler.kernel.mma import DotStep, Mma
+from ...compiler.kernel.mma import DotStep, LaneStep, Mma
 from ...compiler.kernel.scalar import Scalar
 from ...compiler.kernel.nodes import Expr, Extern, MathFn
 from .expressions import splat, value
@@ -157,15 +157,84 @@ for _lanes in (1, 2, 4, 8, 16):
     _row(DotStep(f"mul.v{_lanes}i32", _lanes, 1, DType.INT16, DType.INT8, 16, source="Arm ARM SMLAL"), _multiply_widened)
 
 
-def meaning(row: DotStep) -> Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]:
+# --- Products in lanes ------------------------------------------------------------------------
+
+
+def lane_steps(features: CpuFeatures) -> tuple[LaneStep, ...]:
+    """The rows of products in lanes that a CPU has, one for each type of data."""
+    lanes = max(1, features.vector_bits // 32)
+    has_pairs = features.is_x86 and (lanes == 4 or features.has("avx2"))
+    names = (f"{'pairs' if has_pairs else 'taps'}_{data}.v{lanes}i32" for data in _DATA.values())
+    return tuple(_LANE_STEPS[name] for name in names if name in _LANE_STEPS)
+
+
+def _lane_step(w: Writer, stmt: Extern, row: LaneStep) -> None:
+    """Widen the data, multiply and add; pairs of taps are interleaved for the instruction that sums pairs."""
+    accumulators, data, weights = stmt.buffers
+    acc_at, *places, weight_at = stmt.args
+    kind, narrow = vector("i32", row.lanes), vector("i16", row.lanes * row.k)
+    pointer = address(w, accumulators, acc_at)
+    acc = w.let(f"load {kind}, ptr {pointer}, align {4 * row.lanes}")
+    taps = [value(w, build.load(data, build.ramp(at, 1, row.lanes))) for at in places]
+    weight = value(w, build.load(weights, build.ramp(weight_at, 1, row.lanes * row.k)))
+    widen = "sext" if row.data is DType.INT8 else "zext"
+    if row.k == 1:
+        wide = w.let(f"{widen} {vector('i8', row.lanes)} {taps[0]} to {kind}")
+        product = w.let(f"mul nsw {kind} {wide}, {w.let(f'sext {narrow} {weight} to {kind}')}")
+    else:
+        order = ", ".join(f"i32 {lane}, i32 {row.lanes + lane}" for lane in range(row.lanes))
+        both, bytes_ = vector("i8", row.lanes * 2), vector("i8", row.lanes)
+        pairs = _once(w, f"shufflevector {bytes_} {taps[0]}, {bytes_} {taps[1]}, <{row.lanes * 2} x i32> <{order}>")
+        wide = _once(w, f"{widen} {both} {pairs} to {narrow}")
+        product = w.let(f"call {kind} @{_PMADD[row.lanes]}({narrow} {wide}, {narrow} {weight})")
+    w.line(f"store {kind} {w.let(f'add {kind} {acc}, {product}')}, ptr {pointer}, align {4 * row.lanes}")
+
+
+_DATA = {DType.INT8: "s8", DType.UINT8: "u8"}
+_LANE_STEPS: dict[str, LaneStep] = {}
+
+for _dtype, _name in _DATA.items():
+    for _lanes in _PMADD:
+        _source = "Intel SDM vol. 2 VPMADDWD"
+        _LANE_STEPS[f"pairs_{_name}.v{_lanes}i32"] = LaneStep(f"pairs_{_name}.v{_lanes}i32", _lanes, 2, _dtype, DType.INT16, _source)
+    for _lanes in (1, 2, 4, 8, 16):
+        _LANE_STEPS[f"taps_{_name}.v{_lanes}i32"] = LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, "Arm ARM SMLAL")
+
+
+def _enter(row: LaneStep) -> None:
+    EXTERNS[row.name] = lambda w, stmt: _lane_step(w, stmt, row)
+    WRITES[row.name] = lambda stmt: stmt.buffers[:1]
+
+
+for _step_in_lanes in _LANE_STEPS.values():
+    _enter(_step_in_lanes)
+
+
+# --- Meanings ---------------------------------------------------------------------------------
+
+Meaning = Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]
+
+
+def _dot_meaning(row: DotStep) -> Meaning:
     """What a row does, for the kernel interpreter: see `DotStep`."""
 
     def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
         sizes = (row.lanes, row.k, row.lanes * row.k)
-        parts = [_elements(array, int(at[0]), size) for array, (at), size in zip(arrays, args, sizes, strict=True)]
-        acc, data, weight = parts
+        acc, data, weight = (_elements(array, int(at[0]), size) for array, at, size in zip(arrays, args, sizes, strict=True))
         products = data.astype(np.int64) * weight.astype(np.int64).reshape(row.lanes, row.k)
         acc[:] = (acc + products.sum(1)).astype(np.int32)
+
+    return run
+
+
+def _lane_meaning(row: LaneStep) -> Meaning:
+    """See `LaneStep`."""
+
+    def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        acc_at, *places, weight_at = (int(at[0]) for at in args)
+        acc, weight = _elements(arrays[0], acc_at, row.lanes), _elements(arrays[2], weight_at, row.lanes * row.k)
+        data = np.stack([_elements(arrays[1], at, row.lanes).astype(np.int64) for at in places], 1)
+        acc[:] = (acc + (data * weight.astype(np.int64).reshape(row.lanes, row.k)).sum(1)).astype(np.int32)
 
     return run
 
@@ -176,5 +245,6 @@ def _elements(array: np.ndarray, start: int, count: int) -> np.ndarray:
     return array[start : start + count]
 
 
-MEANINGS = {name: meaning(row) for name, row in _STEPS.items()}
+MEANINGS: dict[str, Meaning] = {name: _dot_meaning(row) for name, row in _STEPS.items()}
+MEANINGS |= {name: _lane_meaning(row) for name, row in _LANE_STEPS.items()}
 """Of every row, by name."""

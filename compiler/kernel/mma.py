@@ -95,6 +95,25 @@ class DotStep:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneStep:
+    """Products that stay in their lane, as in a depthwise convolution: `acc[l] += sum over j < k of data[at_j + l] * weight[l * k + j]`.
+
+    Called with (acc, at_0, ..., at_(k-1), weight) on (accumulators, data, weights). Sums are exact.
+    """
+
+    name: str
+    """Unique in its backend, such as `taps_s8.v8i32`."""
+    lanes: int
+    k: int
+    """Neighbours in time, not in memory: taps of a window."""
+    data: DType
+    """Type of the data in memory."""
+    weight: DType
+    source: str = ""
+    """The document that defines the instruction."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExternRow:
     """A function that kernel IR calls by name through `Extern`, with a text for the target and a meaning for the interpreter.
 

@@ -214,6 +214,8 @@ class _Tiles:
     def _product(self, values: dict[Var, Expr], acc: Expr, i: Expr, j: Expr, lane: Expr, partial: bool) -> Expr:
         c = self.contraction
         scalar = substitute(c.scalar, values | c.at_row(i) | c.at_column(j, lane))
+        if partial and c.is_depthwise:
+            scalar = build.select(c.is_column(j, lane), scalar, const(0, scalar.dtype))
         vector = self.factor.read(values, j, lane, partial)
         return self.row.step(acc, build.cast(scalar, self.row.operand), build.cast(vector, self.row.operand))
 

@@ -17,22 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
-from ...compiler.kernel.mma import DotStep
-from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, Const, Dim, Expr, Extern, Load, LoopKind, Math, Scope, Select, Var
-from ...compiler.kernel.traverse import children, free_vars, map_expr, substitute, walk
+from ...compiler.kernel.mma import DotStep, LaneStep
+from ...compiler.kernel.nodes import Buffer, Const, Dim, Expr, Extern, LoopKind, Scope, Var
+from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.kernel.vector_loop import vector_loop
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .contraction_plan import ENOUGH_TASKS, RESIDENT, known
-from .dot_form import BYTES, Dot, dot_form
-from .loop_form import LoopForm, collapse
+from .dot_form import Dot, dot_form
+from .hoist_channel_terms import LINE_BYTES, hoist_channel_terms
+from .loop_form import collapse
 from .pack_groups import GroupPack
 from .pack_rows import RowPack
 from .schedule_dot import named_places, packed_weights
@@ -43,7 +44,6 @@ UNROLL = 1
 """Steps of the depth that are written out."""
 MIN_PIXELS = 48
 """Pixels of a task, if there are as many: less would load the weights too often."""
-LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class DotTarget:
 
     steps: tuple[DotStep, ...]
     """The instructions, best first."""
+    lanes: tuple[LaneStep, ...]
+    """Those for products that stay in their lane."""
     vector_bits: int
     l2_bytes: int
 
@@ -65,13 +67,10 @@ class DotTarget:
 
 def schedule_dot_tiles(group: Group, target: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
     """Schedule a group of one sum of products of bytes, or say why it is not one."""
-    if len(group.stages) != 1 or group.stages[0].is_map:
-        return "not one reduction"
-    binder = Binder(group, is_constant)
-    form, zero = without_zero_point(collapse((binder.form(group.stages[0]),))[0][0])
-    dot = dot_form(form)
-    if isinstance(dot, str):
-        return dot
+    found = centred_dot(group, is_constant)
+    if isinstance(found, str):
+        return found
+    binder, dot, zero = found
     if dot.is_depthwise:
         return "each channel reads only itself"
     row = target.step(dot.data.dtype, dot.weight.dtype)
@@ -85,47 +84,13 @@ def schedule_dot_tiles(group: Group, target: DotTarget, is_constant: Callable[[V
     return rows if isinstance(rows, str) else _Tiles(group, binder, dot, zero, row, target, rows).kernels()
 
 
-def without_zero_point(form: LoopForm) -> tuple[LoopForm, Expr]:
-    """`select(inside, x - zero, 0) * w == (select(inside, x, zero) - zero) * w`: the form without the last subtraction, and `zero`."""
-    nothing = const(0, DType.INT32)
-    term = form.term
-    if not (isinstance(term, Binary) and term.op is BinaryOp.MUL and term.dtype is DType.INT32):
-        return form, nothing
-    for factor, other in ((term.a, term.b), (term.b, term.a)):
-        inner = factor.then if isinstance(factor, Select) else factor
-        if not (isinstance(inner, Binary) and inner.op is BinaryOp.SUB and _is_wide_byte(inner.a) and _is_wide_byte(inner.b)):
-            continue
-        if isinstance(factor, Select) and factor.other is not nothing:
-            continue
-        data = build.select(factor.cond, inner.a, inner.b) if isinstance(factor, Select) else inner.a
-        return replace(form, term=build.mul(data, other)), inner.b
-    return form, nothing
-
-
-def _is_wide_byte(e: Expr) -> bool:
-    """True for an int32 that is certainly in the range of one of the bytes."""
-    if isinstance(e, Const):
-        return -128 <= e.value <= 255
-    return isinstance(e, Cast) and e.dtype is DType.INT32 and e.value.dtype in BYTES
-
-
-def channel_terms(result: Expr, channel: Var) -> list[Expr]:
-    """The largest parts of an epilogue that constants and the number of the channel decide, and that cost more than a load."""
-    found: dict[Expr, None] = {}
-
-    def visit(e: Expr) -> None:
-        if e in found or channel not in free_vars(e):
-            return
-        is_known = set(free_vars(e)) == {channel} and all(at.buffer.scope is Scope.CONST for at in walk(e) if isinstance(at, Load))
-        if is_known and e.dtype is not build.INDEX and e.dtype.bits == 32 and isinstance(e, (Binary, Math)):
-            found[e] = None
-            return
-        if not isinstance(e, Load):
-            for part in children(e):
-                visit(part)
-
-    visit(result)
-    return list(found)
+def centred_dot(group: Group, is_constant: Callable[[Value], bool]) -> tuple[Binder, Dot, Expr] | str:
+    """A group's only stage bound to buffers and taken apart, and the zero point that is still to be taken from its data."""
+    if len(group.stages) != 1 or group.stages[0].is_map:
+        return "not one reduction"
+    binder = Binder(group, is_constant)
+    dot = dot_form(collapse((binder.form(group.stages[0]),))[0][0])
+    return dot if isinstance(dot, str) else (binder, dot, const(0, DType.INT32) if dot.zero is None else dot.zero)
 
 
 class _Tiles:
@@ -166,7 +131,8 @@ class _Tiles:
                 self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES)
             )
             zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
-            self._hoist(blocks, mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes)
+            first, channels = mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes
+            self.dot = hoist_channel_terms(self.k, blocks, self.dot, first, channels, self.row.lanes)
             start = mul(at, size)
             count: Dim = size if isinstance(self.pixels, int) and self.pixels % size == 0 else build.dim(
                 build.minimum(build.sub(build.index(self.pixels), start), size)
@@ -253,23 +219,6 @@ class _Tiles:
                 data = add(mul(i, self.distance), mul(step, row.k))
                 weights = mul(add(mul(add(first, j), steps), step), lanes * row.k)
                 self.k.emit(Extern(row.name, (accumulators, data, weights), (acc, patch, self.weights)))
-
-    def _hoist(self, blocks: ExitStack, first: Expr, channels: int) -> None:
-        """Compute what the epilogue needs of a channel once for all pixels of the task."""
-        var, extent = self.dot.channel
-        found = channel_terms(self.dot.form.result, var)
-        count = build.dim(build.minimum(build.sub(build.index(extent), first), channels))
-        places: dict[Expr, Expr] = {}
-        for term in found:
-            buffer = blocks.enter_context(self.k.local(term.dtype, channels, "channel", Scope.STACK, LINE_BYTES))
-
-            def store(at: Expr, buffer: Buffer = buffer, term: Expr = term) -> None:
-                self.k.store(buffer, at, substitute(term, {var: add(first, at)}))
-
-            vector_loop(self.k, count, self.row.lanes, store)
-            places[term] = load(buffer, build.sub(var, first))
-        result = map_expr(self.dot.form.result, places.get)
-        self.dot = replace(self.dot, form=replace(self.dot.form, result=result))
 
     def _store(self, values: dict[Var, Expr], channel: Expr, total: Expr, partial: bool) -> None:
         form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})
