@@ -101,7 +101,7 @@ def quantized(network: Network, clips: np.ndarray) -> onnx.ModelProto:
     face = [helper.make_tensor_value_info("features", TensorProto.INT8, [1, 1, FRAMES, BANDS])]
     faces = [helper.make_tensor_value_info(scores, TensorProto.INT8, [1, len(WORDS)])]
     made = helper.make_graph(graph.nodes, "kws", face, faces, graph.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="keyword_spotting")
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10, producer_name="keyword_spotting")
     onnx.checker.check_model(model, full_check=True)
     return model
 
