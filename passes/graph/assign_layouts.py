@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ...compiler.dtypes import DType
-from ...compiler.graph.builder import used_names
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import PLAIN, Graph, Layout, Node, TensorType, Value
 from ...compiler.kernel import build
@@ -22,6 +21,7 @@ from ...compiler.kernel.traverse import walk
 from ...compiler.ops.convolution import Convolution, conv_extents
 from ...compiler.ops.table import Nests, context, lookup
 from ..fusion.stage_graph import contraction_factors
+from .layout_copies import LayoutCopies, captured_names
 
 CHANNEL_AXIS = 1
 BLOCKED_TYPES = (DType.FLOAT32, DType.FLOAT16)
@@ -56,9 +56,12 @@ class _Choice:
     """The same for bytes that a convolution reads, whoever makes them."""
     halos: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """For each value read by a padded convolution, the largest padding on each axis."""
+    captured: set[str] = field(init=False)
+    """What regions use by name must be row-major under that name."""
 
     def __post_init__(self) -> None:
         self.facts = GraphFacts.of(self.graph)
+        self.captured = captured_names(self.graph)
         for node in self.graph.nodes:
             if self._is_convolution(node):
                 self._add_convolution(node)
@@ -125,7 +128,7 @@ class _Choice:
 
     def layout(self, value: Value) -> Layout:
         """The layout that a value gets if the node that makes it may choose."""
-        if value.name not in self.blocked or all(d == 1 for d in value.type.shape[2:]):
+        if value.name not in self.blocked or value.name in self.captured or all(d == 1 for d in value.type.shape[2:]):
             return PLAIN
         return Layout(CHANNEL_AXIS, self.blocked[value.name])
 
@@ -165,17 +168,12 @@ def _is_whole_blocks(distance: Expr, block: int) -> bool:
     return isinstance(distance, Const) and int(distance.value) % block == 0
 
 
-class _Rewriter:
+class _Rewriter(LayoutCopies):
     """Gives values their layouts and inserts the copies."""
 
     def __init__(self, graph: Graph, choice: _Choice) -> None:
-        self.source, self.choice = graph, choice
-        self.nodes: list[Node] = []
-        self.values: dict[str, Value] = {}
-        """New values by the names of old ones."""
-        self.copies: dict[tuple[str, Layout], Value] = {}
-        self.names = {v.name for n in graph.nodes for v in n.outputs if v is not None}
-        self.outputs = {v.name for v in graph.outputs}
+        super().__init__(graph)
+        self.choice = choice
 
     def graph(self) -> Graph:
         """The graph with layouts."""
@@ -185,31 +183,16 @@ class _Rewriter:
                 self._convolution(node, self.choice.convolutions[output])
             else:
                 self._other(node)
-        outputs = tuple(self._output(v) for v in self.source.outputs)
-        return replace(self.source, nodes=tuple(self.nodes), outputs=outputs)
-
-    def _output(self, value: Value) -> Value:
-        """A graph output is row-major and keeps its name."""
-        found = self.values.get(value.name, value)
-        if found.type.layout.is_plain:
-            return found
-        return self._copy(found, PLAIN, value.name)
+        return self.finish()
 
     def _make(self, node: Node, free: bool) -> None:
         """Append a node; its outputs get their layouts if it may write any."""
-        outputs: list[Value | None] = []
-        for value in node.outputs:
-            if value is None:
-                outputs.append(None)
-                continue
-            layout = self._written_layout(value) if free else PLAIN
-            name = value.name if layout.is_plain or value.name not in self.outputs else self._free_name(value.name)
-            made = Value(name, replace(value.type, layout=layout))
-            self.values[value.name] = made
-            outputs.append(made)
-        self.nodes.append(replace(node, outputs=tuple(outputs)))
+        outputs = tuple(None if v is None else self.written(v, self._written_layout(v) if free else PLAIN) for v in node.outputs)
+        self.nodes.append(replace(node, outputs=outputs))
 
     def _written_layout(self, value: Value) -> Layout:
+        if value.name in self.choice.captured:
+            return PLAIN
         if value.name in self.choice.wanted:
             return self.choice.data_layout(value)
         if value.name in self.choice.halos:
@@ -223,9 +206,7 @@ class _Rewriter:
         row = lookup(node.op)
         assert row is not None
         reads_any = isinstance(row.define, Nests) and not row.is_view and row.define.sizes is None and not self._contracts(node, row.define)
-        inputs = tuple(v if v is None else self._input(v, reads_any) for v in node.inputs)
-        for region in node.regions:
-            self._plain_captures(region)
+        inputs = tuple(v if v is None else self.current(v) if reads_any else self.plain(v) for v in node.inputs)
         self._make(node.with_inputs(*inputs), reads_any)
 
     def _contracts(self, node: Node, define: Nests) -> bool:
@@ -235,24 +216,12 @@ class _Rewriter:
         nests = define.build(context(node, self.choice.facts))
         return any(nest is not None and contraction_factors(nest) is not None for nest in nests)
 
-    def _input(self, value: Value, reads_any: bool) -> Value:
-        found = self.values.get(value.name, value)
-        if reads_any or found.type.layout.is_plain:
-            return found
-        return self._copy(found, PLAIN)
-
-    def _plain_captures(self, region: Graph) -> None:
-        """Values that a region uses by name must be row-major under that name."""
-        for name in _used(region):
-            found = self.values.get(name)
-            assert found is None or found.type.layout.is_plain, f"{name} is captured by a region and has a layout"
-
     def _convolution(self, node: Node, conv: Convolution) -> None:
         data = node.inputs[0]
         assert data is not None
-        source = self.values.get(data.name, data)
+        source = self.current(data)
         wanted = self.choice.data_layout(data)
-        found = source if source.type.layout == wanted else self._copy(source, wanted)
+        found = source if source.type.layout == wanted else self.copy(source, wanted)
         attrs = dict(node.attrs)
         if any(wanted.halo):
             found = self._halo_view(found)
@@ -260,7 +229,7 @@ class _Rewriter:
             pads = [int(p) - h for side in (conv.window.before, conv.window.after) for p, h in zip(side, halo, strict=True)]  # type: ignore[arg-type]
             attrs.pop("auto_pad", None)
             attrs["pads"] = tuple(pads)
-        inputs = (found, *(v if v is None else self.values.get(v.name, v) for v in node.inputs[1:]))
+        inputs = (found, *(v if v is None else self.current(v) for v in node.inputs[1:]))
         self._make(replace(node, inputs=inputs, attrs=attrs), True)
 
     def _halo_view(self, value: Value) -> Value:
@@ -268,27 +237,7 @@ class _Rewriter:
         if key not in self.copies:
             halo = value.type.layout.halo
             shape = tuple(build.dim(build.add(build.index(d), 2 * h)) for d, h in zip(value.type.shape, halo, strict=True))
-            view = Value(self._free_name(f"{value.name}.halo"), TensorType(value.type.dtype, shape, replace(value.type.layout, halo=())))
+            view = Value(self.free_name(f"{value.name}.halo"), TensorType(value.type.dtype, shape, replace(value.type.layout, halo=())))
             self.nodes.append(Node("onnxc::HaloView", (value,), (view,), {"halo": halo}))
             self.copies[key] = view
         return self.copies[key]
-
-    def _copy(self, value: Value, layout: Layout, name: str = "") -> Value:
-        key = (f"{name}<{value.name}", layout)
-        if key not in self.copies:
-            copy = Value(name or self._free_name(f"{value.name}.{layout}"), replace(value.type, layout=layout))
-            self.nodes.append(Node("onnxc::Relayout", (value,), (copy,)))
-            self.copies[key] = copy
-        return self.copies[key]
-
-    def _free_name(self, stem: str) -> str:
-        name, number = stem, 0
-        while name in self.names or name in self.outputs:
-            number += 1
-            name = f"{stem}.{number}"
-        self.names.add(name)
-        return name
-
-
-def _used(region: Graph) -> set[str]:
-    return used_names(region.nodes) | {v.name for v in region.outputs}
