@@ -13,6 +13,8 @@ from dataclasses import replace
 from ...compiler.kernel.nodes import Expr, Read
 from ...compiler.kernel.traverse import map_expr, walk
 from ...compiler.program.stages import Stage, make_stage
+from .fuse_epilogues import refuse as refuse_epilogue
+from .scaled_terms import dequantizes
 from .stage_graph import StageGraph, contraction_factors, element_cost, is_movement
 
 CHEAP = 3
@@ -22,8 +24,8 @@ LARGE_BODY = 400
 
 
 def inline_single_use_maps(graph: StageGraph) -> None:
-    """Substitute every map that one stage reads in one place, and all movement."""
-    _inline(graph, lambda stage, users: len(users) == 1 or is_movement(stage))
+    """Substitute every map that one stage reads in one place, all movement, and what turns codes into numbers."""
+    _inline(graph, lambda stage, users: len(users) == 1 or is_movement(stage) or dequantizes(stage))
 
 
 def inline_cheap_maps(graph: StageGraph) -> None:
@@ -38,15 +40,30 @@ def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> No
         readers = list(users.get(name, []))  # a copy: substitution changes the lists of users
         if not stage.is_map or name in graph.needed or not readers or not wanted(stage, readers):
             continue
-        if any(refuse(stage, graph.stages[user]) for user in readers):
+        refusing = [user for user in readers if refuse(stage, graph.stages[user]) is not None]
+        if (refusing and not dequantizes(stage)) or _narrows_a_sum(graph, stage, users):
             continue
+        readers = [user for user in readers if user not in refusing]
         for user in readers:
             before, after = graph.stages[user], inline(graph.stages[user], stage)
             graph.stages[user] = after
             _renew_users(users, user, before, after)
+        if refusing:  # codes take less memory than numbers, so others need not wait for these
+            continue
         for operand in stage.operands:
             users[operand.name].remove(name)
         del graph.stages[name]
+
+
+def _narrows_a_sum(graph: StageGraph, stage: Stage, users: dict[str, list[str]]) -> bool:
+    """True if a map is a quantization that a reduction can do as its epilogue: bytes are stored rather than sums."""
+    for operand in stage.operands:
+        producer = graph.stages.get(operand.name)
+        if producer is None or producer.is_map or operand.name in graph.needed or stage.value.type.dtype.bytes >= operand.type.dtype.bytes:
+            continue
+        if refuse_epilogue(producer, stage, users[operand.name]) is None:
+            return True
+    return False
 
 
 def _renew_users(users: dict[str, list[str]], user: str, before: Stage, after: Stage) -> None:

@@ -127,3 +127,27 @@ def test_long_chains_fuse_into_bounded_groups(length: int) -> None:
     lines = "\n".join(f"v{i + 1} = Tanh(v{i})" for i in range(length))
     made = groups(f"g (float[4] v0) => (float[4] v{length}) {{ {lines} }}")
     assert 1 <= len(made) <= length
+
+
+def test_what_makes_bytes_of_a_sum_goes_with_the_sum() -> None:
+    """Not into the pool that reads them: four times the memory would lie between the two."""
+    body = """g (float[1,3,6,6] x, float s, int8 z) => (float[1,4,3,3] y) {
+        a = Conv(x, w)
+        r = Relu(a)
+        q = QuantizeLinear(r, s, z)
+        d = DequantizeLinear(q, s, z)
+        y = AveragePool<kernel_shape=[2,2], strides=[2,2]>(d) }"""
+    assert groups(body, w=(4, 3, 1, 1)) == ["group of 1: q", "group of 1: y"]
+
+
+def test_both_operands_of_a_quantized_sum_are_bytes() -> None:
+    body = """g (float[1,3,6,6] x, float s, int8 z) => (int8[1,4,6,6] y) {
+        a = Conv(x, v)
+        b = Conv(x, w)
+        p = QuantizeLinear(a, s, z)
+        q = QuantizeLinear(b, s, z)
+        c = DequantizeLinear(p, s, z)
+        d = DequantizeLinear(q, s, z)
+        e = Add(c, d)
+        y = QuantizeLinear(e, s, z) }"""
+    assert sorted(groups(body, v=(4, 3, 1, 1), w=(4, 3, 1, 1))) in (["group of 1: p", "group of 1: y"], ["group of 1: q", "group of 1: y"])
