@@ -161,53 +161,68 @@ for _lanes in (1, 2, 4, 8, 16):
 
 
 def lane_steps(features: CpuFeatures) -> tuple[LaneStep, ...]:
-    """The rows of products in lanes that a CPU has, one for each type of data."""
+    """The rows of products in lanes that a CPU has, the widest first."""
     lanes = max(1, features.vector_bits // 32)
     has_pairs = features.is_x86 and (lanes == 4 or features.has("avx2"))
-    names = (f"{'pairs' if has_pairs else 'taps'}_{data}.v{lanes}i32" for data in _DATA.values())
+    widths = (f"v{lanes}i32x2", f"v{lanes}i32") if has_pairs else (f"v{lanes}i32",)
+    names = (f"{'pairs' if has_pairs else 'taps'}_{data}.{width}" for width in widths for data in _DATA.values())
     return tuple(_LANE_STEPS[name] for name in names if name in _LANE_STEPS)
 
 
-def _lane_step(w: Writer, stmt: Extern, row: LaneStep) -> None:
+def _lane_step(w: Writer, stmt: Extern, row: LaneStep, lanes: int) -> None:
     """Widen the data, multiply and add; pairs of taps are interleaved for the instruction that sums pairs."""
     accumulators, data, weights = stmt.buffers
     acc_at, *places, weight_at = stmt.args
-    kind, narrow = vector("i32", row.lanes), vector("i16", row.lanes * row.k)
-    pointer = address(w, accumulators, acc_at)
-    acc = w.let(f"load {kind}, ptr {pointer}, align {4 * row.lanes}")
+    kind = vector("i32", lanes)
     taps = [value(w, build.load(data, build.ramp(at, 1, row.lanes))) for at in places]
-    weight = value(w, build.load(weights, build.ramp(weight_at, 1, row.lanes * row.k)))
-    widen = "sext" if row.data is DType.INT8 else "zext"
-    if row.k == 1:
-        wide = w.let(f"{widen} {vector('i8', row.lanes)} {taps[0]} to {kind}")
-        product = w.let(f"mul nsw {kind} {wide}, {w.let(f'sext {narrow} {weight} to {kind}')}")
-    else:
-        order = ", ".join(f"i32 {lane}, i32 {row.lanes + lane}" for lane in range(row.lanes))
-        both, bytes_ = vector("i8", row.lanes * 2), vector("i8", row.lanes)
-        pairs = _once(w, f"shufflevector {bytes_} {taps[0]}, {bytes_} {taps[1]}, <{row.lanes * 2} x i32> <{order}>")
-        wide = _once(w, f"{widen} {both} {pairs} to {narrow}")
-        product = w.let(f"call {kind} @{_PMADD[row.lanes]}({narrow} {wide}, {narrow} {weight})")
-    w.line(f"store {kind} {w.let(f'add {kind} {acc}, {product}')}, ptr {pointer}, align {4 * row.lanes}")
+    multiply = _products_of_pairs if row.k == 2 else _products
+    for part in range(row.lanes // lanes):
+        weight = value(w, build.load(weights, build.ramp(build.add(weight_at, part * lanes * row.k), 1, lanes * row.k)))
+        pointer = address(w, accumulators, build.add(acc_at, part * lanes))
+        acc = w.let(f"load {kind}, ptr {pointer}, align {4 * lanes}")
+        product = multiply(w, row, lanes, part, taps, weight)
+        w.line(f"store {kind} {w.let(f'add {kind} {acc}, {product}')}, ptr {pointer}, align {4 * lanes}")
+
+
+def _widen(row: LaneStep) -> str:
+    return "sext" if row.data is DType.INT8 else "zext"
+
+
+def _products(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
+    """One product a lane in plain LLVM IR."""
+    assert part == 0
+    kind, narrow = vector("i32", lanes), vector("i16", lanes)
+    wide = w.let(f"{_widen(row)} {vector('i8', lanes)} {taps[0]} to {kind}")
+    return w.let(f"mul nsw {kind} {wide}, {w.let(f'sext {narrow} {weight} to {kind}')}")
+
+
+def _products_of_pairs(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
+    """The sum of two products a lane."""
+    order = ", ".join(f"i32 {part * lanes + lane}, i32 {row.lanes + part * lanes + lane}" for lane in range(lanes))
+    whole, pairs, wide = vector("i8", row.lanes), vector("i8", lanes * 2), vector("i16", lanes * 2)
+    both = _once(w, f"shufflevector {whole} {taps[0]}, {whole} {taps[1]}, <{lanes * 2} x i32> <{order}>")
+    factor = _once(w, f"{_widen(row)} {pairs} {both} to {wide}")
+    return w.let(f"call {vector('i32', lanes)} @{_PMADD[lanes]}({wide} {factor}, {wide} {weight})")
 
 
 _DATA = {DType.INT8: "s8", DType.UINT8: "u8"}
 _LANE_STEPS: dict[str, LaneStep] = {}
 
-for _dtype, _name in _DATA.items():
-    for _lanes in _PMADD:
-        _source = "Intel SDM vol. 2 VPMADDWD"
-        _LANE_STEPS[f"pairs_{_name}.v{_lanes}i32"] = LaneStep(f"pairs_{_name}.v{_lanes}i32", _lanes, 2, _dtype, DType.INT16, _source)
-    for _lanes in (1, 2, 4, 8, 16):
-        _LANE_STEPS[f"taps_{_name}.v{_lanes}i32"] = LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, "Arm ARM SMLAL")
 
-
-def _enter(row: LaneStep) -> None:
-    EXTERNS[row.name] = lambda w, stmt: _lane_step(w, stmt, row)
+def _lane_row(row: LaneStep, lanes: int) -> None:
+    """Enter a row whose vectors have a number of lanes."""
+    _LANE_STEPS[row.name] = row
+    EXTERNS[row.name] = lambda w, stmt: _lane_step(w, stmt, row, lanes)
     WRITES[row.name] = lambda stmt: stmt.buffers[:1]
 
 
-for _step_in_lanes in _LANE_STEPS.values():
-    _enter(_step_in_lanes)
+for _dtype, _name in _DATA.items():
+    for _lanes in _PMADD:
+        for _vectors, _suffix in ((1, ""), (2, "x2")):
+            _row_name = f"pairs_{_name}.v{_lanes}i32{_suffix}"
+            _lane_row(LaneStep(_row_name, _lanes * _vectors, 2, _dtype, DType.INT16, "Intel SDM vol. 2 VPMADDWD"), _lanes)
+    for _lanes in (1, 2, 4, 8, 16):
+        _lane_row(LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, "Arm ARM SMLAL"), _lanes)
 
 
 # --- Meanings ---------------------------------------------------------------------------------

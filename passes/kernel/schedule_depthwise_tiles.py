@@ -39,8 +39,6 @@ from .schedule_rows import Binder, total_work
 
 MAX_TAPS = 32
 """Taps that are written out."""
-VECTORS = 2
-"""Vectors of channels that go together: their results are packed by one instruction."""
 
 
 def schedule_depthwise_tiles(
@@ -51,12 +49,12 @@ def schedule_depthwise_tiles(
     if isinstance(found, str):
         return found
     binder, dot, zero = found
-    row = next((row for row in rows if row.data is dot.data.dtype), None)
-    if not dot.is_depthwise or row is None:
-        return "the channels are mixed" if row is not None else "no instruction for these types"
+    if not dot.is_depthwise:
+        return "the channels are mixed"
     channels = dot.channel[1]
-    if not isinstance(channels, int) or channels % row.lanes:
-        return "the channels are not whole vectors"
+    row = next((row for row in rows if row.data is dot.data.dtype and isinstance(channels, int) and channels % row.lanes == 0), None)
+    if row is None or not isinstance(channels, int):
+        return "no instruction for these types, or the channels are not whole vectors"
     taps = dot.window.size // channels
     if taps > MAX_TAPS:
         return "the window is large"
@@ -119,23 +117,17 @@ class _Depthwise:
         return list(itertools.product(*(range(extent) for _, extent in self.taps)))
 
     def _all_channels(self, values: dict[Var, Expr], zeros: Buffer | None, data: Buffer, start: Expr, distances: Sequence[int]) -> None:
-        lanes, done = self.row.lanes, 0
-        for vectors in (VECTORS, 1):
-            count = (self.pack.blocks - done) // vectors
-            if count:
-                with self.k.loop("c", count) as c:
-                    self._channels(values, zeros, data, start, distances, add(mul(c, vectors), done), vectors)
-            done += count * vectors
-        assert done * lanes == self.channels
+        with self.k.loop("c", self.pack.blocks) as c:
+            self._channels(values, zeros, data, start, distances, c)
 
     def _channels(
-        self, values: dict[Var, Expr], zeros: Buffer | None, data: Buffer, start: Expr, distances: Sequence[int], first: Expr, vectors: int
+        self, values: dict[Var, Expr], zeros: Buffer | None, data: Buffer, start: Expr, distances: Sequence[int], first: Expr
     ) -> None:
-        """Sums and epilogue of some vectors of channels; `first` counts vectors."""
+        """Sums and epilogue of the channels of one step; `first` counts steps."""
         lanes = self.row.lanes
-        with self.k.local(DType.INT32, vectors * lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-            self._sums(acc, data, start, distances, first, vectors)
-            with self.k.loop("l", vectors * lanes, LoopKind.VECTOR) as lane:
+        with self.k.local(DType.INT32, lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
+            self._sums(acc, data, start, distances, first)
+            with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
                 channel = add(mul(first, lanes), lane)
                 total = load(acc, lane)
                 if zeros is not None:
@@ -143,17 +135,15 @@ class _Depthwise:
                 form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})
                 self.k.store(form.target, form.at, substitute(form.result, {form.acc: total}))
 
-    def _sums(self, acc: Buffer, data: Buffer, start: Expr, distances: Sequence[int], first: Expr, vectors: int) -> None:
+    def _sums(self, acc: Buffer, data: Buffer, start: Expr, distances: Sequence[int], first: Expr) -> None:
         lanes, k = self.row.lanes, self.row.k
-        with self.k.loop("l", vectors * lanes, LoopKind.VECTOR) as lane:
+        with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
             self.k.store(acc, lane, 0)
         for step in range(self.steps):
             taps = [distances[min(step * k + j, len(distances) - 1)] for j in range(k)]  # beyond the last one weights are 0
-            for v in range(vectors):
-                at = mul(add(first, v), lanes)
-                weight = mul(add(mul(add(first, v), self.steps), step), lanes * k)
-                places = [add(add(start, at), tap) for tap in taps]
-                self.k.emit(Extern(self.row.name, (const(v * lanes), *places, weight), (acc, data, self.weights)))
+            weight = mul(add(mul(first, self.steps), step), lanes * k)
+            places = [add(add(start, mul(first, lanes)), tap) for tap in taps]
+            self.k.emit(Extern(self.row.name, (const(0), *places, weight), (acc, data, self.weights)))
 
     # --- Patches ------------------------------------------------------------------------------
 
@@ -180,7 +170,7 @@ class _Depthwise:
         distances = [tap * self.channels for tap in range(len(self._tap_indices()))]
         with self.k.loop("z", self.pack.blocks) as z:
             with self.k.local(DType.INT32, self.row.lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-                self._sums(acc, patch, const(0), distances, z, 1)
+                self._sums(acc, patch, const(0), distances, z)
                 with self.k.loop("l", self.row.lanes, LoopKind.VECTOR) as lane:
                     self.k.store(zeros, add(mul(z, self.row.lanes), lane), load(acc, lane))
         return zeros
