@@ -9,6 +9,7 @@ from .eliminate_common_subexpressions import eliminate_common_subexpressions
 from .eliminate_dead_code import eliminate_dead_code
 from .fold_batch_norm import fold_batch_norm
 from .fold_constants import fold_constants
+from .move_quantization import move_quantization
 from .simplify import simplify
 
 GRAPH_PASSES: tuple[Pass[Graph], ...] = (
@@ -17,6 +18,7 @@ GRAPH_PASSES: tuple[Pass[Graph], ...] = (
     Pass(eliminate_dead_code),
     Pass(fold_batch_norm),
     Pass(decompose),
+    Pass(move_quantization),
     Pass(fold_constants),
     Pass(simplify),
     Pass(fold_batch_norm),
