@@ -7,12 +7,10 @@ artifact (the text is portable C99), and choices about the files (`choices.py`),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from ...compiler.diagnostics import CompileError
-from ...compiler.emulation import Emulation, EmulationOptions
 from ...compiler.emulation import Emulation, EmulationOptions
 from ...compiler.graph.nodes import Graph
 from ...compiler.pass_runner import Pass
@@ -84,16 +82,7 @@ def make_target(text: str) -> Target:
         load=load_files,
         features={"language": "C99", "processor": processor},
         emulate=partial(_emulate, processor),
-        emulate=partial(_emulate, processor),
     )
-
-
-def _emulate(processor: str, artifact: Artifact, inputs: Mapping[str, object], options: EmulationOptions) -> Emulation:
-    """A run on the board of a processor; what it takes is imported when it is asked for."""
-    from .emulator.emulate import emulate
-
-    assert isinstance(artifact, CArtifact)
-    return emulate(artifact, processor, inputs, options)
 
 
 def _emulate(processor: str, artifact: Artifact, inputs: Mapping[str, object], options: EmulationOptions) -> Emulation:
