@@ -87,7 +87,8 @@ def _read_counts(text: str, elf: Elf) -> Counts:
     functions: dict[str, int] = {}
     for _, address, count in (row for row in rows if row[0] == "code"):
         at = bisect_right(symbols, (int(address, 16), "\xff")) - 1
-        functions[symbols[at][1]] = functions.get(symbols[at][1], 0) + int(count)
+        name = symbols[at][1].partition(".")[0]  # gcc calls a special version of f f.constprop.0
+        functions[name] = functions.get(name, 0) + int(count)
     return Counts(layers, outside, dict(sorted(functions.items(), key=lambda item: -item[1])))
 
 

@@ -30,17 +30,15 @@ class Toolchain:
     """Command that makes an image of the objects and the board's own sources."""
     libraries: tuple[str, ...]
     """Last on the command line of the link."""
+    flags: tuple[str, ...]
+    """Those of them that choose the processor."""
     tells_calls: bool
     """Whether the compiler writes down who calls whom with how much stack."""
 
     def describe(self) -> str:
         """Name, version and the processor's flags."""
-        shown = [part for part in self.compile[1:] if part.startswith("-m") or part in self.compile[self._targets()]]
-        return f"{self.name} {_version(self.compile)} {' '.join(dict.fromkeys(shown))}"
-
-    def _targets(self) -> slice:
-        at = self.compile.index("-target") if "-target" in self.compile else 0
-        return slice(at, at + 4 if at else 0)
+        shown = [flag for flag in self.flags if not flag.startswith("-D")]
+        return " ".join([self.name, _version(self.compile), *shown])
 
 
 def find_toolchain(name: str, processor: Processor) -> Toolchain:
@@ -54,14 +52,14 @@ def find_toolchain(name: str, processor: Processor) -> Toolchain:
     zig = find_zig()
     if name in ("", "gcc") and gcc:
         flags = (*processor.flags, *architecture.specs)
-        return Toolchain(architecture.gcc, (gcc, *flags, *_DIALECT), (gcc, *flags, *_DIALECT, "-nostartfiles"), ("-lm",), True)
+        return Toolchain(architecture.gcc, (gcc, *flags, *_DIALECT), (gcc, *flags, *_DIALECT, "-nostartfiles"), ("-lm",), processor.flags, True)
     if name == "clang" and gcc and (clang := shutil.which("clang")):
         headers = [part for folder in _header_folders(gcc, processor, architecture) for part in ("-idirafter", folder)]
         link = (gcc, *processor.flags, *architecture.specs, *_DIALECT, "-nostartfiles")
-        return Toolchain("clang", (clang, *processor.clang, *_DIALECT, *headers), link, ("-lm",), False)
+        return Toolchain("clang", (clang, *processor.clang, *_DIALECT, *headers), link, ("-lm",), processor.clang, False)
     if name in ("", "zig") and zig:
         command = (*zig, "cc", *processor.zig, *_DIALECT, *_ZIG)
-        return Toolchain("zig", command, command, (), False)
+        return Toolchain("zig", command, command, (), processor.zig, False)
     raise _missing(name, architecture)
 
 
