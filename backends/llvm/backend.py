@@ -23,17 +23,16 @@ from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
+from .byte_rows import dot_steps, lane_steps
 from .emit import emit
 from .features import CpuFeatures
 from .lower import lower
-from .mma import dot_steps, lane_steps, rows
+from .mma import rows
 from .package import package
 from .stages import stages
 
 
-def schedule(
-    group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]
-) -> Sequence[ScheduledKernel]:
+def schedule(group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
     """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
         lambda: schedule_dot_tiles(group, dots, is_constant),

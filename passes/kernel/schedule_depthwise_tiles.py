@@ -168,9 +168,9 @@ class _Depthwise:
         vector_loop(self.k, self.dot.window.size, self.vector_bits // 8, lambda at: self.k.store(patch, at, zero))
         zeros = blocks.enter_context(self.k.local(DType.INT32, self.channels, "zeros", Scope.STACK, LINE_BYTES))
         distances = [tap * self.channels for tap in range(len(self._tap_indices()))]
-        with self.k.loop("z", self.pack.blocks) as z:
-            with self.k.local(DType.INT32, self.row.lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-                self._sums(acc, patch, const(0), distances, z)
-                with self.k.loop("l", self.row.lanes, LoopKind.VECTOR) as lane:
-                    self.k.store(zeros, add(mul(z, self.row.lanes), lane), load(acc, lane))
+        acc = Buffer("zero", DType.INT32, self.row.lanes, Scope.REGISTER, LINE_BYTES)
+        with self.k.loop("z", self.pack.blocks) as z, self.k.around(acc):
+            self._sums(acc, patch, const(0), distances, z)
+            with self.k.loop("l", self.row.lanes, LoopKind.VECTOR) as lane:
+                self.k.store(zeros, add(mul(z, self.row.lanes), lane), load(acc, lane))
         return zeros

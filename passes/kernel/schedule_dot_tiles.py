@@ -127,16 +127,13 @@ class _Tiles:
         rows, size = self._row_parts(columns)
         with self.k.loop("p", build.product((columns, rows)), LoopKind.PARALLEL) as p, ExitStack() as blocks:
             part, at = build.delinearize(p, (columns, rows))
-            patch = blocks.enter_context(
-                self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES)
-            )
+            patch = blocks.enter_context(self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES))
             zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
             first, channels = mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes
             self.dot = hoist_channel_terms(self.k, blocks, self.dot, first, channels, self.row.lanes)
             start = mul(at, size)
-            count: Dim = size if isinstance(self.pixels, int) and self.pixels % size == 0 else build.dim(
-                build.minimum(build.sub(build.index(self.pixels), start), size)
-            )
+            is_even = isinstance(self.pixels, int) and self.pixels % size == 0
+            count = size if is_even else build.dim(build.minimum(build.sub(build.index(self.pixels), start), size))
             self._pixel_tiles(patch, zeros, part, vectors, start, count)
         return build.product((columns, rows))
 
@@ -259,9 +256,12 @@ class _Tiles:
         lanes = self.row.lanes
         vector_loop(self.k, self.width, lanes, lambda at: self.k.store(patch, at, zero))
         zeros = blocks.enter_context(self.k.local(DType.INT32, vectors * lanes, "zeros", Scope.STACK, LINE_BYTES))
-        with self.k.loop("z", build.dim(build.minimum(build.sub(self.pack.blocks, first), vectors))) as z:
-            with self.k.local(DType.INT32, lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-                self._sums(acc, patch, add(first, z), 1, 1)
-                with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                    self.k.store(zeros, add(mul(z, lanes), lane), load(acc, lane))
+        acc, count = (
+            Buffer("zero", DType.INT32, lanes, Scope.REGISTER, LINE_BYTES),
+            build.minimum(build.sub(self.pack.blocks, first), vectors),
+        )
+        with self.k.loop("z", build.dim(count)) as z, self.k.around(acc):
+            self._sums(acc, patch, add(first, z), 1, 1)
+            with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
+                self.k.store(zeros, add(mul(z, lanes), lane), load(acc, lane))
         return zeros

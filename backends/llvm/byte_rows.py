@@ -1,0 +1,240 @@
+"""The rows for sums of products of bytes: instructions that kernel IR calls by name, with their texts and meanings.
+
+Registered as `Extern`s, so that the printer names no instruction. All sums are exact: `vpmaddubsw`, which saturates, has no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ...compiler.dtypes import DType
+from ...compiler.kernel import build
+from ...compiler.kernel.interpret import AccessError
+from ...compiler.kernel.mma import DotStep, LaneStep
+from ...compiler.kernel.nodes import Extern
+from ...compiler.kernel.scalar import Scalar
+from .expressions import splat, value
+from .externs import EXTERNS, WRITES
+from .features import CpuFeatures
+from .llvmtypes import memory_type, vector
+from .memory import address
+from .writer import Writer
+
+Emit = Callable[[Writer, DotStep, str, str, str], str]
+"""(writer, row, accumulators, group of `k` data repeated in all lanes, weights) -> new accumulators."""
+
+
+def _multiply_pairs(intrinsic: str) -> Emit:
+    """Products of 16-bit pairs, summed in 32 bits by one instruction and added by another."""
+
+    def emit(w: Writer, row: DotStep, acc: str, data: str, weight: str) -> str:
+        kind, pairs = vector("i32", row.lanes), vector("i16", row.lanes * row.k)
+        products = w.let(f"call {kind} @{intrinsic}({pairs} {data}, {pairs} {weight})")
+        return w.let(f"add {kind} {acc}, {products}")
+
+    return emit
+
+
+def _accumulate(intrinsic: str, data_first: bool) -> Emit:
+    """Sums of `k` products of bytes, added in the same instruction."""
+
+    def emit(w: Writer, row: DotStep, acc: str, data: str, weight: str) -> str:
+        kind, factors = vector("i32", row.lanes), vector("i8", row.lanes * row.k)
+        a, b = (data, weight) if data_first else (weight, data)
+        return w.let(f"call {kind} @{intrinsic}({kind} {acc}, {factors} {a}, {factors} {b})")
+
+    return emit
+
+
+def _multiply_widened(w: Writer, row: DotStep, acc: str, data: str, weight: str) -> str:
+    """One 16-bit product a lane in plain LLVM IR, which finds the instruction (`smlal`)."""
+    kind, narrow = vector("i32", row.lanes), vector("i16", row.lanes)
+    wide = [w.let(f"sext {narrow} {factor} to {kind}") for factor in (data, weight)]
+    return w.let(f"add {kind} {acc}, {w.let(f'mul nsw {kind} {wide[0]}, {wide[1]}')}")
+
+
+def dot_steps(features: CpuFeatures) -> tuple[DotStep, ...]:
+    """The rows of sums of products of bytes that a CPU has, best first."""
+    lanes = max(1, features.vector_bits // 32)
+    names: list[str] = []
+    if features.is_x86:
+        names = ["vpdpbusd"] * features.has_vnni + ["maddwd"] * (lanes == 4 or features.has("avx2"))
+    elif features.is_arm:
+        names = ["usdot"] * features.has("i8mm") + ["sdot"] * features.has("dotprod")
+    found = (_STEPS.get(f"{name}.v{lanes}i32{wide}") for name in (*names, "mul") for wide in ("", ".w16"))
+    return tuple(step for step in found if step is not None and step.registers <= features.vector_registers)
+
+
+_STEPS: dict[str, DotStep] = {}
+_EMIT: dict[str, Emit] = {}
+
+
+def _row(step: DotStep, emit: Emit) -> None:
+    """Enter a row; one with 16-bit data also for weights of 16 bits."""
+    _STEPS[step.name], _EMIT[step.name] = step, emit
+    EXTERNS[step.name] = lambda w, stmt: _step(w, stmt, step, emit)
+    WRITES[step.name] = lambda stmt: stmt.buffers[:1]
+    if step.operand is DType.INT16 and step.weight is DType.INT8:
+        _row(replace(step, name=f"{step.name}.w16", weight=DType.INT16), emit)
+
+
+def _step(w: Writer, stmt: Extern, row: DotStep, emit: Emit) -> None:
+    """Load the operands, call the instruction, store the accumulators; LLVM keeps these in registers."""
+    accumulators, patch, weights = stmt.buffers
+    acc_at, data_at, weight_at = stmt.args
+    count, kind = row.lanes * row.k, vector("i32", row.lanes)
+    pointer = address(w, accumulators, acc_at)
+    acc = w.let(f"load {kind}, ptr {pointer}, align {4 * row.lanes}")
+    data = _repeated(w, row, value(w, build.load(patch, build.ramp(data_at, 1, row.k))))
+    weight = value(w, build.load(weights, build.ramp(weight_at, 1, count)))
+    if row.weight is not row.operand and row.operand is DType.INT16:
+        weight = _once(w, f"sext {vector('i8', count)} {weight} to {vector('i16', count)}")
+    w.line(f"store {kind} {emit(w, row, acc, data, weight)}, ptr {pointer}, align {4 * row.lanes}")
+
+
+def _repeated(w: Writer, row: DotStep, group: str) -> str:
+    """A group of `k` data in every lane."""
+    element = memory_type(row.operand)
+    if row.k == 1:
+        return w.find(("all", group)) or w.keep(("all", group), splat(w, group, element, row.lanes))
+    word = _once(w, f"bitcast {vector(element, row.k)} {group} to i{row.operand.bits * row.k}")
+    found = w.find(("all", word)) or w.keep(("all", word), splat(w, word, "i32", row.lanes))
+    return _once(w, f"bitcast {vector('i32', row.lanes)} {found} to {vector(element, row.lanes * row.k)}")
+
+
+def _once(w: Writer, text: str) -> str:
+    """The result of an instruction that has the same one whenever it is repeated."""
+    return w.find(text) or w.keep(text, w.let(text))
+
+
+_PMADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+
+for _lanes, _name in _PMADD.items():
+    _registers = 30 if _lanes == 16 else 14  # products need one, and without a spare LLVM spills
+    _row(
+        DotStep(f"maddwd.v{_lanes}i32", _lanes, 2, DType.INT16, DType.INT8, _registers, source="Intel SDM vol. 2 VPMADDWD"),
+        _multiply_pairs(_name),
+    )
+for _lanes, _bits in ((8, 256), (16, 512)):
+    _registers = 32 if _lanes == 16 else 16
+    _row(
+        DotStep(f"vpdpbusd.v{_lanes}i32", _lanes, 4, DType.UINT8, DType.INT8, _registers, source="Intel SDM vol. 2 VPDPBUSD"),
+        _accumulate(f"llvm.x86.avx512.vpdpbusd.{_bits}", data_first=True),
+    )
+_row(DotStep("sdot.v4i32", 4, 4, DType.INT8, DType.INT8, 32, source="Arm ARM SDOT (vector)"),
+     _accumulate("llvm.aarch64.neon.sdot.v4i32.v16i8", data_first=False))  # fmt: skip
+_row(DotStep("usdot.v4i32", 4, 4, DType.UINT8, DType.INT8, 32, source="Arm ARM USDOT (vector)"),
+     _accumulate("llvm.aarch64.neon.usdot.v4i32.v16i8", data_first=True))  # fmt: skip
+for _lanes in (1, 2, 4, 8, 16):
+    _row(DotStep(f"mul.v{_lanes}i32", _lanes, 1, DType.INT16, DType.INT8, 16, source="Arm ARM SMLAL"), _multiply_widened)
+
+
+# --- Products in lanes ------------------------------------------------------------------------
+
+
+def lane_steps(features: CpuFeatures) -> tuple[LaneStep, ...]:
+    """The rows of products in lanes that a CPU has, the widest first."""
+    lanes = max(1, features.vector_bits // 32)
+    has_pairs = features.is_x86 and (lanes == 4 or features.has("avx2"))
+    widths = (f"v{lanes}i32x2", f"v{lanes}i32") if has_pairs else (f"v{lanes}i32",)
+    names = (f"{'pairs' if has_pairs else 'taps'}_{data}.{width}" for width in widths for data in _DATA.values())
+    return tuple(_LANE_STEPS[name] for name in names if name in _LANE_STEPS)
+
+
+def _lane_step(w: Writer, stmt: Extern, row: LaneStep, lanes: int) -> None:
+    """Widen the data, multiply and add; pairs of taps are interleaved for the instruction that sums pairs."""
+    accumulators, data, weights = stmt.buffers
+    acc_at, *places, weight_at = stmt.args
+    kind = vector("i32", lanes)
+    taps = [value(w, build.load(data, build.ramp(at, 1, row.lanes))) for at in places]
+    multiply = _products_of_pairs if row.k == 2 else _products
+    for part in range(row.lanes // lanes):
+        weight = value(w, build.load(weights, build.ramp(build.add(weight_at, part * lanes * row.k), 1, lanes * row.k)))
+        pointer = address(w, accumulators, build.add(acc_at, part * lanes))
+        acc = w.let(f"load {kind}, ptr {pointer}, align {4 * lanes}")
+        product = multiply(w, row, lanes, part, taps, weight)
+        w.line(f"store {kind} {w.let(f'add {kind} {acc}, {product}')}, ptr {pointer}, align {4 * lanes}")
+
+
+def _widen(row: LaneStep) -> str:
+    return "sext" if row.data is DType.INT8 else "zext"
+
+
+def _products(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
+    """One product a lane in plain LLVM IR."""
+    assert part == 0
+    kind, narrow = vector("i32", lanes), vector("i16", lanes)
+    wide = w.let(f"{_widen(row)} {vector('i8', lanes)} {taps[0]} to {kind}")
+    return w.let(f"mul nsw {kind} {wide}, {w.let(f'sext {narrow} {weight} to {kind}')}")
+
+
+def _products_of_pairs(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
+    """The sum of two products a lane."""
+    order = ", ".join(f"i32 {part * lanes + lane}, i32 {row.lanes + part * lanes + lane}" for lane in range(lanes))
+    whole, pairs, wide = vector("i8", row.lanes), vector("i8", lanes * 2), vector("i16", lanes * 2)
+    both = _once(w, f"shufflevector {whole} {taps[0]}, {whole} {taps[1]}, <{lanes * 2} x i32> <{order}>")
+    factor = _once(w, f"{_widen(row)} {pairs} {both} to {wide}")
+    return w.let(f"call {vector('i32', lanes)} @{_PMADD[lanes]}({wide} {factor}, {wide} {weight})")
+
+
+_DATA = {DType.INT8: "s8", DType.UINT8: "u8"}
+_LANE_STEPS: dict[str, LaneStep] = {}
+
+
+def _lane_row(row: LaneStep, lanes: int) -> None:
+    """Enter a row whose vectors have a number of lanes."""
+    _LANE_STEPS[row.name] = row
+    EXTERNS[row.name] = lambda w, stmt: _lane_step(w, stmt, row, lanes)
+    WRITES[row.name] = lambda stmt: stmt.buffers[:1]
+
+
+for _dtype, _name in _DATA.items():
+    for _lanes in _PMADD:
+        for _vectors, _suffix in ((1, ""), (2, "x2")):
+            _row_name = f"pairs_{_name}.v{_lanes}i32{_suffix}"
+            _lane_row(LaneStep(_row_name, _lanes * _vectors, 2, _dtype, DType.INT16, "Intel SDM vol. 2 VPMADDWD"), _lanes)
+    for _lanes in (1, 2, 4, 8, 16):
+        _lane_row(LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, "Arm ARM SMLAL"), _lanes)
+
+
+# --- Meanings ---------------------------------------------------------------------------------
+
+Meaning = Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]
+
+
+def _dot_meaning(row: DotStep) -> Meaning:
+    """What a row does, for the kernel interpreter: see `DotStep`."""
+
+    def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        sizes = (row.lanes, row.k, row.lanes * row.k)
+        acc, data, weight = (_elements(array, int(at[0]), size) for array, at, size in zip(arrays, args, sizes, strict=True))
+        products = data.astype(np.int64) * weight.astype(np.int64).reshape(row.lanes, row.k)
+        acc[:] = (acc + products.sum(1)).astype(np.int32)
+
+    return run
+
+
+def _lane_meaning(row: LaneStep) -> Meaning:
+    """See `LaneStep`."""
+
+    def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        acc_at, *places, weight_at = (int(at[0]) for at in args)
+        acc, weight = _elements(arrays[0], acc_at, row.lanes), _elements(arrays[2], weight_at, row.lanes * row.k)
+        data = np.stack([_elements(arrays[1], at, row.lanes).astype(np.int64) for at in places], 1)
+        acc[:] = (acc + (data * weight.astype(np.int64).reshape(row.lanes, row.k)).sum(1)).astype(np.int32)
+
+    return run
+
+
+def _elements(array: np.ndarray, start: int, count: int) -> np.ndarray:
+    if start < 0 or start + count > len(array):
+        raise AccessError(f"elements {start} to {start + count} of {len(array)}")
+    return array[start : start + count]
+
+
+MEANINGS: dict[str, Meaning] = {name: _dot_meaning(row) for name, row in _STEPS.items()}
+MEANINGS |= {name: _lane_meaning(row) for name, row in _LANE_STEPS.items()}
+"""Of every row, by name."""
