@@ -145,3 +145,20 @@ def bits_helper(source: DType, target: DType, types: tuple[str, str], specifiers
         f"    bits.from = x;\n    return bits.to;\n}}\n"
     )
     return name, text
+
+
+FAST_FMA = {
+    DType.FLOAT32: "defined(__ARM_FEATURE_FMA) || defined(__FMA__) || defined(__FP_FAST_FMAF)",
+    DType.FLOAT64: "defined(__FMA__) || defined(__FP_FAST_FMA)",
+}
+"""How compilers say that a multiply-add is one instruction (ACLE 5.5.2, GCC common predefined macros)."""
+
+
+def fma_helper(dtype: DType, c_type: str, specifiers: str) -> tuple[str, str]:
+    """Name and text of the function `a * b + c`. A library's `fma` in software would be slow, so that rounds twice."""
+    name = f"onnxc_fma_{dtype.label}"
+    builtin = "__builtin_fmaf" if dtype is DType.FLOAT32 else "__builtin_fma"
+    head = f"{specifiers} inline {c_type} {name}({c_type} a, {c_type} b, {c_type} c) {{"
+    return name, (
+        f"{head}\n#if defined(__GNUC__) && ({FAST_FMA[dtype]})\n    return {builtin}(a, b, c);\n#else\n    return a * b + c;\n#endif\n}}\n"
+    )

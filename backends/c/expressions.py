@@ -36,7 +36,20 @@ from ...compiler.kernel.nodes import (
     Var,
 )
 from ...compiler.kernel.traverse import children, walk
-from .dialect import ARITHMETIC, BITWISE, COMPARE, INT_TYPES, LOGICAL, UNSIGNED, Dialect, bits_helper, division_helper, integer, wrapped
+from .dialect import (
+    ARITHMETIC,
+    BITWISE,
+    COMPARE,
+    INT_TYPES,
+    LOGICAL,
+    UNSIGNED,
+    Dialect,
+    bits_helper,
+    division_helper,
+    fma_helper,
+    integer,
+    wrapped,
+)
 from .names import Names
 from .round_texts import APART, code_texts
 
@@ -293,8 +306,10 @@ class ExprPrinter:
         return self.call(self.dialect.functions[e.fn], args, e.dtype)
 
     def fma(self, e: Math, a: str, b: str, c: str) -> str:
-        """Two roundings: C has no fast `fma` where the processor has none."""
-        return f"({self.addend(build.mul(*e.args[:2]), f'{a} * {b}')} + {c})"
+        """A function that is one instruction where the processor has it, and else rounds twice."""
+        name, text = fma_helper(e.dtype, self.dialect.type(e.dtype), self.dialect.helper)
+        self.helpers[name] = text
+        return f"{name}({a}, {b}, {c})"
 
     def call(self, function: str, args: Sequence[str], dtype: DType) -> str:
         """A call of the float or double version of a function of `<math.h>`."""

@@ -237,8 +237,8 @@ class CPrinter(Lines):
         (text,) = self.values(stmt.value)
         name = self.e.names.fresh(stmt.var.name)
         c_type = self.e.type(stmt.var)
-        narrowed = f"(int32_t){text}" if c_type == "int32_t" and self.e.type(stmt.value) == "int64_t" else self.e.converted(stmt.value, text)
-        self.line(f"const {c_type} {name} = {narrowed};")
+        is_wider = c_type == "int32_t" and self.e.type(stmt.value) == "int64_t"
+        self.line(f"const {c_type} {name} = {f'(int32_t){text}' if is_wider else self.e.converted(stmt.value, text)};")
         before, first = self.e.vars.get(stmt.var.name), len(self.lines)
         self.e.vars[stmt.var.name] = name
         self.statement(stmt.body)

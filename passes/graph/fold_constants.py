@@ -46,7 +46,7 @@ def _fold(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         return None
     builder = rebuilder.builder
     if all(v is None or v.name in _constants(builder, v) for v in node.inputs) and any(v is not None for v in node.inputs):
-        return _fold_node(builder, node)
+        return fold_node(builder, node)
     return _fold_contents(rebuilder, node)
 
 
@@ -62,7 +62,8 @@ def _fold_if(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
     return None if cond is None else rebuilder.inline(node.regions[0 if bool(cond.reshape(-1)[0]) else 1])
 
 
-def _fold_node(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | None:
+def fold_node(builder: GraphBuilder, node: Node) -> Sequence[Value | None] | None:
+    """Constants for the outputs of a node whose inputs are constants; None if they would be too large."""
     arrays = [None if v is None else builder.array(v) for v in node.inputs]
     if node.op == "ConstantOfShape":
         return _fold_fill(builder, node)

@@ -208,9 +208,12 @@ def test_a_local_array_with_computed_elements_stays_an_array(check_c) -> None:
 def test_named_values_and_computed_extents_have_intervals(check_c) -> None:
     x, y, n = Buffer("x", DType.INT64, 4), Buffer("y", DType.INT32, 16), Buffer("n", DType.INT64, 1)
     k = KernelBuilder()
-    with k.loop("i", 4) as i, k.let(build.floormod(build.load(x, i), build.const(4))) as row:
-        with k.loop("j", build.minimum(build.add(i, 1), 3)) as j:
-            k.store(y, build.add(build.mul(row, 4), j), build.const(7, DType.INT32))
+    with (
+        k.loop("i", 4) as i,
+        k.let(build.floormod(build.load(x, i), build.const(4))) as row,
+        k.loop("j", build.minimum(build.add(i, 1), 3)) as j,
+    ):
+        k.store(y, build.add(build.mul(row, 4), j), build.const(7, DType.INT32))
     kernel = k.kernel("narrow", (x, y, n))
     text = print_kernel_c(kernel)
     assert "(int32_t)onnxc_floormod_int64" in text and "int64_t j_" not in text
