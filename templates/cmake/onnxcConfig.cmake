@@ -11,6 +11,7 @@
 #   [MAX_RAM <size>] [MAX_FLASH <size>]
 #   [BIND <name>=<n>...] [MAX <name>=<n>...]
 #   [QUANTIZE <data.npz>]        quantize to 8 bits first, with this calibration data
+#   [QUANTIZE_OPTIONS <option>...]   options of onnxc quantize, such as --integer-io
 #   [SELF_TEST [<data.npz>]]     add <name>_selftest.c, on random inputs if no data is given
 #   [OPTIONS <option>...])       further options of onnxc compile
 #
@@ -52,7 +53,7 @@ function(_onnxc_clean name result)
 endfunction()
 
 function(onnxc_add_model target)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "MODEL;TARGET;NAME;MAX_RAM;MAX_FLASH;QUANTIZE" "BIND;MAX;OPTIONS;SELF_TEST")
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "MODEL;TARGET;NAME;MAX_RAM;MAX_FLASH;QUANTIZE" "BIND;MAX;OPTIONS;SELF_TEST;QUANTIZE_OPTIONS")
   if(NOT ARG_MODEL)
     message(FATAL_ERROR "onnxc_add_model(${target}): MODEL is missing")
   endif()
@@ -79,9 +80,13 @@ function(onnxc_add_model target)
       list(APPEND options "--max-${word}" "${ARG_MAX_${limit}}")
     endif()
   endforeach()
+  set(binds "")
   foreach(extent ${ARG_BIND})
-    list(APPEND options --bind "${extent}")
+    list(APPEND binds --bind "${extent}")
   endforeach()
+  if(NOT ARG_QUANTIZE)
+    list(APPEND options ${binds})
+  endif()
   foreach(extent ${ARG_MAX})
     list(APPEND options --max "${extent}")
   endforeach()
@@ -108,7 +113,7 @@ function(onnxc_add_model target)
     set(quantized "${folder}.int8.onnx")
     add_custom_command(
       OUTPUT "${quantized}"
-      COMMAND "${ONNXC_EXECUTABLE}" quantize "${model}" --data "${data}" -o "${quantized}"
+      COMMAND "${ONNXC_EXECUTABLE}" quantize "${model}" --calibration "${data}" ${ARG_QUANTIZE_OPTIONS} ${binds} -o "${quantized}"
       DEPENDS "${model}" "${data}" "${ONNXC_CONFIG_FILE}"
       COMMENT "onnxc: quantizing ${ARG_MODEL}"
       VERBATIM)

@@ -125,6 +125,39 @@ def test_cmake_takes_weights_apart_and_self_tests(project: Path) -> None:
     assert not (project / "build" / "onnxc" / "h" / "h_weights.c").exists()
 
 
+DENSE = """<ir_version: 10, opset_import: ["" : 21]>
+    dense (float[N,8] x) => (float[N,8] y)
+    { m = MatMul(x, w)
+      y = Relu(m) }"""
+CODES = """#include "half_it.h"
+int main(void) {
+    int8_t x[8], y[8];
+    static int64_t arena[HALF_IT_ARENA_BYTES / 8 + 1];
+    for (int k = 0; k < 8; k++) {
+        x[k] = half_it_quantize_in_x(1.0f);
+    }
+    const int status = half_it_run(x, y, arena);
+    const float found = half_it_dequantize_out_y(y[0]);
+    return status != 0 || found < 3.9f || found > 4.1f;
+}
+"""
+
+
+def test_cmake_quantizes_first(project: Path) -> None:
+    needs("cmake", "ninja", "gcc")
+    model = parser.parse_model(DENSE)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full((8, 8), 0.5, np.float32), "w"))
+    onnx.save(model, project / "Half-it.onnx")
+    np.savez(project / "data.npz", x=np.linspace(-1, 1, 50, dtype=np.float32)[:, None].repeat(8, axis=1))
+    (project / "main.c").write_text(CODES)
+    configure(project, "Ninja", "BIND N=1 QUANTIZE data.npz QUANTIZE_OPTIONS --integer-io --method minmax")
+    call(["cmake", "--build", "build"], project)
+    call([str(project / "build" / "app")], project)
+    later(project, "data.npz")
+    call(["cmake", "--build", "build"], project)
+    assert compiles(project) == 2
+
+
 def test_cmake_stops_at_a_budget_with_the_table(project: Path) -> None:
     needs("cmake", "ninja", "gcc")
     configure(project, "Ninja", "BIND N=1 MAX_FLASH 16")

@@ -34,7 +34,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, command in (("onnxc", f"{sys.executable} -P -m onnxc.compiler.cli"), ("python", sys.executable)):
         (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (folder / "bin" / name).chmod(0o755)
-    for line in commands()[:4]:
+    for line in commands()[:5]:
         assert call(line, folder).returncode == 0
     return folder
 
@@ -57,7 +57,7 @@ def test_the_readmes_way_ends_in_a_firmware_that_hears(example: Path) -> None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{missing[0]} is not installed")
-    for line in commands()[4:]:
+    for line in commands()[5:]:
         done = call(line, example)
         assert done.returncode == 0
     right, total = map(int, re.search(r"(\d+) of (\d+) words are right", done.stdout).groups())
