@@ -149,7 +149,7 @@ def _operands(site: Site, node: Node, channels: int) -> tuple[Codes, Codes] | Re
     return data, weight
 
 
-def _bias(site: Site, node: Node, data: Codes, weight: Codes) -> Value | None | Refusal:
+def _bias(site: Site, node: Node, data: Codes, weight: Codes) -> Value | Refusal | None:
     """The bias in units of the sums, as int32; None if there is none."""
     value = node.inputs[2] if len(node.inputs) > 2 else None
     if value is None:

@@ -10,7 +10,7 @@ import pytest
 from onnxc.compiler.dtypes import DType, Kind
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
-from onnxc.compiler.kernel.nodes import BinaryOp, Buffer, Cast, CastMode, Kernel, LoopKind, MathFn, UnaryOp
+from onnxc.compiler.kernel.nodes import BinaryOp, Buffer, Cast, CastMode, Kernel, LoopKind, MathFn, Scope, UnaryOp
 
 Check = Callable[..., None]
 INTS = [DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.UINT32, DType.INT64, DType.UINT64]
@@ -155,3 +155,24 @@ def test_the_bits_of_a_bool_are_a_byte(check: Check, kind: LoopKind) -> None:
     check(kernel, {x: a, out: np.zeros(16, np.uint8)})
     kernel, (x, out) = elementwise(16, kind, [DType.UINT8], DType.BOOL, lambda p: Cast(p, DType.BOOL, CastMode.BITS, 1))
     check(kernel, {x: a.view(np.uint8), out: np.zeros(16, np.bool_)})
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+@pytest.mark.parametrize(("dtype", "zero"), [(DType.INT8, None), (DType.INT8, -7), (DType.UINT8, 200), (DType.UINT8, 0)])
+def test_codes_of_quantized_numbers(check: Check, dtype: DType, zero: int | None, lanes: int) -> None:
+    """`saturate(round(x) + zero)`, stored and used as an integer: ties to even, NaN is 0, both ends and beyond."""
+    x, z = Buffer("x", DType.FLOAT32, 48), Buffer("z", dtype, 1, Scope.CONST)
+    codes, wide = Buffer("codes", dtype, 48), Buffer("wide", DType.FLOAT32, 48)
+    k = KernelBuilder()
+    with k.loop("i", 48 // lanes) as i, k.loop("v", lanes, LoopKind.VECTOR) as v:
+        at = build.add(build.mul(i, lanes), v)
+        rounded = build.math_fn(MathFn.ROUND, build.load(x, at))
+        if zero is not None:
+            rounded = build.add(rounded, build.cast(build.load(z, 0), DType.FLOAT32))
+        code = build.cast(rounded, dtype, CastMode.SATURATE)
+        k.store(codes, at, code)
+        k.store(wide, at, build.cast(build.mul(build.cast(code, DType.INT32), 3), DType.FLOAT32))
+    special = [np.nan, np.inf, -np.inf, 1e30, -1e30, 3e9, -3e9, 0.5, 1.5, -0.5, -1.5, 127.5, -128.5, 255.5, -0.0]
+    numbers = np.array([*special, *np.linspace(-300, 300, 33)], np.float32)
+    arrays = {x: numbers, z: np.array([zero or 0], dtype.numpy), codes: np.zeros(48, dtype.numpy), wide: np.zeros(48, np.float32)}
+    check(k.kernel("codes", (x, z, codes, wide)), arrays)

@@ -112,7 +112,9 @@ def test_products_with_a_zero_point_of_run_time(rows: int, depth: int, columns: 
 @pytest.mark.parametrize("target", ["cpu:x86-64-v3", "cpu:icelake-server"])
 def test_products_of_unknown_rows(target: str) -> None:
     generator = np.random.default_rng(3)
-    graph = load_graph(_model("g (uint8[N,20] x) => (int32[N,24] z) { z = MatMulInteger(x, w) }", {"w": _bytes(generator, np.int8, (20, 24))}))
+    graph = load_graph(
+        _model("g (uint8[N,20] x) => (int32[N,24] z) { z = MatMulInteger(x, w) }", {"w": _bytes(generator, np.int8, (20, 24))})
+    )
     inputs = {"x": _bytes(generator, np.uint8, (19, 20))}
     np.testing.assert_array_equal(run_program(_program(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
 
