@@ -33,8 +33,8 @@ def test_which_weights_are_decoded(name: str) -> None:
     codes = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
     model.graph.initializer.append(numpy_helper.from_array(codes, "q"))
     for node in [n for n in model.graph.node if n.op_type == "Constant"]:
-        value = np.float32(0.5) if node.output[0] == "s" else np.int8(3)
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), node.output[0]))
+        number = np.float32(0.5) if node.output[0] == "s" else np.int8(3)
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(number), node.output[0]))
         model.graph.node.remove(node)
     graph = load_graph(model)
     decoded = dequantize_weights(graph)
