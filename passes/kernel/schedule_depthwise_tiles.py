@@ -129,7 +129,7 @@ class _Depthwise:
             self._sums(acc, data, start, distances, first)
             with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
                 channel = add(mul(first, lanes), lane)
-                total = load(acc, lane)
+                total: Expr = load(acc, lane)
                 if zeros is not None:
                     total = build.sub(total, load(zeros, channel))
                 form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})

@@ -197,7 +197,7 @@ class _Tiles:
                 for j in range(0, nv, 2):
                     together = min(2, nv - j) * lanes
                     with self.k.loop("l", together, LoopKind.VECTOR) as lane:
-                        total = load(acc, add(lane, (i * nv + j) * lanes))
+                        total: Expr = load(acc, add(lane, (i * nv + j) * lanes))
                         if zeros is not None:
                             total = build.sub(total, load(zeros, add(mul(add(inside, j), lanes), lane)))
                         self._store(values, add(mul(add(first, j), lanes), lane), total, partial)

@@ -36,7 +36,8 @@ CASES = {
         ("Conv", "DequantizeLinear", "DequantizeLinear", "DequantizeLinear", "QuantizeLinear"),
     ),
     "maximum": (
-        "d = DequantizeLinear(x, xs, xz)\n s = MaxPool<kernel_shape=[2,2], pads=[1,1,0,0]>(d)\n y = QuantizeLinear(s, xs, xz)", ("MaxPool",),
+        "d = DequantizeLinear(x, xs, xz)\n s = MaxPool<kernel_shape=[2,2], pads=[1,1,0,0]>(d)\n y = QuantizeLinear(s, xs, xz)",
+        ("MaxPool",),
     ),
     "maximum with another scale": (
         "d = DequantizeLinear(x, xs, xz)\n s = MaxPool<kernel_shape=[2,2], pads=[1,1,0,0]>(d)\n y = QuantizeLinear(s, half, xz)",
