@@ -42,6 +42,52 @@ static inline int32_t onnxc_rounded(float x) {
 }
 """
 
+SCALED = """/* onnxc_rounded of (float)sum * scale; without an FPU by integers, which are rounded where floats would be. */
+#if defined(__GNUC__) && ((defined(__arm__) && !defined(__thumb2__) && !defined(__ARM_FP)) || \\
+                          (defined(__riscv) && !defined(__riscv_flen)))
+static __attribute__((noinline)) int32_t onnxc_scaled(int32_t sum, float scale) {
+    union {
+        float from;
+        uint32_t to;
+    } bits;
+    bits.from = scale;
+    const uint32_t exponent = bits.to >> 23;
+    if (exponent == 0u || exponent >= 255u) { /* not a normal positive number */
+        return onnxc_rounded((float)sum * scale);
+    }
+    uint32_t digits = sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum;
+    int32_t shift = 150 - (int32_t)exponent;
+    if (digits >= 0x1000000u) {
+        const int32_t excess = 8 - __builtin_clz(digits);
+        digits = (digits + (1u << (excess - 1)) - 1u + ((digits >> excess) & 1u)) >> excess;
+        shift -= excess;
+    }
+    if (digits == 0u) {
+        return 0;
+    }
+    const uint64_t product = (uint64_t)digits * ((bits.to & 0x7FFFFFu) | 0x800000u);
+    const int32_t zeros = __builtin_clz(digits);
+    const int32_t beyond = 31 - zeros + (product >> (55 - zeros) != 0u ? 1 : 0); /* bits of the product that a float does not hold */
+    uint32_t whole = (uint32_t)(product >> beyond);
+    const uint64_t rest = product & (((uint64_t)1 << beyond) - 1u), half = ((uint64_t)1 << beyond) >> 1;
+    whole += beyond > 0 && (rest > half || (rest == half && (whole & 1u) != 0u)) ? 1u : 0u;
+    shift -= beyond;
+    if (shift >= 25) {
+        whole = 0u;
+    } else if (shift <= 1) {
+        whole = 0x400000u;
+    } else {
+        whole = (whole + (1u << (shift - 1)) - 1u + ((whole >> shift) & 1u)) >> shift;
+    }
+    return sum < 0 ? -(int32_t)whole : (int32_t)whole;
+}
+#else
+static inline int32_t onnxc_scaled(int32_t sum, float scale) {
+    return onnxc_rounded((float)sum * scale);
+}
+#endif
+"""
+
 APART = """/* The number itself, rounded: compilers do not fuse the product that it is into a sum. */
 static inline float onnxc_apart(float x) {
 #if defined(__ARM_FP) && (__ARM_FP & 4) && defined(__GNUC__)
@@ -56,7 +102,11 @@ static inline float onnxc_apart(float x) {
 """
 
 CODE = """static inline $C onnxc_code_$t(float x, int32_t zero) {
-    int32_t code = onnxc_rounded(x);
+    return onnxc_byte_$t(onnxc_rounded(x), zero);
+}
+"""
+
+BYTE = """static inline $C onnxc_byte_$t(int32_t code, int32_t zero) {
 #if defined(__ARM_FEATURE_DSP) && defined(__GNUC__)
     __asm__("qadd %0, %1, %2" : "=r"(code) : "r"(code), "r"(zero));
     __asm__("$sat %0, #8, %1" : "=r"(code) : "r"(code));
@@ -71,7 +121,7 @@ CODE = """static inline $C onnxc_code_$t(float x, int32_t zero) {
 def code_texts(signed: bool) -> dict[str, str]:
     """The helper functions of `saturate(round(x) + zero)` for int8 or uint8, by name; the last one is called."""
     parts = ("int8_t", "s8", "ssat", "127", "(-128)") if signed else ("uint8_t", "u8", "usat", "255", "0")
-    text = CODE
+    texts = {"onnxc_rounded": ROUNDED, f"onnxc_byte_{parts[1]}": BYTE, f"onnxc_code_{parts[1]}": CODE}
     for slot, value in zip(("$C", "$t", "$sat", "$high", "$low"), parts, strict=True):
-        text = text.replace(slot, value)
-    return {"onnxc_rounded": ROUNDED, f"onnxc_code_{parts[1]}": text}
+        texts = {name: text.replace(slot, value) for name, text in texts.items()}
+    return texts

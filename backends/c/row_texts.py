@@ -257,7 +257,7 @@ CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, con
 #endif
     for (; i < count; i++) {
         const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
-        target[i] = onnxc_code_$x((float)sum * scale[i * scale_step], zero);
+        target[i] = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
     }
 }
 """

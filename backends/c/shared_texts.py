@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .round_texts import code_texts
+from .round_texts import SCALED, code_texts
 
 INCLUDE = "arm_mve.h"
 """Name of the text that everything with MVE needs."""
@@ -118,4 +118,4 @@ def shared_texts() -> dict[str, str]:
     found = {name: f"#if defined(__ARM_FEATURE_MVE)\n{text}#endif\n" for name, text in _mve()}
     condition = "#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)"
     found |= {name: f"{condition}\n{text}#endif\n" for name, text in _dsp()}
-    return found | code_texts(True) | code_texts(False)
+    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED}

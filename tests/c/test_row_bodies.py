@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from onnxc.backends.c.lower import lower
+from onnxc.backends.c.mma import add_texts
 from onnxc.backends.c.print import C99, PRELUDE, print_kernel_c
 from onnxc.backends.c.weights import definition
 from onnxc.compiler.dtypes import DType
@@ -93,3 +94,29 @@ def test_products_are_rounded_before_they_are_added_to_codes(tmp_path: Path) -> 
     source = "\n".join([PRELUDE, *arrays, print_kernel_c(kernel), *run])
     assert run_on("cortex-m4", source, tmp_path) == 0
     assert run_on("cortex-m4", source.replace("= onnxc_apart(", "= (").replace("(onnxc_apart(", "(("), tmp_path) == 1
+
+
+@pytest.mark.parametrize("processor", ["cortex-m0", "cortex-m4"])
+def test_sums_are_scaled_by_integers_as_by_floats(processor: str, tmp_path: Path) -> None:
+    """On a processor without FPU, each step of rounding is that of float arithmetic."""
+    helpers: dict[str, str] = {}
+    add_texts("onnxc_scaled", helpers)
+    check = """
+    static uint32_t state = 1u;
+    static uint32_t next(void) { state = state * 1664525u + 1013904223u; return state >> 1; }
+    static int32_t bounded(int32_t x) { return x > 70000 ? 70000 : x < -70000 ? -70000 : x; }
+    int main(void) {
+        const float scales[] = {0.5f, 0.25f, 1.0f / 3.0f, 0.0017f, 1.0e-7f, 1.0f, 3.0f, 1.0e9f, 1.0e-39f, 0.0f, -0.7f, 1.17549435e-38f};
+        for (int i = 0; i < 20000; i++) {
+            union { float to; uint32_t from; } scale;
+            scale.from = 0x38000000u + (next() & 0x7FFFFFFu);
+            const float factor = i % 3 == 0 ? scales[(i / 3) % 12] : scale.to;
+            const uint32_t size = next();
+            const int32_t sum = (int32_t)(size >> (i % 31)) * (i % 2 == 0 ? 1 : -1);
+            if (bounded(onnxc_scaled(sum, factor)) != bounded(onnxc_rounded((float)sum * factor))) { return 1; }
+        }
+        if (bounded(onnxc_scaled(INT32_MIN, 0.001f)) != bounded(onnxc_rounded((float)INT32_MIN * 0.001f))) { return 2; }
+        return 0;
+    }
+    """
+    assert run_on(processor, "\n".join([PRELUDE, *helpers.values(), check]), tmp_path) == 0
