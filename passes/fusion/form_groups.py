@@ -8,9 +8,10 @@ epilogue; only then are cheap maps repeated in several users.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
+from typing import TypeAlias
 
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph
@@ -31,8 +32,18 @@ MAX_LOCAL_ELEMENTS = 8192
 """Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
 
 
-def form_groups(graph: Graph, facts: GraphFacts) -> list[Unit]:
-    """Fuse, and return the units in an order in which everything is computed before it is used."""
+Order: TypeAlias = Callable[[Sequence[Unit], Mapping[int, set[int]], Sequence[int]], Sequence[int]]
+"""(units, for each number of a unit those that must run before it, an order that is possible) -> the order to take."""
+
+
+def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None) -> list[Unit]:
+    """Fuse, and return the units in an order in which everything is computed before it is used.
+
+    Args:
+        graph: the graph or region.
+        facts: what is known of it.
+        choose: takes one of the possible orders; without it, units stand as in the graph.
+    """
     stages = make_stage_graph(graph, facts)
     integer_sums(stages)
     fold_zero_points(stages)
@@ -45,7 +56,10 @@ def form_groups(graph: Graph, facts: GraphFacts) -> list[Unit]:
     requantize(stages)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
-    return _ordered(_units(stages), symbol_sources(graph, facts), stages.roots)
+    units = _units(stages)
+    before = _before(units, symbol_sources(graph, facts), stages.roots)
+    order: Sequence[int] = list(_smallest_first(before))
+    return [units[k] for k in (order if choose is None else choose(units, before, order))]
 
 
 def drop_unused_stages(graph: StageGraph) -> None:
@@ -106,13 +120,14 @@ def _fits_on_stack(stage: Stage, rows: int) -> bool:
     return isinstance(size, int) and size <= MAX_LOCAL_ELEMENTS
 
 
-def _ordered(units: list[Unit], sources: dict[str, set[str]], roots: dict[str, tuple[str, ...]]) -> list[Unit]:
+def _before(units: Sequence[Unit], sources: dict[str, set[str]], roots: dict[str, tuple[str, ...]]) -> dict[int, set[int]]:
+    """For each unit, by number, the units that must run before it."""
     maker = {name: k for k, unit in enumerate(units) for name in made(unit)}
     before: dict[int, set[int]] = {}
     for k, unit in enumerate(units):
         needed = used(unit).union(*(sources.get(symbol, ()) for symbol in symbols(unit))) if sources else used(unit)
         before[k] = {maker[part] for name in needed for part in _parts(name, roots) if part in maker} - {k}
-    return [units[k] for k in _smallest_first(before)]
+    return before
 
 
 def _smallest_first(before: Mapping[int, set[int]]) -> Iterator[int]:

@@ -3,8 +3,9 @@
     saturate(round(float32(acc + B[c]) * M[c]) + zero)          quantized: `B` int32, `M` float32, `zero` a number
     float32(acc + B[c]) * M[c]                                  real: `M` is the scale of the sum
 
-`M` is `x_scale * w_scale / y_scale` in float32, in this order, as ONNX Runtime computes it. An int32 bias in
-units of `x_scale * w_scale` is added in int32. Bounds of the real value (Relu, Clip) become bounds of the code,
+`M` is `x_scale * w_scale / y_scale` in float32, in this order, as ONNX Runtime computes it. A bias in units of
+`x_scale * w_scale` is added in int32; before codes any float bias is, rounded to these units, which ONNX Runtime
+does as well. Bounds of the real value (Relu, Clip) become bounds of the code,
 and vanish where codes have these bounds anyway. Runs after epilogues are fused.
 """
 
@@ -26,6 +27,8 @@ from .stage_graph import StageGraph
 
 UNITS = 1e-5
 """How far the scale of an integer bias may be from the scale of the sum, relatively, to count as the same."""
+FINE_UNITS = 1 / 16
+"""The most codes that a unit of the sum may be for a bias to be rounded to such units."""
 
 
 def requantize(graph: StageGraph) -> None:
@@ -102,7 +105,7 @@ class _Canonical:
         if not (isinstance(rounded, Math) and rounded.fn is MathFn.ROUND):
             return None
         affine = self._affine(rounded.args[0])
-        value = None if affine is None else self._scaled(affine)
+        value = None if affine is None else self._scaled(affine, rounds=True)
         if affine is None or value is None:
             return None
         code = build.cast(build.add(build.math_fn(MathFn.ROUND, value), const(float(zero), DType.FLOAT32)), e.dtype, CastMode.SATURATE)
@@ -111,15 +114,15 @@ class _Canonical:
     def _real(self, e: Expr) -> Expr | None:
         """`float32(acc + B) * M` for a scaled sum, within its bounds."""
         affine = self._affine(e)
-        value = None if affine is None else self._scaled(affine)
+        value = None if affine is None else self._scaled(affine, rounds=False)
         if affine is None or value is None:
             return None
         if affine.low is not None:
             value = build.maximum(value, float(affine.low))
         return value if affine.high is None else build.minimum(value, float(affine.high))
 
-    def _scaled(self, affine: Affine) -> Expr | None:
-        """`float32(acc + B) * M`, None if something is not constant or the bias is no integer."""
+    def _scaled(self, affine: Affine, rounds: bool) -> Expr | None:
+        """`float32(acc + B) * M`, None if something is not constant or the bias is no integer and may not be rounded."""
         scale = affine.scale
         if affine.divisors:
             divisor = affine.divisors[-1]
@@ -127,8 +130,11 @@ class _Canonical:
                 divisor = build.mul(divisor, other)
             scale = build.div(scale, divisor)
         multiplier = self._table(scale)
-        offset = None if multiplier is None else self._offset(affine)
-        if multiplier is None or offset is None:
+        if multiplier is None:
+            return None
+        rounds = rounds and bool(np.abs(multiplier.values).max(initial=0) <= FINE_UNITS)
+        offset = self._offset(affine, rounds)
+        if offset is None:
             return None
         total = build.add(self.acc, self._read("offset", offset))
         return build.mul(build.cast(total, DType.FLOAT32), self._read("multiplier", multiplier))
@@ -213,14 +219,14 @@ class _Canonical:
             return None
         return np.float32(table.values.flat[0])
 
-    def _offset(self, affine: Affine) -> Table | None:
+    def _offset(self, affine: Affine, rounds: bool) -> Table | None:
         """The int32 that is added to the sum, the bias in units of the scale included."""
         total = self._table(affine.offset)
         scale = self._table(affine.scale)
         for bias in affine.bias:
             if total is None or scale is None:
                 return None
-            total = _with_bias(total, scale, self._table(bias), self.stage.nest.axes)
+            total = _with_bias(total, scale, self._table(bias), self.stage.nest.axes, rounds)
         return total
 
     def _read(self, what: str, table: Table) -> Read:
@@ -234,15 +240,15 @@ class _Canonical:
         return self.tables[key]
 
 
-def _with_bias(total: Table, scale: Table, bias: Table | None, axes: tuple[Var, ...]) -> Table | None:
-    """An int32 and a float bias as one int32, if the bias is a whole number of scales."""
+def _with_bias(total: Table, scale: Table, bias: Table | None, axes: tuple[Var, ...], rounds: bool) -> Table | None:
+    """An int32 and a float bias as one int32, if the bias is a whole number of scales or may be rounded to one."""
     if bias is None:
         return None
     used = tuple(a for a in axes if a in {*total.axes, *scale.axes, *bias.axes})
     real, unit = bias.over(used).astype(np.float64), scale.over(used).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = np.rint(real / unit)
-        exact = np.isfinite(whole) & (np.abs(whole * unit - real) <= UNITS * np.abs(real))
+        exact = np.isfinite(whole) & (rounds | (np.abs(whole * unit - real) <= UNITS * np.abs(real)))
     if not exact.all() or np.abs(whole).max(initial=0) >= 1 << 31:
         return None
     result = total.over(used) + whole.astype(np.int64)
