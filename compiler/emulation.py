@@ -28,7 +28,9 @@ class LayerCost:
     """What one layer of the model took."""
 
     name: str
-    """After the ONNX nodes that it computes."""
+    """After the ONNX nodes that it computes, as the generated code has it."""
+    nodes: tuple[str, ...]
+    """These nodes."""
     function: str
     """Function of the generated code; layers of equal structure share one."""
     instructions: int

@@ -29,6 +29,7 @@ from ...passes.plan.options import LoweringOptions
 from .artifact import CArtifact, load_files
 from .choices import CHOICES, Choices
 from .float_rows import float_rows
+from .layers import layers_of
 from .layouts import LAYOUTS, arranged
 from .lower import KERNEL_PASSES, lower
 from .mma import dot_rows
@@ -64,7 +65,8 @@ def make_target(text: str) -> Target:
         return replace(lower_graph(graph, options), quantization=find_quantization(graph))
 
     def emit(program: Program) -> CArtifact:
-        return CArtifact(interface_of(program), print_files(program, choices))
+        layers = tuple(layer.call.covers for layer in layers_of(program))
+        return CArtifact(replace(interface_of(program), layers=layers), print_files(program, choices))
 
     pipeline = Pipeline(
         (*GRAPH_PASSES, Pass(dequantize_weights), Pass(fold_constants), Pass(eliminate_dead_code), Pass(assign_channels_last)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..driver import CompiledModel
+
+_NAME_LENGTH = 24
 
 
 def emulated(model: CompiledModel, inputs: Mapping[str, np.ndarray], compiler: str | None, optimization: str | None) -> Emulation:
@@ -30,7 +32,7 @@ def emulated(model: CompiledModel, inputs: Mapping[str, np.ndarray], compiler: s
 def emulation_json(run: Emulation) -> dict[str, object]:
     """The measurements for scripts."""
     layers = [
-        {"layer": k, "name": layer.name, "function": layer.function, "nodes": layer.name.split(".."), "instructions": layer.instructions}
+        {"layer": k, "name": layer.name, "function": layer.function, "nodes": list(layer.nodes), "instructions": layer.instructions}
         for k, layer in enumerate(run.layers)
     ]
     return {
@@ -57,11 +59,9 @@ def emulation_json(run: Emulation) -> dict[str, object]:
 
 def show_emulation(run: Emulation) -> None:
     """The measurements for people."""
-    share = max(1, run.instructions)
-    rows = [(layer.name, layer.function, f"{layer.instructions:,}", f"{layer.instructions / share:.1%}") for layer in run.layers]
-    rows.append(("between layers", "", f"{run.outside_instructions:,}", f"{run.outside_instructions / share:.1%}"))
-    rows.append(("all", "", f"{run.instructions:,}", ""))
-    show_table(f"instructions on {run.machine}, {run.compiler}", ("layer", "function", "instructions", ""), rows)
+    rows = [_row(f"{k} {_ends(layer.nodes)}", layer.function, layer.instructions, run) for k, layer in enumerate(run.layers)]
+    rows += [_row("between layers", "", run.outside_instructions, run), _row("all", "", run.instructions, run)]
+    show_table(f"{run.machine}\n{run.compiler}", ("layer", "function", "instructions", ""), rows)
     sizes = [
         ("flash", run.code_bytes + run.constant_bytes, f"code {run.code_bytes:,}, constants {run.constant_bytes:,}"),
         ("arena", run.arena_bytes, f"inputs and outputs, the caller's: {run.io_bytes:,}"),
@@ -72,6 +72,16 @@ def show_emulation(run: Emulation) -> None:
     show_table("memory", ("", "bytes", ""), [(name, f"{size:,}", text) for name, size, text in sizes])
     for note in run.notes:
         click.echo(f"note: {note}")
+
+
+def _row(layer: str, function: str, instructions: int, run: Emulation) -> tuple[str, ...]:
+    return layer, function, f"{instructions:,}", f"{instructions / max(1, run.instructions):.1%}"
+
+
+def _ends(nodes: Sequence[str]) -> str:
+    """The first and the last of some nodes, shortened."""
+    ends = dict.fromkeys((nodes[0], nodes[-1])) if nodes else {}
+    return " .. ".join(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…" for name in ends)
 
 
 def _bound(run: Emulation) -> str:

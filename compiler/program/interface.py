@@ -50,6 +50,8 @@ class Interface:
     """What the status codes of failed checks mean."""
     capacities: Mapping[int, int] = field(default_factory=dict)
     """Elements that the caller provides for outputs whose size the run finds out, where the model cannot allocate them."""
+    layers: tuple[tuple[str, ...], ...] = ()
+    """ONNX nodes of each layer in order, where the target tells layers apart."""
 
 
 def interface_of(program: Program) -> Interface:
@@ -95,6 +97,8 @@ def to_json(interface: Interface) -> str:
         "capacities": {str(position): elements for position, elements in interface.capacities.items()},
         "messages": {str(code): text for code, text in interface.messages.items()},
     }
+    if interface.layers:
+        data["layers"] = [list(nodes) for nodes in interface.layers]
     return json.dumps(data, sort_keys=True)
 
 
@@ -117,6 +121,7 @@ def from_json(text: str | bytes) -> Interface:
             data["weight_bytes"],
             {int(code): text for code, text in data["messages"].items()},
             {int(position): elements for position, elements in data["capacities"].items()},
+            tuple(tuple(nodes) for nodes in data.get("layers", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CompileError("E0501", f"the interface of the artifact is damaged: {error}") from None

@@ -95,14 +95,21 @@ def _cortex(board: Board, name: str, fpu: str, zig: str, note: str = "", *, more
     floats = ("-mfloat-abi=hard", *((f"-mfpu={fpu}",) if fpu != "auto" else ())) if fpu else ("-mfloat-abi=soft",)
     flags = (f"-mcpu={name}", "-mthumb", *floats, *more)
     return Processor(
-        board, flags, ("--target=arm-none-eabi", *flags), ("-target", f"thumb-freestanding-eabi{'hf' if fpu else ''}", f"-mcpu={zig}", *more), note
+        board,
+        flags,
+        ("--target=arm-none-eabi", *flags),
+        ("-target", f"thumb-freestanding-eabi{'hf' if fpu else ''}", f"-mcpu={zig}", *more),
+        note,
     )
 
 
 def _riscv(march: str, abi: str, zig: str) -> Processor:
     flags = (f"-march={march}", f"-mabi={abi}", "-mcmodel=medany")
     return Processor(
-        VIRT, (*flags, "-misa-spec=2.2"), ("--target=riscv32-unknown-elf", *flags), ("-target", "riscv32-freestanding-none", f"-mcpu={zig}", f"-mabi={abi}")
+        VIRT,
+        (*flags, "-misa-spec=2.2"),
+        ("--target=riscv32-unknown-elf", *flags),
+        ("-target", "riscv32-freestanding-none", f"-mcpu={zig}", f"-mabi={abi}"),
     )
 
 
@@ -115,7 +122,7 @@ PROCESSORS: Mapping[str, Processor] = {
     "cortex-m7": _cortex(AN500, "cortex-m7", "fpv5-d16", "cortex_m7+fp_armv8d16"),
     "cortex-m33": _cortex(AN505, "cortex-m33", "fpv5-sp-d16", "cortex_m33+fp_armv8d16sp"),
     "cortex-m55": _cortex(AN547, "cortex-m55", "auto", "cortex_m55+mve_fp+fp_armv8d16+fullfp16"),
-    "cortex-m85": _cortex(AN547, "cortex-m55", "auto", "cortex_m55+mve_fp+fp_armv8d16+fullfp16", "compiled for and emulated by a Cortex-M55"),
+    "cortex-m85": _cortex(AN547, "cortex-m55", "auto", "cortex_m55+mve_fp+fp_armv8d16+fullfp16", "compiled for and run as a Cortex-M55"),
     "rv32imc": _riscv("rv32imc", "ilp32", "generic_rv32+m+c"),
     "rv32imfc": _riscv("rv32imfc", "ilp32f", "generic_rv32+m+f+c"),
 }  # fmt: skip

@@ -91,7 +91,10 @@ class _Device:
         """What the run gave and took."""
         board, image = self.processor.board, self.image
         names = [pair for text in self.artifact.sources.values() for pair in layers_in(text, self.face)]
-        layers = tuple(LayerCost(name, function, self.counts.layers.get(k, 0)) for k, (name, function) in enumerate(names))
+        layers = tuple(
+            LayerCost(name, nodes, function, self.counts.layers.get(k, 0))
+            for k, ((name, function), nodes) in enumerate(zip(names, self.face.layers or [()] * len(names), strict=True))
+        )
         return Emulation(
             outputs=outputs,
             machine=f"{board.architecture.emulator} {board.machine}",
@@ -119,7 +122,5 @@ def _sizes(face: Interface, values: list[int]) -> Sizes:
     def size(port: Port) -> int:
         return math.prod(max(0, evaluate_dim(d, symbols)) for d in port.shape) * port.dtype.numpy.itemsize
 
-    outputs = tuple(
-        face.capacities[k] * p.dtype.numpy.itemsize if k in face.capacities else size(p) for k, p in enumerate(face.outputs)
-    )
+    outputs = tuple(face.capacities[k] * p.dtype.numpy.itemsize if k in face.capacities else size(p) for k, p in enumerate(face.outputs))
     return Sizes(tuple(map(size, face.inputs)), outputs, tuple(values), max(0, evaluate_dim(face.arena_bytes, symbols)))

@@ -77,4 +77,6 @@ def layers_in(source: str, face: Interface) -> Sequence[tuple[str, str]]:
 @functools.cache
 def _template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False).get_template(name)
+    return jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    ).get_template(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,5 +90,5 @@ def _purpose(region: Region) -> str:
 
 def _gist(text: str) -> str:
     """The first line that names an error."""
-    lines = [line for line in text.splitlines() if "error" in line or "overflowed" in line or "undefined" in line]
+    lines = [line for line in text.splitlines() if re.search(r"[Ee]rror: |overflowed|undefined|no room", line)]
     return (lines or text.splitlines() or ["no message"])[0].strip()

@@ -37,7 +37,9 @@ def find_emulator(architecture: Architecture) -> str:
     """The emulator's command; E0303 if it is missing."""
     found = shutil.which(architecture.emulator)
     if found is None:
-        raise CompileError("E0303", f"verifying on an emulated device needs {architecture.emulator}", hint=f"apt install {architecture.packages[2]}")
+        raise CompileError(
+            "E0303", f"verifying on an emulated device needs {architecture.emulator}", hint=f"apt install {architecture.packages[2]}"
+        )
     return found
 
 
@@ -45,7 +47,9 @@ def build_plugin(folder: Path, emulator: str) -> None:
     """Compile the plugin for this machine; E0303 without a C compiler."""
     compilers = [*((found,) for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), *((*z, "cc") for z in [find_zig()] if z)]
     if not compilers:
-        raise CompileError("E0303", "counting instructions needs a C compiler for this machine", hint="apt install gcc, or pip install ziglang")
+        raise CompileError(
+            "E0303", "counting instructions needs a C compiler for this machine", hint="apt install gcc, or pip install ziglang"
+        )
     version = 1 if _major(emulator) < 9 else 2
     flags = ["-O2", "-shared", "-fPIC", f"-DPLUGIN_VERSION={version}", "-o", "count.so", str(TEMPLATES / "count.c")]
     done = call([*compilers[0], *flags], folder)

@@ -16,7 +16,9 @@ from .boards import Architecture, Processor
 TEMPLATES = Path(__file__).parents[3] / "templates" / "emulator"
 COMPILERS = ("gcc", "clang", "zig")
 _DIALECT = ("-std=c99", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
-_ZIG = ("-fno-sanitize=all", "-fno-unwind-tables", "-fno-exceptions", "-fno-stack-protector", "-isystem", str(TEMPLATES / "zig"))
+_HEADERS = ("-isystem", str(TEMPLATES / "freestanding"))
+"""For compilers that bring no C library; gcc's headers of its library are not made for them."""
+_ZIG = ("-fno-sanitize=all", "-fno-unwind-tables", "-fno-exceptions", "-fno-stack-protector", *_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,12 @@ def find_toolchain(name: str, processor: Processor) -> Toolchain:
     zig = find_zig()
     if name in ("", "gcc") and gcc:
         flags = (*processor.flags, *architecture.specs)
-        return Toolchain(architecture.gcc, (gcc, *flags, *_DIALECT), (gcc, *flags, *_DIALECT, "-nostartfiles"), ("-lm",), processor.flags, True)
+        return Toolchain(
+            architecture.gcc, (gcc, *flags, *_DIALECT), (gcc, *flags, *_DIALECT, "-nostartfiles"), ("-lm",), processor.flags, True
+        )
     if name == "clang" and gcc and (clang := shutil.which("clang")):
-        headers = [part for folder in _header_folders(gcc, processor, architecture) for part in ("-idirafter", folder)]
         link = (gcc, *processor.flags, *architecture.specs, *_DIALECT, "-nostartfiles")
-        return Toolchain("clang", (clang, *processor.clang, *_DIALECT, *headers), link, ("-lm",), processor.clang, False)
+        return Toolchain("clang", (clang, *processor.clang, *_DIALECT, *_HEADERS), link, ("-lm",), processor.clang, False)
     if name in ("", "zig") and zig:
         command = (*zig, "cc", *processor.zig, *_DIALECT, *_ZIG)
         return Toolchain("zig", command, command, (), processor.zig, False)
@@ -80,14 +83,6 @@ def _missing(name: str, architecture: Architecture) -> CompileError:
     packages = " ".join(architecture.packages[:2]) + (" clang" if name == "clang" else "")
     hint = "pip install ziglang" if name == "zig" else f"apt install {packages}, or pip install ziglang and --cc zig"
     return CompileError("E0303", f"verifying on an emulated device needs {wanted}", hint=hint)
-
-
-def _header_folders(gcc: str, processor: Processor, architecture: Architecture) -> list[str]:
-    """Where gcc looks for the C library's headers."""
-    command = [gcc, *processor.flags, *architecture.specs, "-xc", "-E", "-v", "/dev/null"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
-    first, last = (next((k for k, line in enumerate(lines) if text in line), 0) for text in ("search starts here", "End of search"))
-    return [line.strip() for line in lines[first + 1 : last] if line.startswith(" ")]
 
 
 def _version(command: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
-/* The functions of <math.h> that generated code calls, for compilers that bring no C library. What zig's run-time library
- * lacks stands here; the compiler turns the others into instructions or into calls of that library. */
+/* The functions of <math.h> that generated code calls, for compilers that bring no C library. What their run-time libraries
+ * may lack stands here; the compiler turns the others into instructions or into calls of these libraries. */
 #ifndef ONNXC_MATH_H
 #define ONNXC_MATH_H
 
