@@ -28,6 +28,7 @@ from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .artifact import CArtifact, load_files
 from .choices import CHOICES, Choices
+from .face import ARENA_ALIGN_BYTES
 from .float_rows import float_rows
 from .layers import layers_of
 from .layouts import LAYOUTS, arranged
@@ -59,6 +60,8 @@ def make_target(text: str) -> Target:
         kernel_passes=(lower,),
         clear_halo=lambda value: clear_halo(value, SCALAR),
         heap=False,
+        align=ARENA_ALIGN_BYTES,
+        saves_memory=True,
     )
 
     def build(graph: Graph) -> Program:

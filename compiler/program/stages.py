@@ -99,6 +99,8 @@ class Group:
     rows: int = 0
     placements: Mapping[str, Placement] = field(default_factory=lambda: MappingProxyType({}))
     """Values of the group, by name, that are parts of others; `root` is never a part itself."""
+    in_place: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
+    """For outputs, by name, the operand that is written over: they share a buffer."""
 
     @property
     def values(self) -> tuple[Value, ...]:

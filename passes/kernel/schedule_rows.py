@@ -42,7 +42,8 @@ class Binder:
         for value in read:
             self._argument(value, Scope.CONST if is_constant(value) else Scope.GLOBAL)
         for value in group.outputs:
-            self._argument(value, Scope.GLOBAL)
+            if value.name not in group.in_place:
+                self._argument(value, Scope.GLOBAL)
         self.locals: dict[str, Buffer] = {}
         for stage in group.stages:
             if stage.value not in group.outputs:
@@ -76,7 +77,7 @@ class Binder:
 
     def buffer(self, value: Value) -> Buffer:
         """The buffer of a value."""
-        return self.locals.get(value.name) or self.arguments[self._root(value).name]
+        return self.locals.get(value.name) or self.arguments[self._root(self.group.in_place.get(value.name, value)).name]
 
     def load(self, value: Value, indices: tuple[Expr, ...]) -> Load:
         """An element of a value."""

@@ -1,9 +1,8 @@
 """Give every temporary tensor a place in the arena, so that tensors that are live together do not overlap.
 
-Known sizes: largest first, each at the lowest offset that is free during its life. Sizes that depend on
-symbols: tensors whose lives do not meet share a slot as large as the largest of them, and the slots lie one
-after the other; offsets are then expressions that the program evaluates. The largest sum of live bytes is
-reported beside the plan: no plan can need less.
+Known sizes are placed by `place_lives`. Sizes that depend on symbols: tensors whose lives do not meet share a
+slot as large as the largest of them, and the slots lie one after the other; offsets are then expressions that
+the program evaluates. The largest sum of live bytes is reported beside the plan: no plan can need less.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from dataclasses import dataclass, fields, replace
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Expr
 from ...compiler.program.nodes import Branch, Place, Program, Repeat, Step, Storage
+from .place_lives import Span, largest_sum, place_lives
 
 ALIGN = 64
-"""Bytes to which every tensor is aligned: a cache line, and the widest vector."""
+"""Bytes to which every tensor is aligned if the target does not say: a cache line, and the widest vector."""
 
 
 @dataclass(slots=True)
@@ -29,18 +29,18 @@ class Life:
     bytes: Dim
 
 
-def assign_memory(program: Program, temporaries: Sequence[Dim]) -> Program:
+def assign_memory(program: Program, temporaries: Sequence[Dim], align: int = ALIGN) -> Program:
     """Return the program with offsets for its temporaries, whose sizes in bytes are given."""
-    lives = find_lives(program.steps, temporaries)
-    known = [life for life in lives if isinstance(life.bytes, int)]
-    offsets: dict[int, Dim] = {}
-    end = place_known(known, offsets)
+    lives = find_lives(program.steps, temporaries, align)
+    known = [Span(life.number, life.first, life.last, life.bytes) for life in lives if isinstance(life.bytes, int)]
+    found, end = place_lives(known)
+    offsets: dict[int, Dim] = dict(found)
     arena = place_symbolic([life for life in lives if not isinstance(life.bytes, int)], offsets, end)
     steps = tuple(_with_offsets(step, offsets) for step in program.steps)
-    return replace(program, steps=steps, arena_bytes=arena, lower_bound_bytes=lower_bound(known))
+    return replace(program, steps=steps, arena_bytes=arena, lower_bound_bytes=largest_sum(known))
 
 
-def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim]) -> list[Life]:
+def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = ALIGN) -> list[Life]:
     """When each temporary is in use.
 
     What lives across the beginning or the end of a loop lives in all of its rounds; what a loop writes and reads
@@ -56,8 +56,8 @@ def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim]) -> list[Life]:
             position += 1
             for storage in storages(step):
                 if storage.place is Place.ARENA:
-                    life = lives.setdefault(storage.index, Life(storage.index, position, position, align_up(temporaries[storage.index])))
-                    life.last = position
+                    size = align_up(temporaries[storage.index], align)
+                    lives.setdefault(storage.index, Life(storage.index, position, position, size)).last = position
             if isinstance(step, Branch):
                 visit(step.then)
                 visit(step.other)
@@ -86,26 +86,11 @@ def storages(step: Step) -> Iterator[Storage]:
             yield from found
 
 
-def align_up(size: Dim) -> Dim:
+def align_up(size: Dim, align: int = ALIGN) -> Dim:
     """The size rounded up to the alignment; at least one unit."""
     if isinstance(size, int):
-        return max(ALIGN, -(-size // ALIGN) * ALIGN)
-    return build.dim(build.mul(build.ceildiv(build.add(build.index(size), 1), ALIGN), ALIGN))
-
-
-def place_known(lives: Sequence[Life], offsets: dict[int, Dim]) -> int:
-    """Place temporaries of known size; returns the end of the highest one."""
-    placed: list[tuple[int, int, Life]] = []
-    for life in sorted(lives, key=lambda life: (-int(life.bytes), life.first, life.number)):  # type: ignore[arg-type]
-        size, at = int(life.bytes), 0  # type: ignore[arg-type]
-        for begin, end, other in sorted(placed, key=lambda p: p[0]):
-            if other.first <= life.last and life.first <= other.last:
-                if begin - at >= size:
-                    break
-                at = max(at, end)
-        placed.append((at, at + size, life))
-        offsets[life.number] = at
-    return max((end for _, end, _ in placed), default=0)
+        return max(align, -(-size // align) * align)
+    return build.dim(build.mul(build.ceildiv(build.add(build.index(size), 1), align), align))
 
 
 def place_symbolic(lives: Sequence[Life], offsets: dict[int, Dim], start: int) -> Dim:
@@ -128,19 +113,6 @@ def place_symbolic(lives: Sequence[Life], offsets: dict[int, Dim], start: int) -
             size = build.maximum(size, build.index(life.bytes))
         at = build.add(at, size)
     return build.dim(at)
-
-
-def lower_bound(lives: Sequence[Life]) -> int:
-    """Largest sum of the known bytes that are live at one step."""
-    change: dict[int, int] = {}
-    for life in lives:
-        change[life.first] = change.get(life.first, 0) + int(life.bytes)  # type: ignore[arg-type]
-        change[life.last + 1] = change.get(life.last + 1, 0) - int(life.bytes)  # type: ignore[arg-type]
-    live = peak = 0
-    for position in sorted(change):
-        live += change[position]
-        peak = max(peak, live)
-    return peak
 
 
 def _with_offsets(step: Step, offsets: dict[int, Dim]) -> Step:

@@ -68,7 +68,8 @@ def _group_key(group: Group, values: tuple[Value, ...], is_constant: Callable[[V
     stages = tuple((stage.nest, tuple(number[v] for v in stage.operands), number[stage.value]) for stage in group.stages)
     types = tuple((value.type, is_constant(value)) for value in values)
     roots = tuple((number[v], number[group.placements[v.name].root]) for v in group.values if v.name in group.placements)
-    return stages, types, tuple(number[v] for v in group.outputs), group.rows, roots
+    in_place = tuple((number[v], number[group.in_place[v.name]]) for v in group.outputs if v.name in group.in_place)
+    return stages, types, tuple(number[v] for v in group.outputs), group.rows, roots, in_place
 
 
 def _with_roots(group: Group) -> tuple[Value, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -44,7 +45,10 @@ from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
 from .kernel_pool import KernelPool, parallel_extent
 from .options import LoweringOptions
-from .place_outputs import copy_outputs, direct_outputs
+from .order_units import order_units
+from .place_outputs import copy_outputs, direct_outputs, made_for
+from .places import lasting_names
+from .write_in_place import write_in_place
 
 FIRST_CHECK = 256
 """Status of the first check of a program; smaller ones belong to kernels, and to running out of memory."""
@@ -58,7 +62,7 @@ def lower_graph(graph: Graph, options: LoweringOptions) -> Program:
     """
     lowering = Lowering(graph.name, options)
     lowering.graph(graph)
-    return assign_memory(lowering.program(graph), lowering.temporaries)
+    return assign_memory(lowering.program(graph), lowering.temporaries, options.align)
 
 
 @dataclass(slots=True)
@@ -124,11 +128,11 @@ class Lowering:
         copy_outputs(self, graph, wanted)
 
     def written_directly(self, graph: Graph) -> set[str]:
-        """Outputs of a graph that a kernel of its own writes, so that it may write them anywhere."""
+        """Outputs of a graph that kernels write, or that are views of what kernels write: these may write them anywhere."""
         made: set[str] = set()
         for node in graph.nodes:
             row = lookup(node.op)
-            if row is not None and not row.is_view and not isinstance(row.define, Region):
+            if row is not None and not isinstance(row.define, Region):
                 made.update(v.name for v in node.outputs if v is not None)
         return made & {v.name for v in graph.outputs}
 
@@ -149,7 +153,11 @@ class Lowering:
             self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
-        units = form_groups(graph, facts)
+        least = partial(order_units, bytes_of=self.bytes_of, elsewhere=wanted, kept=lasting_names(graph, facts))
+        units = form_groups(graph, facts, least if self.options.saves_memory else None)
+        wanted = made_for(units, wanted)
+        if self.options.saves_memory:
+            units = write_in_place(units, {*lasting_names(graph, facts), *wanted})
         show(GROUPS, "groups.txt", lambda: print_units(units))
         self.pending.append([*find_conditions(graph, facts), *(self.limits.conditions if not self.pending else ())])
         self._check_known()
@@ -183,7 +191,9 @@ class Lowering:
         scratch: dict[str, Storage] = {}
         for value in group.outputs:
             root = group.placements[value.name].root if value.name in group.placements else value
-            if root.name not in self.storages:
+            if value.name in group.in_place:
+                self.storages[value.name] = self.storage(group.in_place[value.name])
+            elif root.name not in self.storages:
                 self.place(root, wanted.get(root.name))
         shifts = self._shifts(group)
         covers = tuple(dict.fromkeys(name for stage in group.stages for name in stage.covers))

@@ -24,3 +24,7 @@ class LoweringOptions:
     """Makes the kernel that clears the halo of a value."""
     heap: bool = True
     """Whether programs may allocate memory of sizes that are known only while running."""
+    align: int = 64
+    """Bytes to which temporary tensors are aligned: those of a cache line, or of the widest load."""
+    saves_memory: bool = False
+    """Whether units run in the order that takes the least memory, and write over inputs that nobody reads again."""

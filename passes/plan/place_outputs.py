@@ -6,12 +6,16 @@ a heap, the caller provides the most that it can be (`bound_sizes`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...compiler.graph.nodes import Graph, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.nodes import Allocate, Copy, Place, Storage
+from ...compiler.program.stages import NodeUnit, Unit
+from ..kernel.clear_halo import has_halo
+from .places import Places
 
 if TYPE_CHECKING:
     from .lower_graph import Lowering
@@ -25,6 +29,18 @@ def direct_outputs(lowering: Lowering, graph: Graph) -> dict[str, Storage]:
         if value.name in direct and value.name not in wanted and _has_room(lowering, position, value):
             wanted[value.name] = Storage(Place.OUTPUT, position)
     return wanted
+
+
+def made_for(units: Sequence[Unit], wanted: Mapping[str, Storage]) -> dict[str, Storage]:
+    """The same for the values that are put into memory: an output that is a view is written where its source is made."""
+    places = Places.of(units)
+    by_regions = {v.name for u in units if isinstance(u, NodeUnit) and u.node.regions for v in u.node.outputs if v is not None}
+    found = {name: storage for name, storage in wanted.items() if places.place.get(name) == name}
+    for name, storage in wanted.items():
+        place = places.place.get(name)
+        if place is not None and place not in by_regions and not has_halo(places.values[place].type):
+            found.setdefault(place, storage)
+    return found
 
 
 def copy_outputs(lowering: Lowering, graph: Graph, wanted: dict[str, Storage]) -> None:

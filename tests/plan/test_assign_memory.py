@@ -10,7 +10,8 @@ from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.nodes import Var
 from onnxc.compiler.program.nodes import Branch, Copy, Place, ReadSymbol, Repeat, Step, Storage
-from onnxc.passes.plan.assign_memory import ALIGN, Life, align_up, find_lives, lower_bound, place_known, place_symbolic
+from onnxc.passes.plan.assign_memory import ALIGN, Life, align_up, find_lives, place_symbolic
+from onnxc.passes.plan.place_lives import Span, largest_sum, place_in_order, place_lives
 
 INPUT = Storage(Place.INPUT)
 
@@ -54,13 +55,31 @@ def test_an_inner_loop_keeps_what_the_outer_one_brings():
 LIVES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10), st.integers(1, 2000)), min_size=1, max_size=25)
 
 
+def known(spans) -> list[Span]:
+    return [Span(k, first, first + length, align_up(size)) for k, (first, length, size) in enumerate(spans)]
+
+
 @given(LIVES)
 def test_places_of_known_size_do_not_overlap(spans):
-    lives = [Life(k, first, first + length, align_up(size)) for k, (first, length, size) in enumerate(spans)]
-    offsets = {}
-    end = place_known(lives, offsets)
+    lives = known(spans)
+    offsets, end = place_lives(lives)
     _check_apart([(life, offsets[life.number], life.bytes) for life in lives])
-    assert lower_bound(lives) <= end <= sum(life.bytes for life in lives)
+    assert largest_sum(lives) <= end <= sum(life.bytes for life in lives)
+    assert end == max(offsets[life.number] + life.bytes for life in lives)
+
+
+@given(LIVES)
+def test_no_plan_is_worse_than_that_of_largest_first(spans):
+    lives = known(spans)
+    _, end = place_in_order(sorted(lives, key=lambda s: (-s.bytes, s.first, s.number)))
+    assert place_lives(lives)[1] <= end
+
+
+def test_orders_other_than_by_size_are_found():
+    """Largest first puts the three largest so that no gap is left for the last, which lives with two of them."""
+    lives = [Span(0, 0, 2, 5), Span(1, 0, 1, 6), Span(2, 4, 7, 5), Span(3, 2, 4, 2)]
+    assert place_in_order(sorted(lives, key=lambda s: -s.bytes))[1] == 13
+    assert place_lives(lives)[1] == largest_sum(lives) == 11
 
 
 @given(LIVES, st.integers(0, 50))
@@ -92,3 +111,4 @@ def _check_apart(places) -> None:
 @pytest.mark.parametrize(("size", "aligned"), [(0, 64), (1, 64), (64, 64), (65, 128)])
 def test_every_place_is_aligned_and_not_empty(size, aligned):
     assert align_up(size) == aligned
+    assert align_up(size, 8) == max(8, -(-size // 8) * 8)

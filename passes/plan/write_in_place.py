@@ -1,0 +1,78 @@
+"""Let kernels write over an input that nobody reads again: additions to a residual, activations, requantization.
+
+Decided for each group after the order of the units is known. The kernel gets one buffer, which it loads from and stores to
+(`Group.in_place`), so that no two of its arguments overlap. It may, where each element of the input is read only to compute
+the element that takes its place: then the order of the elements does not matter, as long as none is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from ...compiler.dtypes import DType
+from ...compiler.graph.facts import MAX_ELEMENTS
+from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
+from ...compiler.kernel.nodes import Expr, Read, Var
+from ...compiler.kernel.traverse import substitute, walk
+from ...compiler.program.stages import Group, NodeUnit, Stage, Unit
+from ..kernel.loop_form import physical_offset, physical_shape
+from .places import Places
+
+
+def overwritable(unit: Unit) -> Iterator[tuple[Value, Value]]:
+    """Pairs of an output of a unit and an input that it may be written over if nobody else needs that."""
+    if not isinstance(unit, Group) or len(unit.stages) != 1 or len(unit.outputs) != 1:
+        return
+    (stage,), (output,) = unit.stages, unit.outputs
+    if output is not stage.value or output.name in unit.placements:
+        return
+    for operand in stage.operands:
+        if operand.name not in unit.placements and not _may_be_symbols(operand) and _is_read_in_place(stage, operand):
+            yield output, operand
+
+
+def write_in_place(units: Sequence[Unit], kept: Collection[str]) -> list[Unit]:
+    """Let the output of each group that can take the place of the first input that ends there.
+
+    Args:
+        units: in the order in which they run.
+        kept: names of values that are needed after the units, or that lie outside of the arena.
+    """
+    places = Places.of(units)
+    lasting, last = places.at(kept), {place: max(users) for place, users in places.users.items()}
+    lasting |= {place for place, makers in places.makers.items() if any(isinstance(units[k], NodeUnit) for k in makers)}
+    found: list[Unit] = []
+    for number, unit in enumerate(units):
+        for output, operand in overwritable(unit):
+            place = places.place.get(operand.name, "")
+            if last.get(place) == number and place not in lasting and output.name not in lasting:
+                assert isinstance(unit, Group)
+                unit = replace(unit, in_place={output.name: operand})
+                break
+        found.append(unit)
+    return found
+
+
+def _may_be_symbols(value: Value) -> bool:
+    """True for small integer tensors: extents may be read from them at any later time."""
+    shape = value.type.shape
+    is_small = all(isinstance(d, int) for d in shape) and build.product(shape) in range(MAX_ELEMENTS + 1)
+    return value.type.dtype in (DType.INT32, DType.INT64) and is_small
+
+
+def _is_read_in_place(stage: Stage, operand: Value) -> bool:
+    """True if a stage reads an operand only where it writes its own element, after any reduction."""
+    made, given = stage.value.type, operand.type
+    if made.dtype is not given.dtype or any(made.layout.halo) or any(given.layout.halo):
+        return False
+    if build.product(physical_shape(made)) != build.product(physical_shape(given)):
+        return False
+    nest = stage.nest
+    position = stage.operands.index(operand)
+    if nest.combine is not None and any(isinstance(e, Read) and e.operand == position for e in walk(nest.body)):
+        return False
+    single: dict[Var, Expr] = {axis: build.const(0) for axis, extent in zip(nest.axes, nest.shape, strict=True) if extent == 1}
+    own = substitute(physical_offset(made, nest.axes), single)
+    return all(substitute(physical_offset(given, read.indices), single) is own for read in stage.reads(operand))
