@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,9 +20,9 @@ from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Di
 from ...compiler.kernel.traverse import free_vars, walk
 from ...compiler.program.stages import Stage
 
-MAX_ELEMENTS = 1 << 16
+MAX_ELEMENTS = 1 << 18
 """Largest table that is made of expressions."""
-MAX_TERMS = 1 << 27
+MAX_TERMS = 1 << 30
 """Limit of the arithmetic for one table."""
 Range = tuple[int, int]
 """The least and the greatest value of an integer expression."""
@@ -165,7 +165,7 @@ def _product(a: Range, b: Range) -> Range:
     return min(corners), max(corners)
 
 
-_INTERVALS = {
+_INTERVALS: dict[BinaryOp, Callable[[Range, Range], Range]] = {
     BinaryOp.ADD: lambda a, b: (a[0] + b[0], a[1] + b[1]),
     BinaryOp.SUB: lambda a, b: (a[0] - b[1], a[1] - b[0]),
     BinaryOp.MUL: _product,

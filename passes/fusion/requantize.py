@@ -19,7 +19,7 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Math, MathFn, Read, Var
+from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Math, MathFn, Read, Var
 from ...compiler.kernel.traverse import rebuild, walk
 from ...compiler.program.stages import Stage, make_stage
 from .constant_stages import Constants, Operands, Table

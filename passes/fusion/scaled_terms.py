@@ -23,7 +23,6 @@ def dequantizes(stage: Stage) -> bool:
     return not any(e.dtype.is_float for e in walk(found.value))
 
 
-
 @dataclass(frozen=True, slots=True)
 class Factored:
     """A float32 expression as `float32(value) * scale`."""
