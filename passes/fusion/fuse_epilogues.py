@@ -13,6 +13,7 @@ from ...compiler.kernel.nest import Nest
 from ...compiler.kernel.nodes import Expr, Read, Var
 from ...compiler.kernel.traverse import map_expr, substitute
 from ...compiler.program.stages import Stage, make_stage
+from .same_bytes import has_same_order
 from .stage_graph import StageGraph, contraction_factors
 
 
@@ -49,11 +50,13 @@ def refuse(producer: Stage, user: Stage, readers: Sequence[str]) -> str | None:
         return "the producer has no reduction"
     if len(readers) != 1:
         return "the producer has other users"
-    if producer.value.type.layout.block != user.value.type.layout.block and contraction_factors(producer.nest) is not None:
-        return "the user writes another layout than the contraction runs in"
     reads = user.reads(producer.value)
     if len(reads) != 1:
         return "the user reads several elements"
+    is_other_layout = producer.value.type.layout.block != user.value.type.layout.block
+    if is_other_layout and contraction_factors(producer.nest) is not None:
+        if not has_same_order(producer.value.type, reads[0], user.value.type, user.nest):
+            return "the user writes another layout than the contraction runs in"
     if axis_order(producer.nest, user.nest, reads[0].indices) is None:
         return "the user reads at other indices than its own"
     return None

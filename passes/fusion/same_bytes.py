@@ -31,6 +31,11 @@ def has_same_bytes(source: TensorType, target: TensorType, nest: Nest) -> bool:
     read = nest.body
     if nest.combine is not None or not isinstance(read, Read) or source.dtype is not target.dtype:
         return False
+    return has_same_order(source, read, target, nest)
+
+
+def has_same_order(source: TensorType, read: Read, target: TensorType, nest: Nest) -> bool:
+    """True if a nest that makes `target` reads each element of `source` where the element lies that it computes of it."""
     if any(source.layout.halo) or any(target.layout.halo):
         return False
     if build.product(physical_shape(source)) != build.product(physical_shape(target)):

@@ -104,6 +104,8 @@ class _Choice:
         if last.is_plain or not isinstance(_definition(node), Nests):
             return PLAIN
         if is_movement_node(node) and node.inputs[0] is not None:
+            if is_wanted and last.block > MAX_READ_AS_IS:
+                return last
             order = (last, PLAIN) if is_wanted else (PLAIN, last)
             same = (layout for layout in order if self.keeps_bytes(node, value, layout))
             return next(same, PLAIN if _is_view(node) else order[0])

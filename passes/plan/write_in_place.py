@@ -14,10 +14,10 @@ from ...compiler.dtypes import DType
 from ...compiler.graph.facts import MAX_ELEMENTS
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Expr, Read, Var
-from ...compiler.kernel.traverse import substitute, walk
+from ...compiler.kernel.nodes import Read
+from ...compiler.kernel.traverse import walk
 from ...compiler.program.stages import Group, NodeUnit, Stage, Unit
-from ..kernel.loop_form import physical_offset, physical_shape
+from ..fusion.same_bytes import has_same_order
 from .places import Places
 
 
@@ -64,15 +64,9 @@ def _may_be_symbols(value: Value) -> bool:
 
 def _is_read_in_place(stage: Stage, operand: Value) -> bool:
     """True if a stage reads an operand only where it writes its own element, after any reduction."""
-    made, given = stage.value.type, operand.type
-    if made.dtype is not given.dtype or any(made.layout.halo) or any(given.layout.halo):
+    nest, position = stage.nest, stage.operands.index(operand)
+    if stage.value.type.dtype is not operand.type.dtype:
         return False
-    if build.product(physical_shape(made)) != build.product(physical_shape(given)):
-        return False
-    nest = stage.nest
-    position = stage.operands.index(operand)
     if nest.combine is not None and any(isinstance(e, Read) and e.operand == position for e in walk(nest.body)):
         return False
-    single: dict[Var, Expr] = {axis: build.const(0) for axis, extent in zip(nest.axes, nest.shape, strict=True) if extent == 1}
-    own = substitute(physical_offset(made, nest.axes), single)
-    return all(substitute(physical_offset(given, read.indices), single) is own for read in stage.reads(operand))
+    return all(has_same_order(operand.type, read, stage.value.type, nest) for read in stage.reads(operand))
