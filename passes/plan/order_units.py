@@ -85,11 +85,11 @@ class _Costs:
         for place, users in places.users.items():
             for number in users:
                 touched[number].append(place)
-        users = {place: _bits(found) for place, found in places.users.items()}
-        makers = {place: _bits(found) for place, found in places.makers.items()}
-        makes = [[(sizes[p], makers[p] & ~(1 << k)) for p in touched[k] if makers[p] >> k & 1] for k in numbers]
-        frees = [[(sizes[p], users[p]) for p in touched[k] if p not in kept] for k in numbers]
-        replaces = [[(sizes[p], users[p] & ~(1 << k)) for p in _replaced(units[k], places) if p not in kept] for k in numbers]
+        using = {place: _bits(found) for place, found in places.users.items()}
+        making = {place: _bits(found) for place, found in places.makers.items()}
+        makes = [[(sizes[p], making[p] & ~(1 << k)) for p in touched[k] if making[p] >> k & 1] for k in numbers]
+        frees = [[(sizes[p], using[p]) for p in touched[k] if p not in kept] for k in numbers]
+        replaces = [[(sizes[p], using[p] & ~(1 << k)) for p in _replaced(units[k], places) if p not in kept] for k in numbers]
         after: list[list[int]] = [[] for _ in numbers]
         for number, earlier in before.items():
             for one in earlier:
