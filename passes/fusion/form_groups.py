@@ -18,6 +18,7 @@ from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.stages import Group, Known, NodeUnit, Stage, Unit, View
+from .fixed_point import Numerics
 from .fold_zero_points import fold_zero_points
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
@@ -36,13 +37,14 @@ Order: TypeAlias = Callable[[Sequence[Unit], Mapping[int, set[int]], Sequence[in
 """(units, for each number of a unit those that must run before it, an order that is possible) -> the order to take."""
 
 
-def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None) -> list[Unit]:
+def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, numerics: Numerics = Numerics.ONNX) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used.
 
     Args:
         graph: the graph or region.
         facts: what is known of it.
         choose: takes one of the possible orders; without it, units stand as in the graph.
+        numerics: how int32 sums become codes.
     """
     stages = make_stage_graph(graph, facts)
     integer_sums(stages)
@@ -53,7 +55,7 @@ def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None) ->
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
-    requantize(stages)
+    requantize(stages, numerics)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)

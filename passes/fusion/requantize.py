@@ -23,6 +23,7 @@ from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Expr, Mat
 from ...compiler.kernel.traverse import rebuild, walk
 from ...compiler.program.stages import Stage, make_stage
 from .constant_stages import Constants, Operands, Table
+from .fixed_point import Numerics, in_doubles, multiplied
 from .stage_graph import StageGraph
 
 UNITS = 1e-5
@@ -31,20 +32,20 @@ FINE_UNITS = 1 / 16
 """The most codes that a unit of the sum may be for a bias to be rounded to such units."""
 
 
-def requantize(graph: StageGraph) -> None:
+def requantize(graph: StageGraph, numerics: Numerics = Numerics.ONNX) -> None:
     """Rewrite what the stages store of integer sums."""
     for name, stage in list(graph.stages.items()):
-        found = requantized(stage, graph.constants)
+        found = requantized(stage, graph.constants, numerics)
         if isinstance(found, Stage):
             graph.stages[name] = found
 
 
-def requantized(stage: Stage, constants: Constants) -> Stage | str:
+def requantized(stage: Stage, constants: Constants, numerics: Numerics = Numerics.ONNX) -> Stage | str:
     """The stage with the canonical form wherever its sum is scaled by constants, or why nothing changes."""
     nest = stage.nest
     if nest.combine is not Combine.SUM or nest.body.dtype is not DType.INT32 or nest.finish is None:
         return "no sum of int32 with an epilogue"
-    form = _Canonical(stage, constants)
+    form = _Canonical(stage, constants, numerics)
     finish = form.rewrite(nest.finish)
     if finish is nest.finish:
         return "no part is a sum times a constant scale"
@@ -69,8 +70,8 @@ class Affine:
 class _Canonical:
     """The rewriting of one stage's result."""
 
-    def __init__(self, stage: Stage, constants: Constants) -> None:
-        self.stage, self.constants = stage, constants
+    def __init__(self, stage: Stage, constants: Constants, numerics: Numerics) -> None:
+        self.stage, self.constants, self.numerics = stage, constants, numerics
         self.operands = Operands(list(stage.operands))
         self.acc = stage.nest.acc
         self.done: dict[Expr, Expr] = {}
@@ -105,10 +106,12 @@ class _Canonical:
         if not (isinstance(rounded, Math) and rounded.fn is MathFn.ROUND):
             return None
         affine = self._affine(rounded.args[0])
-        value = None if affine is None else self._scaled(affine, rounds=True)
-        if affine is None or value is None:
+        if affine is None:
             return None
-        code = build.cast(build.add(build.math_fn(MathFn.ROUND, value), const(float(zero), DType.FLOAT32)), e.dtype, CastMode.SATURATE)
+        units = self._units(affine) if self.numerics is Numerics.ONNX else self._fixed_units(affine)
+        if units is None:
+            return None
+        code = build.cast(build.add(units, const(zero, units.dtype)), e.dtype, CastMode.SATURATE)
         return _within(code, _code_of(affine.low, zero, e.dtype), _code_of(affine.high, zero, e.dtype))
 
     def _real(self, e: Expr) -> Expr | None:
@@ -121,15 +124,24 @@ class _Canonical:
             value = build.maximum(value, float(affine.low))
         return value if affine.high is None else build.minimum(value, float(affine.high))
 
+    def _units(self, affine: Affine) -> Expr | None:
+        """`round(float32(acc + B) * M)`."""
+        value = self._scaled(affine, rounds=True)
+        return None if value is None else build.math_fn(MathFn.ROUND, value)
+
+    def _fixed_units(self, affine: Affine) -> Expr | None:
+        """`(acc + B) * M` in an int32."""
+        scale = self._table(in_doubles(_quotient(affine)))
+        if scale is None or not (scale.values > 0).all():
+            return None
+        offset = self._offset(affine, rounds=bool(np.abs(scale.values).max(initial=0) <= FINE_UNITS))
+        if offset is None:
+            return None
+        return multiplied(build.add(self.acc, self._read("offset", offset)), scale, self._read)
+
     def _scaled(self, affine: Affine, rounds: bool) -> Expr | None:
         """`float32(acc + B) * M`, None if something is not constant or the bias is no integer and may not be rounded."""
-        scale = affine.scale
-        if affine.divisors:
-            divisor = affine.divisors[-1]
-            for other in reversed(affine.divisors[:-1]):
-                divisor = build.mul(divisor, other)
-            scale = build.div(scale, divisor)
-        multiplier = self._table(scale)
+        multiplier = self._table(_quotient(affine))
         if multiplier is None:
             return None
         rounds = rounds and bool(np.abs(multiplier.values).max(initial=0) <= FINE_UNITS)
@@ -235,9 +247,18 @@ class _Canonical:
         if key not in self.tables:
             names = f"{self.stage.value.name}#{what}"
             name = names if names not in self.constants.made else f"{names}.{len(self.tables)}"
-            dtype = DType.INT32 if what == "offset" else DType.FLOAT32
-            self.tables[key] = self.operands.read(self.constants.add(name, table.values, dtype), table.axes)
+            self.tables[key] = self.operands.read(self.constants.add(name, table.values, DType.of(table.values.dtype)), table.axes)
         return self.tables[key]
+
+
+def _quotient(affine: Affine) -> Expr:
+    """The scale over all divisors, which are multiplied first: `x_scale / (y_scale * count)` for a mean, as in ONNX Runtime."""
+    if not affine.divisors:
+        return affine.scale
+    divisor = affine.divisors[-1]
+    for other in reversed(affine.divisors[:-1]):
+        divisor = build.mul(divisor, other)
+    return build.div(affine.scale, divisor)
 
 
 def _with_bias(total: Table, scale: Table, bias: Table | None, axes: tuple[Var, ...], rounds: bool) -> Table | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel.nodes import Kernel
 from ...compiler.program.stages import Group, ScheduledKernel
+from ..fusion.fixed_point import Numerics
 
 Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
 """(group, is this value a constant) -> kernels in order."""
@@ -22,6 +23,8 @@ class LoweringOptions:
     """What happens to each kernel, in order."""
     clear_halo: Callable[[Value], ScheduledKernel]
     """Makes the kernel that clears the halo of a value."""
+    numerics: Numerics = Numerics.ONNX
+    """How int32 sums become codes."""
     heap: bool = True
     """Whether programs may allocate memory of sizes that are known only while running."""
     align: int = 64

@@ -14,6 +14,7 @@ from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.graph.nodes import Graph
 from onnxc.compiler.kernel.evaluate import evaluate_nest
 from onnxc.compiler.program.stages import Group, Known, Stage, Unit, View
+from onnxc.passes.fusion.fixed_point import Numerics
 from onnxc.passes.fusion.form_groups import form_groups
 from onnxc.passes.graph.pipeline import GRAPH_PASSES
 
@@ -31,8 +32,8 @@ def graph_of(body: str, constants: Arrays, passes: bool = True) -> Graph:
     return graph
 
 
-def units_of(graph: Graph) -> list[Unit]:
-    return form_groups(graph, GraphFacts.of(graph))
+def units_of(graph: Graph, numerics: Numerics = Numerics.ONNX) -> list[Unit]:
+    return form_groups(graph, GraphFacts.of(graph), numerics=numerics)
 
 
 def stages_of(body: str, constants: Arrays) -> list[Stage]:
@@ -40,10 +41,10 @@ def stages_of(body: str, constants: Arrays) -> list[Stage]:
     return [stage for unit in units_of(graph_of(body, constants)) if isinstance(unit, Group) for stage in unit.stages]
 
 
-def run_units(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:
+def run_units(graph: Graph, inputs: Arrays, numerics: Numerics = Numerics.ONNX) -> dict[str, np.ndarray]:
     """The outputs of a graph by the nests of its groups."""
     arrays = {**graph.constants, **inputs}
-    for unit in units_of(graph):
+    for unit in units_of(graph, numerics):
         match unit:
             case Known(value=value, array=array):
                 arrays[value.name] = array
