@@ -172,12 +172,23 @@ def _products(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], 
 
 
 def _products_of_pairs(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
-    """The sum of two products a lane."""
-    order = ", ".join(f"i32 {part * lanes + lane}, i32 {row.lanes + part * lanes + lane}" for lane in range(lanes))
-    whole, pairs, wide = vector("i8", row.lanes), vector("i8", lanes * 2), vector("i16", lanes * 2)
-    both = _once(w, f"shufflevector {whole} {taps[0]}, {whole} {taps[1]}, <{lanes * 2} x i32> <{order}>")
-    factor = _once(w, f"{_widen(row)} {pairs} {both} to {wide}")
-    return w.let(f"call {vector('i32', lanes)} @{_PMADD[lanes]}({wide} {factor}, {wide} {weight})")
+    """The sum of two products a lane: words of two taps, interleaved within each 128 bits as `vpunpcklwd` does it."""
+    words = vector("i16", row.lanes)
+    wide = [_once(w, f"{_widen(row)} {vector('i8', row.lanes)} {tap} to {words}") for tap in taps]
+    channels = row.order[part * lanes : (part + 1) * lanes]
+    picked = ", ".join(f"i32 {channel}, i32 {row.lanes + channel}" for channel in channels)
+    pairs = w.let(f"shufflevector {words} {wide[0]}, {words} {wide[1]}, <{lanes * 2} x i32> <{picked}>")
+    factors = vector("i16", lanes * 2)
+    return w.let(f"call {vector('i32', lanes)} @{_PMADD[lanes]}({factors} {pairs}, {factors} {weight})")
+
+
+def _settle(w: Writer, stmt: Extern, order: tuple[int, ...]) -> None:
+    """Bring lanes in order."""
+    kind = vector("i32", len(order))
+    pointer = address(w, stmt.buffers[0], stmt.args[0])
+    acc = w.let(f"load {kind}, ptr {pointer}, align 16")
+    picked = ", ".join(f"i32 {order.index(channel)}" for channel in range(len(order)))
+    w.line(f"store {kind} {w.let(f'shufflevector {kind} {acc}, {kind} poison, <{len(order)} x i32> <{picked}>')}, ptr {pointer}, align 16")
 
 
 _DATA = {DType.INT8: "s8", DType.UINT8: "u8"}
@@ -191,13 +202,24 @@ def _lane_row(row: LaneStep, lanes: int) -> None:
     WRITES[row.name] = lambda stmt: stmt.buffers[:1]
 
 
-for _dtype, _name in _DATA.items():
-    for _lanes in _PMADD:
-        for _vectors, _suffix in ((1, ""), (2, "x2")):
-            _row_name = f"pairs_{_name}.v{_lanes}i32{_suffix}"
-            _lane_row(LaneStep(_row_name, _lanes * _vectors, 2, _dtype, DType.INT16, "Intel SDM vol. 2 VPMADDWD"), _lanes)
-    for _lanes in (1, 2, 4, 8, 16):
-        _lane_row(LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, "Arm ARM SMLAL"), _lanes)
+def _interleaved(lanes: int) -> tuple[int, ...]:
+    """Which of `2 * lanes` channels two vectors of `lanes` hold whose words were interleaved within each 128 bits."""
+    return tuple(8 * quarter + 4 * part + i for part in (0, 1) for quarter in range(lanes // 4) for i in range(4))
+
+
+for _lanes in _PMADD:
+    _order = _interleaved(_lanes)
+    EXTERNS[f"settle.v{_lanes}i32x2"] = lambda w, stmt, order=_order: _settle(w, stmt, order)  # type: ignore[misc]
+    for _dtype, _name in _DATA.items():
+        _settles = "" if _order == tuple(range(2 * _lanes)) else f"settle.v{_lanes}i32x2"
+        _lane_row(
+            LaneStep(f"pairs_{_name}.v{_lanes}i32x2", 2 * _lanes, 2, _dtype, DType.INT16, _order, _settles, "Intel SDM vol. 2 VPMADDWD"),
+            _lanes,
+        )
+        _lane_row(LaneStep(f"pairs_{_name}.v{_lanes}i32", _lanes, 2, _dtype, DType.INT16, tuple(range(_lanes))), _lanes)
+for _lanes in (1, 2, 4, 8, 16):
+    for _dtype, _name in _DATA.items():
+        _lane_row(LaneStep(f"taps_{_name}.v{_lanes}i32", _lanes, 1, _dtype, DType.INT16, tuple(range(_lanes))), _lanes)
 
 
 # --- Meanings ---------------------------------------------------------------------------------
@@ -223,8 +245,16 @@ def _lane_meaning(row: LaneStep) -> Meaning:
     def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
         acc_at, *places, weight_at = (int(at[0]) for at in args)
         acc, weight = _elements(arrays[0], acc_at, row.lanes), _elements(arrays[2], weight_at, row.lanes * row.k)
-        data = np.stack([_elements(arrays[1], at, row.lanes).astype(np.int64) for at in places], 1)
+        data = np.stack([_elements(arrays[1], at, row.lanes).astype(np.int64)[list(row.order)] for at in places], 1)
         acc[:] = (acc + (data * weight.astype(np.int64).reshape(row.lanes, row.k)).sum(1)).astype(np.int32)
+
+    return run
+
+
+def _settle_meaning(order: tuple[int, ...]) -> Meaning:
+    def run(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        acc = _elements(arrays[0], int(args[0][0]), len(order))
+        acc[list(order)] = acc.copy()
 
     return run
 
@@ -237,4 +267,5 @@ def _elements(array: np.ndarray, start: int, count: int) -> np.ndarray:
 
 MEANINGS: dict[str, Meaning] = {name: _dot_meaning(row) for name, row in _STEPS.items()}
 MEANINGS |= {name: _lane_meaning(row) for name, row in _LANE_STEPS.items()}
+MEANINGS |= {row.settle: _settle_meaning(row.order) for row in _LANE_STEPS.values() if row.settle}
 """Of every row, by name."""

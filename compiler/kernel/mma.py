@@ -96,9 +96,10 @@ class DotStep:
 
 @dataclass(frozen=True, slots=True)
 class LaneStep:
-    """Products that stay in their lane, as in a depthwise convolution: `acc[l] += sum over j < k of data[at_j + l] * weight[l * k + j]`.
+    """Products that stay in their lane, as in a depthwise convolution.
 
-    Called with (acc, at_0, ..., at_(k-1), weight) on (accumulators, data, weights). Sums are exact.
+    `acc[l] += sum over j < k of data[at_j + order[l]] * weight[l * k + j]`, called with (acc, at_0, ..., at_(k-1), weight) on
+    (accumulators, data, weights). Sums are exact. The lanes may be out of order meanwhile: `settle` puts them right in the end.
     """
 
     name: str
@@ -109,6 +110,10 @@ class LaneStep:
     data: DType
     """Type of the data in memory."""
     weight: DType
+    order: tuple[int, ...]
+    """The channel that each lane holds."""
+    settle: str = ""
+    """Called with (acc) on (accumulators,): brings the lanes in order; empty if they are."""
     source: str = ""
     """The document that defines the instruction."""
 

@@ -20,6 +20,8 @@ class GroupPack:
     k: int
     dtype: DType
     """Element type of the packed array."""
+    order: tuple[int, ...] = ()
+    """The channel that each lane holds; empty if they are in order."""
 
     @property
     def blocks(self) -> int:
@@ -41,4 +43,7 @@ class GroupPack:
         rows = self.rows.apply(data).reshape(self.rows.rows, self.rows.width)
         padded = np.zeros((self.blocks * self.lanes, self.rows.width), self.dtype.numpy)
         padded[: self.rows.rows] = rows
-        return np.ascontiguousarray(padded.reshape(self.blocks, self.lanes, -1, self.k).transpose(0, 2, 1, 3)).reshape(-1)
+        lanes = padded.reshape(self.blocks, self.lanes, -1, self.k)
+        if self.order:
+            lanes = lanes[:, list(self.order)]
+        return np.ascontiguousarray(lanes.transpose(0, 2, 1, 3)).reshape(-1)

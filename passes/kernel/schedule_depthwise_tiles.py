@@ -69,7 +69,7 @@ class _Depthwise:
 
     def __init__(self, group: Group, binder: Binder, dot: Dot, zero: Expr, row: LaneStep, vector_bits: int, rows: RowPack) -> None:
         self.group, self.binder, self.dot, self.zero, self.row, self.vector_bits = group, binder, dot, zero, row, vector_bits
-        self.pack = GroupPack(rows, row.lanes, row.k, row.weight)
+        self.pack = GroupPack(rows, row.lanes, row.k, row.weight, row.order)
         self.weights = Buffer(dot.weight.buffer.name, row.weight, self.pack.size, Scope.CONST, LINE_BYTES)
         self.channels, self.steps = rows.rows, rows.width // row.k
         self.taps = [(var, extent) for var, extent in dot.form.reduce if isinstance(extent, int)]
@@ -144,6 +144,8 @@ class _Depthwise:
             weight = mul(add(mul(first, self.steps), step), lanes * k)
             places = [add(add(start, mul(first, lanes)), tap) for tap in taps]
             self.k.emit(Extern(self.row.name, (const(0), *places, weight), (acc, data, self.weights)))
+        if self.row.settle:
+            self.k.emit(Extern(self.row.settle, (const(0),), (acc,)))
 
     # --- Patches ------------------------------------------------------------------------------
 
