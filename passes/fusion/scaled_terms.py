@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import functools
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from ...compiler.dtypes import DType
@@ -11,13 +12,20 @@ from ...compiler.kernel.build import const
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Select, Unary, UnaryOp, Var
 from ...compiler.kernel.traverse import free_vars, walk
 from ...compiler.program.stages import Stage
+from .stage_graph import element_cost
+
+CHEAP = 10
+"""Cost of an element up to which codes are decoded again by each user."""
 
 
 def dequantizes(stage: Stage) -> bool:
-    """True for a map of stored integers times scales."""
-    if not stage.is_map or stage.nest.dtype is not DType.FLOAT32 or not isinstance(stage.nest.body, Binary):
-        return False
-    found = factored(stage.nest.body, set())
+    """True for a map of stored integers times scales that costs little to compute again."""
+    return stage.is_map and stage.nest.dtype is DType.FLOAT32 and isinstance(stage.nest.body, Binary) and _is_dequantized(stage.nest.body)
+
+
+@functools.lru_cache(4096)
+def _is_dequantized(e: Expr) -> bool:
+    found = factored(e, frozenset()) if element_cost(e) <= CHEAP else "expensive"
     if not isinstance(found, Factored) or found.scale is None or isinstance(found.value, Const):
         return False
     return not any(e.dtype.is_float for e in walk(found.value))
@@ -40,26 +48,33 @@ def factored(e: Expr, summed: Set[Var]) -> Factored | str:
         e: the term, a float32.
         summed: the axes of the sum, on which the scale must not depend.
     """
+    found: dict[Expr, Factored | str] = {}
+    for part in walk(e):  # operands before users, shared ones once
+        if part.dtype is DType.FLOAT32:
+            found[part] = _factored(part, summed, found)
+    return found.get(e, f"a term of {e.dtype.label}")
+
+
+def _factored(e: Expr, summed: Set[Var], found: Mapping[Expr, Factored | str]) -> Factored | str:
+    """The same, where the operands are known."""
     match e:
         case Const(value=0):
             return Factored(const(0, DType.INT32))
         case Cast(value=value, mode=CastMode.CONVERT) if value.dtype.is_int and value.dtype.bits <= 32 and value.dtype is not DType.UINT32:
             return Factored(build.cast(value, DType.INT32))
         case Binary(op=BinaryOp.MUL, a=a, b=b):
-            left, right = factored(a, summed), factored(b, summed)
+            left, right = found[a], found[b]
             if isinstance(left, Factored) and isinstance(right, Factored):
                 return Factored(_times(left.value, right.value), _scale_product(left.scale, right.scale))
             return left if isinstance(left, str) else right
         case Binary(op=BinaryOp.DIV, a=a, b=b) if not summed & set(free_vars(b)):
-            left = factored(a, summed)
+            left = found[a]
             return left if isinstance(left, str) else Factored(left.value, build.div(left.scale or const(1.0, DType.FLOAT32), b))
         case Unary(op=UnaryOp.NEG, a=a):
-            inner = factored(a, summed)
+            inner = found[a]
             return inner if isinstance(inner, str) else Factored(build.neg(inner.value), inner.scale)
         case Select(cond=cond, then=then, other=other):
-            return _select(cond, factored(then, summed), factored(other, summed))
-    if e.dtype is not DType.FLOAT32:
-        return f"a term of {e.dtype.label}"
+            return _select(cond, found[then], found[other])
     if summed & set(free_vars(e)):
         return "a factor is neither an integer nor the same for all terms"
     return Factored(const(1, DType.INT32), e)
