@@ -57,11 +57,12 @@ def emulation_json(run: Emulation) -> dict[str, object]:
     }
 
 
-def show_emulation(run: Emulation) -> None:
-    """The measurements for people."""
+def show_emulation(run: Emulation, inputs: Mapping[str, np.ndarray]) -> None:
+    """The measurements for people, with the extents of the inputs that they belong to."""
     rows = [_row(f"{k} {_ends(layer.nodes)}", layer.function, layer.instructions, run) for k, layer in enumerate(run.layers)]
     rows += [_row("between layers", "", run.outside_instructions, run), _row("all", "", run.instructions, run)]
-    show_table(f"{run.machine}\n{run.compiler}", ("layer", "function", "instructions", ""), rows)
+    shapes = ", ".join(f"{name}[{', '.join(map(str, array.shape))}]" for name, array in inputs.items())
+    show_table(f"{run.machine}\n{run.compiler}\n{shapes}", ("layer", "function", "instructions", ""), rows)
     sizes = [
         ("flash", run.code_bytes + run.constant_bytes, f"code {run.code_bytes:,}, constants {run.constant_bytes:,}"),
         ("arena", run.arena_bytes, f"inputs and outputs, the caller's: {run.io_bytes:,}"),

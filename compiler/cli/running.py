@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def input_options(command: Any) -> Any:
     """The options that say what a model is run on."""
     for option in (
-        extents_option("--dim", "Extent of a symbolic dimension for random inputs (8 if not given)."),
+        extents_option("--dim", "Extent of a symbolic dimension for random inputs (8 if not given; 1 on a device)."),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of the inputs that are not given."),
         click.option("--inputs", "archive", type=click.Path(path_type=Path), help="A .npz file with inputs by name."),
         click.option("-i", "--input", "single", multiple=True, metavar="NAME=FILE", help="A .npy or .pb file for one input."),
@@ -28,9 +28,9 @@ def input_options(command: Any) -> Any:
 
 
 def gather_inputs(
-    model: CompiledModel, single: tuple[str, ...], archive: Path | None, seed: int, dim: dict[str, int]
+    model: CompiledModel, single: tuple[str, ...], archive: Path | None, seed: int, dim: dict[str, int], default_extent: int = 8
 ) -> dict[str, np.ndarray]:
-    """Read the inputs that are given and make the others."""
+    """Read the inputs that are given and make the others; symbolic extents that nothing names get the default."""
     from .tensor_files import fit_types, random_tensors, read_tensor, read_tensors
 
     given = read_tensors(archive) if archive else {}
@@ -42,7 +42,7 @@ def gather_inputs(
     wanted = {port.name for port in model.inputs}
     given = {name: array for name, array in given.items() if name in wanted or not archive}
     missing = [port for port in model.inputs if port.name not in given]
-    return fit_types(given, model.inputs) | random_tensors(missing, seed, dim)
+    return fit_types(given, model.inputs) | random_tensors(missing, seed, dim, default_extent)
 
 
 @click.command("run")

@@ -58,7 +58,7 @@ def verify_command(
     if not emulator and (cc or optimization):
         raise click.BadParameter("--cc and -O are for emulated devices: add --on qemu")
     result = compiled(model, **options) if artifact is None else _artifact_of(artifact, model, options["threads"])
-    inputs = gather_inputs(result, single, archive, seed, dim)
+    inputs = gather_inputs(result, single, archive, seed, dim, default_extent=1 if emulator else 8)
     emulation = emulated(result, inputs, cc, optimization) if emulator else None
     actual = result.run(inputs) if emulation is None else emulation.outputs
     with working(f"running {reference}"):
@@ -77,7 +77,11 @@ def verify_command(
     ]
     if as_json:
         shown = {"ok": not failed, "reference": name, "rtol": rtol, "atol": atol, "outputs": [dataclasses.asdict(e) for e in errors]}
-        measured = {} if emulation is None else {"match": not failed, **emulation_json(emulation)}
+        measured = (
+            {}
+            if emulation is None
+            else {"match": not failed, "inputs": {k: list(a.shape) for k, a in inputs.items()}, **emulation_json(emulation)}
+        )
         wrong = {"errors": [diagnostic_json(d) for d in differences]} if failed else {}
         show_json({**shown, **measured, **wrong})
         for difference in differences:
@@ -86,7 +90,7 @@ def verify_command(
     rows = [(e.name, f"{e.max_absolute:.3g}", f"{e.max_relative:.3g}", "ok" if e.passed else "DIFFERS") for e in errors]
     show_table(f"against {name}", ("output", "max abs", "max rel", ""), rows)
     if emulation is not None:
-        show_emulation(emulation)
+        show_emulation(emulation, inputs)
     if failed:
         raise CompileError.collect(differences)
     return 0

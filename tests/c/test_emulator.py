@@ -102,6 +102,8 @@ def test_extents_of_the_inputs_are_the_caller_s(choices, tmp_path, capsys):
     found = verified(capsys, write(tmp_path, EXTENTS), "-t", f"c:cortex-m4,{choices}", "--dim", "N=6")
     assert found["match"] is True
     assert found["memory"]["io_bytes"] == 4 * (24 + 24 + 6)
+    assert found["inputs"] == {"x": [6, 4]}
+    assert verified(capsys, str(tmp_path / "model.onnx"), "-t", f"c:cortex-m4,{choices}")["inputs"] == {"x": [1, 4]}
 
 
 def test_extents_that_the_run_finds_out(tmp_path, capsys):
