@@ -28,6 +28,7 @@ from .place_concats import place_concats
 from .requantize import requantize
 from .same_bytes import view_movements
 from .stage_graph import StageGraph, make_stage_graph, used_names
+from .tabulate_codes import tabulate_codes
 
 MAX_LOCAL_ELEMENTS = 8192
 """Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
@@ -56,6 +57,7 @@ def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, nu
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
     requantize(stages, numerics)
+    tabulate_codes(stages)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)

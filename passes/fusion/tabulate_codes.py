@@ -1,0 +1,104 @@
+"""Look up what is computed of one 8-bit code and stored as another: a table of 256 codes in place of float functions.
+
+    y[i] = Q(sigmoid(DQ(x[i])))  ==  table[x[i]]
+
+The table is computed when compiling, so it is exact. Runs after `requantize`, on maps and on epilogues; sums, and
+what depends on two tensors, stay. Cheap arithmetic stays, too: it needs no memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...compiler.dtypes import DType
+from ...compiler.kernel import build
+from ...compiler.kernel.evaluate import evaluate_nest
+from ...compiler.kernel.nest import pointwise
+from ...compiler.kernel.nodes import Cast, CastMode, Const, Expr, Math, Read, Var
+from ...compiler.kernel.traverse import children, map_expr, rebuild
+from ...compiler.program.stages import Stage, make_stage
+from .constant_stages import Constants, Operands
+from .stage_graph import NATIVE_MATH, StageGraph
+
+CODES = (DType.INT8, DType.UINT8)
+MIN_ELEMENTS = 512
+"""Tensors of fewer elements are computed: the table would take more memory than it saves work."""
+
+
+def tabulate_codes(graph: StageGraph) -> None:
+    """Put tables into the stages that compute functions of single codes."""
+    for name, stage in list(graph.stages.items()):
+        found = tabulated(stage, graph.constants)
+        if isinstance(found, Stage):
+            graph.stages[name] = found
+
+
+def tabulated(stage: Stage, constants: Constants) -> Stage | str:
+    """The stage with tables, or why it has none."""
+    size = build.product(stage.nest.shape)
+    if isinstance(size, int) and size < MIN_ELEMENTS:
+        return "small"
+    tables = _Tables(stage, constants)
+    result = tables.rewrite(stage.nest.result)
+    if result is stage.nest.result:
+        return "no function of one code that is worth a table"
+    nest = replace(stage.nest, body=result) if stage.is_map else replace(stage.nest, finish=result)
+    return make_stage(stage.value, tuple(tables.operands.values), nest, stage.loc, stage.covers)
+
+
+class _Tables:
+    """The rewriting of one stage."""
+
+    def __init__(self, stage: Stage, constants: Constants) -> None:
+        self.stage, self.constants = stage, constants
+        self.operands = Operands(list(stage.operands))
+        self.done: dict[Expr, Expr] = {}
+
+    def rewrite(self, e: Expr) -> Expr:
+        """An expression with tables, the largest first."""
+        if e not in self.done:
+            found = self._lookup(e)
+            self.done[e] = rebuild(e, self.rewrite) if found is None else found
+        return self.done[e]
+
+    def _lookup(self, e: Expr) -> Expr | None:
+        """The read of a table for a code that is computed of one other code."""
+        if not (isinstance(e, Cast) and e.mode is CastMode.SATURATE and e.dtype in CODES):
+            return None
+        seen: set[Expr] = set()
+        codes = self._codes(e, seen)
+        if codes is None or len(codes) != 1 or not any(isinstance(part, Math) and part.fn not in NATIVE_MATH for part in seen):
+            return None
+        (code,) = codes
+        low = int(code.dtype.limits[0])
+        nest = pointwise((256,), lambda at: map_expr(e, lambda part: build.cast(build.add(at, low), code.dtype) if part is code else None))
+        values = evaluate_nest(nest, [self.constants.array(v) for v in self.stage.operands], {})
+        name = f"{self.stage.value.name}#codes.{len(self.operands.values)}"
+        at = build.cast(build.sub(build.cast(self.rewrite(code), DType.INT32), low), DType.INT64)
+        self.operands.values.append(self.constants.add(name, values, e.dtype))
+        return Read(len(self.operands.values) - 1, (at,), e.dtype)
+
+    def _codes(self, e: Expr, seen: set[Expr]) -> set[Expr] | None:
+        """The codes of which an expression is computed, all that it consists of else being numbers; None if something varies otherwise."""
+        found: set[Expr] = set()
+        stack = [*children(e)]
+        while stack:
+            part = stack.pop()
+            if part in seen:
+                continue
+            seen.add(part)
+            if part.dtype in CODES and not isinstance(part, Const) and not self._is_number(part):
+                found.add(part)
+            elif (isinstance(part, Read) and not self._is_number(part)) or isinstance(part, Var):
+                return None
+            else:
+                stack.extend(children(part))
+        return found
+
+    def _is_number(self, e: Expr) -> bool:
+        """True for an element of a constant at a place that is known."""
+        return (
+            isinstance(e, Read)
+            and all(isinstance(at, Const) for at in e.indices)
+            and self.constants.array(self.stage.operands[e.operand]) is not None
+        )
