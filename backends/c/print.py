@@ -95,10 +95,11 @@ class CPrinter(Lines):
         return [*map(self.buffer_parameter, self.kernel.buffers), *map(self.symbol_parameter, self.kernel.symbols)]
 
     def buffer_parameter(self, buffer: Buffer) -> str:
-        """A pointer that nothing else in the kernel overlaps."""
+        """A pointer; the compiler is told if nothing else in the kernel overlaps what it points to."""
         name = self.e.buffers[buffer] = self.e.names.fresh(buffer.name)
         access = "" if buffer in self.stored else "const "
-        return f"{access}{self.dialect.type(buffer.dtype)} *{self.dialect.restrict} {name}"
+        restrict = "" if buffer in self.kernel.overlapping else f"{self.dialect.restrict} "
+        return f"{access}{self.dialect.type(buffer.dtype)} *{restrict}{name}"
 
     def symbol_parameter(self, symbol: Var) -> str:
         """A dimension known at run time."""

@@ -332,7 +332,7 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffer:
-    """A flat array. Compared by identity: two buffers of one kernel never overlap unless `alias` says so."""
+    """A flat array. Compared by identity: two buffers of one kernel never overlap unless `Kernel.overlapping` says so."""
 
     name: str
     dtype: DType
@@ -356,6 +356,8 @@ class Kernel:
     loc: Loc = NOWHERE
     schedule: str = ""
     """The schedule record that produced the body, in text form."""
+    overlapping: frozenset[Buffer] = frozenset()
+    """Arguments that may lie in each other's memory: the order of their accesses is part of the meaning."""
 
 
 # --- 3. Statements ----------------------------------------------------------------------------

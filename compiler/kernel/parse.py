@@ -143,6 +143,7 @@ class _Parser:
         self.expect("{")
         symbols: list[Var] = []
         buffers: list[Buffer] = []
+        overlapping: set[Buffer] = set()
         loc, schedule = NOWHERE, ""
         self.advance()
         while self.peek() in ("symbol", "buffer", "loc", "schedule"):
@@ -152,6 +153,8 @@ class _Parser:
                     self.scope[symbols[-1].name] = symbols[-1]
                 case "buffer":
                     buffers.append(self.declaration())
+                    if self.accept("overlapping"):
+                        overlapping.add(buffers[-1])
                 case "loc":
                     loc = Loc(self.name(), self.name(), self.name(), self.name(), self.number())
                 case _:
@@ -159,7 +162,7 @@ class _Parser:
             self.advance()
         body = self.statement()
         self.expect("}")
-        return Kernel(name, tuple(buffers), tuple(symbols), body, loc, schedule)
+        return Kernel(name, tuple(buffers), tuple(symbols), body, loc, schedule, frozenset(overlapping))
 
     def statement(self) -> Stmt:
         """The statement that begins on this line, after the parts that it names; the next line is at hand afterwards."""

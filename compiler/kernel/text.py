@@ -84,7 +84,7 @@ class _Printer:
         for symbol in kernel.symbols:
             yield f"  symbol {self.defined(symbol)}"
         for buffer in kernel.buffers:
-            yield f"  buffer {self.declared(buffer)}"
+            yield f"  buffer {self.declared(buffer)}{' overlapping' if buffer in kernel.overlapping else ''}"
         if kernel.loc != NOWHERE:
             loc = kernel.loc
             yield f"  loc {' '.join(json.dumps(part) for part in (loc.model, loc.node, loc.op_type, loc.origin))} {loc.opset}"

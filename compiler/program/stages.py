@@ -159,3 +159,6 @@ class ScheduledKernel:
     """Estimated cycles of the whole kernel on one core."""
     packs: tuple[Pack | None, ...] = ()
     """For each operand how to rearrange it if it is constant; empty for none at all."""
+    leads: tuple[int | None, ...] = ()
+    """For each operand by how many bytes it must begin above the group's only output for the two to overlap: each element is
+    then read before it is written over. None where they must not overlap; empty for none at all."""

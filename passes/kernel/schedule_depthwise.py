@@ -25,6 +25,7 @@ from ...compiler.kernel.traverse import substitute
 from ...compiler.program.stages import Group, ScheduledKernel
 from .dot_form import Dot
 from .fill_patch import PatchFiller
+from .find_leads import with_leads
 from .loop_form import stride
 from .pack_rows import RowPack
 from .schedule_dot import PackedWeights, bound_dot, named_places, places
@@ -81,7 +82,8 @@ class _Depthwise:
         with self.k.loop("p", count) as p, named_places(self.k, self.dot.pixels, p) as values:
             self._pixel(values, places(self.dot.pixels, p))
         schedule = f"depthwise(channels={self.taps[0].channels})"
-        return (self.weights.kernel(self.k, "depthwise", self.group, self.binder, schedule),)
+        made = self.weights.kernel(self.k, "depthwise", self.group, self.binder, schedule)
+        return (with_leads(made, self.dot.form, self.dot.pixels, self.group.stages[0].value),)
 
     def _pixel(self, values: dict[Var, Expr], plain: dict[Var, Expr]) -> None:
         """One pixel, at values of its loops that are named, and the same as expressions of its number."""

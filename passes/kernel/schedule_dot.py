@@ -26,6 +26,7 @@ from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .dot_form import Dot, dot_form
 from .fill_patch import PatchFiller
+from .find_leads import with_leads
 from .loop_form import Loop, collapse, stride
 from .pack_rows import ChannelSums, RowPack
 from .schedule_rows import Binder, total_work
@@ -119,7 +120,8 @@ class _Dots:
         with self.k.local(DType.INT16, together * self.pack.width, "patch", Scope.STACK, PATCH_ALIGN) as patch:
             self._pixels(patch, count, together)
         names = ",".join(f"{p}x{c}" for p, c in self._sizes(together))
-        return (self.weights.kernel(self.k, "dot", self.group, self.binder, f"dot(depth={self.pack.width}, rows={names})"),)
+        made = self.weights.kernel(self.k, "dot", self.group, self.binder, f"dot(depth={self.pack.width}, rows={names})")
+        return (with_leads(made, self.dot.form, self.dot.pixels, self.group.stages[0].value, together),)
 
     def _pixels(self, patch: Buffer, count: Dim, together: int) -> None:
         """Pixels, as many at a time as go together, then the rest."""

@@ -19,6 +19,7 @@ from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
 from .emit_loops import VectorShape, emit_map, emit_plain_reduction, emit_reduction, prefers_along
+from .find_leads import with_leads
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
 from .split_loops import split_divided_loops
 
@@ -93,13 +94,19 @@ def schedule_rows(group: Group, vector: VectorShape, is_constant: Callable[[Valu
     binder = Binder(group, is_constant)
     forms = tuple(binder.form(stage) for stage in group.stages)
     k = KernelBuilder()
-    if len(forms) == 1:
-        iterations = _emit_single(k, collapse(forms)[0][0], vector)
-    else:
-        iterations = _emit_rows(k, forms, group.rows, vector, tuple(binder.locals.values()))
     work = build.dim(total_work(group))
-    kernel = k.kernel("rows", tuple(binder.arguments.values()), group.stages[-1].loc, f"rows(lanes={vector.bits // 32})")
-    return ScheduledKernel(kernel, tuple(binder.values), iterations, work)
+
+    def made(iterations: Dim) -> ScheduledKernel:
+        kernel = k.kernel("rows", tuple(binder.arguments.values()), group.stages[-1].loc, f"rows(lanes={vector.bits // 32})")
+        return ScheduledKernel(kernel, tuple(binder.values), iterations, work)
+
+    if len(forms) > 1:
+        return made(_emit_rows(k, forms, group.rows, vector, tuple(binder.locals.values())))
+    form = collapse(forms)[0][0]
+    if vector.threads:
+        return made(_emit_single(k, form, vector))
+    form = split_divided_loops(form)
+    return with_leads(made(_emit_single(k, form, vector)), form, form.axes[:-1], group.outputs[0])
 
 
 def total_work(group: Group) -> Expr:
@@ -118,9 +125,7 @@ def total_work(group: Group) -> Expr:
 
 def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
     lanes = vector.lanes(form)
-    if not vector.threads:
-        form = split_divided_loops(form)
-    elif len(form.axes) == 1:
+    if vector.threads and len(form.axes) == 1:
         form = _split(form, CHUNK if form.combine is None else max(16, lanes * 4))
     inner = 0 if not form.axes or (form.combine is not None and prefers_along(form, form.axes[-1])) else 1
     parallel = _parallel_loops(form.axes, inner)

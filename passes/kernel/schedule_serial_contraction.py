@@ -1,12 +1,13 @@
 """The schedule of contractions for one thread without wide vectors: tiles of scalars, windows without tests.
 
-    for outer loops, for tiles of columns
-      for tiles of rows whose windows lie inside: accumulators in registers        (tile_model)
-        for the reduction: accumulators += scalars x columns                       (the row's instruction)
+    for outer loops
+      for tiles of rows whose windows lie inside, for tiles of columns: accumulators in registers    (tile_model)
+        for the reduction: accumulators += scalars x columns                                         (the row's instruction)
         store what the epilogue makes of the accumulators
-      for the other rows, one by one: the same, with bounds on the taps            (window_bounds)
+      for the other rows, one by one: the same, with bounds on the taps                              (window_bounds)
 
-Loops are nested as they are written: nothing runs in parallel, so no index is divided. A constant factor is
+Loops are nested as they are written: nothing runs in parallel, so no index is divided. Rows are outside of columns, so that
+the output may follow the data in the same memory (`find_leads`). A constant factor is
 packed when compiling, and a computed one is read where it lies: memory is scarcer than time.
 """
 
@@ -27,6 +28,7 @@ from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, contraction_form, single_load
 from .contraction_plan import known
+from .find_leads import with_leads
 from .loop_form import Loop, LoopForm, collapse, stride
 from .schedule_rows import Binder, total_work
 from .tile_model import choose_tile
@@ -120,7 +122,10 @@ class _Tiles:
             buffers[place], packs[place] = self.factor.buffer, self.factor.pack
         schedule = f"contract(mr={self.mr}, nv={self.nv}, mma={self.row.name}, pack={self.factor.buffer is not None})"
         kernel = k.kernel("contract", tuple(buffers), self.stage.loc, schedule)
-        return ScheduledKernel(kernel, tuple(values), 1, build.dim(total_work(self.group)), tuple(packs))
+        made = ScheduledKernel(kernel, tuple(values), 1, build.dim(total_work(self.group)), tuple(packs))
+        rows = () if self.contraction.rows is None else (self.contraction.rows,)
+        together = self.mr if self.inside is None else known(self.contraction.row_extent)
+        return with_leads(made, self.contraction.form, (*self.contraction.outer, *rows), self.stage.value, together)
 
     # --- Loops around the tiles ---------------------------------------------------------------
 
@@ -128,9 +133,31 @@ class _Tiles:
         """The nest of outer loops."""
         with ExitStack() as loops:
             values: dict[Var, Expr] = {var: loops.enter_context(k.loop(var.name, extent)) for var, extent in self.contraction.outer}
-            self._columns(k, values)
+            self._rows(k, values)
 
-    def _columns(self, k: KernelBuilder, values: dict[Var, Expr]) -> None:
+    def _rows(self, k: KernelBuilder, values: dict[Var, Expr]) -> None:
+        """Tiles of the rows whose windows lie inside, then the others one by one."""
+        extent = self.contraction.row_extent
+        first, end = self.inside or (0, extent)
+        inner = build.dim(build.sub(build.index(end), first))
+        full = build.dim(build.floordiv(build.index(inner), self.mr))
+        if full != 0:
+            with k.loop("rt", full) as tile:
+                self._columns(k, values, add(mul(tile, self.mr), first), self.mr, True)
+        done = add(mul(build.index(full), self.mr), first)
+        rest = build.dim(build.sub(build.index(extent), mul(build.index(full), self.mr)))
+        if rest == 0:
+            return
+        if self.inside is None and isinstance(rest, int):
+            self._columns(k, values, done, rest, True)
+            return
+        with k.loop("r", rest) as one:
+            row: Expr = add(done, one)
+            if self.inside is not None and first:
+                row = build.select(build.lt(one, first), one, add(one, build.sub(done, first)))
+            self._columns(k, values, row, 1, False)
+
+    def _columns(self, k: KernelBuilder, values: dict[Var, Expr], row: Expr, mr: int, is_inside: bool) -> None:
         """Full tiles of columns, then what is left, block by block if that is not known."""
         c = self.contraction
         has_partial = bool(c.columns_extent)
@@ -140,38 +167,16 @@ class _Tiles:
         full = build.dim(build.floordiv(build.index(whole), self.nv))
         if full != 0:
             with k.loop("ct", full) as tile:
-                self._rows(k, _Place(values, mul(tile, self.nv), self.nv, False))
+                self._tile(k, _Place(values, mul(tile, self.nv), self.nv, False), row, mr, is_inside)
         done = mul(build.index(full), self.nv)
         rest = build.dim(build.sub(build.index(c.blocks), done))
         if rest == 0:
             return
         if isinstance(rest, int):
-            self._rows(k, _Place(values, done, rest, has_partial))
+            self._tile(k, _Place(values, done, rest, has_partial), row, mr, is_inside)
             return
         with k.loop("cb", rest) as one:
-            self._rows(k, _Place(values, add(done, one), 1, has_partial))
-
-    def _rows(self, k: KernelBuilder, place: _Place) -> None:
-        """Tiles of the rows whose windows lie inside, then the others one by one."""
-        extent = self.contraction.row_extent
-        first, end = self.inside or (0, extent)
-        inner = build.dim(build.sub(build.index(end), first))
-        full = build.dim(build.floordiv(build.index(inner), self.mr))
-        if full != 0:
-            with k.loop("rt", full) as tile:
-                self._tile(k, place, add(mul(tile, self.mr), first), self.mr, True)
-        done = add(mul(build.index(full), self.mr), first)
-        rest = build.dim(build.sub(build.index(extent), mul(build.index(full), self.mr)))
-        if rest == 0:
-            return
-        if self.inside is None and isinstance(rest, int):
-            self._tile(k, place, done, rest, True)
-            return
-        with k.loop("r", rest) as one:
-            row: Expr = add(done, one)
-            if self.inside is not None and first:
-                row = build.select(build.lt(one, first), one, add(one, build.sub(done, first)))
-            self._tile(k, place, row, 1, False)
+            self._tile(k, _Place(values, add(done, one), 1, has_partial), row, mr, is_inside)
 
     # --- One tile -----------------------------------------------------------------------------
 

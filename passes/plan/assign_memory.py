@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Expr
 from ...compiler.program.nodes import Branch, Place, Program, Repeat, Step, Storage
-from .place_lives import Span, largest_sum, place_lives
+from .place_lives import Leads, Span, largest_sum, place_lives
 
 ALIGN = 64
 """Bytes to which every tensor is aligned if the target does not say: a cache line, and the widest vector."""
@@ -29,15 +30,40 @@ class Life:
     bytes: Dim
 
 
-def assign_memory(program: Program, temporaries: Sequence[Dim], align: int = ALIGN) -> Program:
-    """Return the program with offsets for its temporaries, whose sizes in bytes are given."""
+def assign_memory(program: Program, temporaries: Sequence[Dim], align: int = ALIGN, leads: Leads = MappingProxyType({})) -> Program:
+    """Return the program with offsets for its temporaries.
+
+    Args:
+        program: all its steps.
+        temporaries: bytes of each of them.
+        align: bytes to which they are aligned.
+        leads: for pairs of an output and an input of one call, the bytes by which the input must begin above the output if they
+            overlap.
+    """
     lives = find_lives(program.steps, temporaries, align)
     known = [Span(life.number, life.first, life.last, life.bytes) for life in lives if isinstance(life.bytes, int)]
-    found, end = place_lives(known)
+    found, end = place_lives(known, _usable(leads, known, align))
     offsets: dict[int, Dim] = dict(found)
     arena = place_symbolic([life for life in lives if not isinstance(life.bytes, int)], offsets, end)
     steps = tuple(_with_offsets(step, offsets) for step in program.steps)
-    return replace(program, steps=steps, arena_bytes=arena, lower_bound_bytes=largest_sum(known))
+    return replace(program, steps=steps, arena_bytes=arena, lower_bound_bytes=largest_sum(known, _usable(leads, known, align)))
+
+
+def arena_leads(leads: Sequence[int | None], storages: Sequence[Storage], output: Storage) -> dict[tuple[int, int], int]:
+    """The leads of a kernel's operands, by the numbers of temporaries."""
+    pairs = [(s, lead) for s, lead in zip(storages, leads, strict=False) if lead is not None and s.place is output.place is Place.ARENA]
+    return {(output.index, storage.index): lead for storage, lead in pairs if storage != output}
+
+
+def _usable(leads: Leads, spans: Sequence[Span], align: int) -> dict[tuple[int, int], int]:
+    """The leads, in whole units, of inputs that end in the step in which the output begins."""
+    by_number = {span.number: span for span in spans}
+    found: dict[tuple[int, int], int] = {}
+    for (output, given), lead in leads.items():
+        made, read = by_number.get(output), by_number.get(given)
+        if made is not None and read is not None and made.first == read.last:
+            found[output, given] = -(-lead // align) * align
+    return found
 
 
 def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = ALIGN) -> list[Life]:

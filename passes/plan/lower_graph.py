@@ -39,7 +39,7 @@ from ...compiler.watch import GROUPS, show
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
-from .assign_memory import assign_memory
+from .assign_memory import arena_leads, assign_memory
 from .bound_sizes import SizeBounds
 from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
@@ -62,7 +62,7 @@ def lower_graph(graph: Graph, options: LoweringOptions) -> Program:
     """
     lowering = Lowering(graph.name, options)
     lowering.graph(graph)
-    return assign_memory(lowering.program(graph), lowering.temporaries, options.align)
+    return assign_memory(lowering.program(graph), lowering.temporaries, options.align, lowering.leads)
 
 
 @dataclass(slots=True)
@@ -77,6 +77,8 @@ class Lowering:
     """Steps of the graph or region that is being lowered."""
     temporaries: list[Dim] = field(default_factory=list)
     """Bytes of each numbered ARENA storage."""
+    leads: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By the numbers of an output and an input of a call, how far above the output the input must begin."""
     constants: list[PackedConstant] = field(default_factory=list)
     heaps: int = 0
     symbols: list[InputSymbol] = field(default_factory=list)
@@ -210,6 +212,8 @@ class Lowering:
                     storages.append(self.storage(operand, pack))
             symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
             self.require(free_vars(*(build.index(s) for s in symbols)))
+            if group.outputs[0].name not in group.placements:  # parts of others begin somewhere in them
+                self.leads.update(arena_leads(scheduled.leads, storages, self.storages[group.outputs[0].name]))
             loc = group.stages[-1].loc
             self.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
 

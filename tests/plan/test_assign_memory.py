@@ -82,6 +82,31 @@ def test_orders_other_than_by_size_are_found():
     assert place_lives(lives)[1] == largest_sum(lives) == 11
 
 
+STEPS = st.lists(st.tuples(st.integers(1, 300), st.integers(-50, 400), st.integers(0, 3)), min_size=2, max_size=15)
+
+
+@given(STEPS)
+def test_an_output_lies_in_its_input_at_the_lead_or_apart(chain):
+    """Each tensor is made of the one before, in one step; some live on, so that nothing may lie in them."""
+    lives = [Span(k, k, k + 1 + longer, align_up(size, 8)) for k, (size, _, longer) in enumerate(chain)]
+    leads = {(k + 1, k): -(-lead // 8) * 8 for k, (_, lead, _) in enumerate(chain[:-1]) if lives[k].last == k + 1}
+    offsets, end = place_lives(lives, leads)
+    for a in lives:
+        for b in lives[: a.number]:
+            begin, other = offsets[a.number], offsets[b.number]
+            apart = begin + a.bytes <= other or other + b.bytes <= begin
+            in_place = (a.number, b.number) in leads and other - begin >= leads[a.number, b.number]
+            assert apart or in_place or a.first > b.last
+    assert largest_sum(lives, leads) <= end <= place_lives(lives)[1]
+    assert largest_sum(lives, leads) <= largest_sum(lives)
+
+
+def test_a_chain_becomes_a_staircase():
+    lives = [Span(k, k, k + 1, 100) for k in range(4)]
+    assert place_lives(lives)[1] == 200
+    assert place_lives(lives, {(k + 1, k): 10 for k in range(3)}) == ({0: 30, 1: 20, 2: 10, 3: 0}, 130)
+
+
 @given(LIVES, st.integers(0, 50))
 def test_places_of_symbolic_size_do_not_overlap(spans, n):
     symbol = Var("n")
