@@ -5,6 +5,8 @@ The targets stand for the rows: AVX2 and SSE2 (pairs of 16 bits), VNNI in 512 an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import pytest
@@ -43,9 +45,9 @@ CONVS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], int]] = {
 }
 
 
-def _model(text: str, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+def _model(text: str, constants: Mapping[str, np.ndarray | np.generic]) -> onnx.ModelProto:
     model: onnx.ModelProto = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]>\n{text}')
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items())
     return model
 
 
