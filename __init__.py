@@ -1,6 +1,6 @@
 """onnxc compiles an ONNX model into code for one target.
 
-This is the face of the package: `compile`, `load`, `CompileError` and `onnx_backend`, each imported when it is first used,
+This is the face of the package: `compile`, `load`, `quantize`, `CompileError` and `onnx_backend`, each imported when it is first used,
 so that `import onnxc` costs nothing.
 """
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from .compiler.driver import CompiledModel as CompiledModel
     from .compiler.driver import compile as compile
     from .compiler.driver import load as load
+    from .compiler.quantize.quantize import quantize as quantize
 
     onnx_backend: ModuleType
 
 __version__ = "0.1.0"
-__all__ = ["CompileError", "CompiledModel", "compile", "load", "onnx_backend"]
+__all__ = ["CompileError", "CompiledModel", "compile", "load", "onnx_backend", "quantize"]
 
-_PLACES = {"CompileError": "diagnostics", "CompiledModel": "driver", "compile": "driver", "load": "driver"}
+_PLACES = {"CompileError": "diagnostics", "CompiledModel": "driver", "compile": "driver", "load": "driver", "quantize": "quantize.quantize"}
 
 
 def __getattr__(name: str) -> object:

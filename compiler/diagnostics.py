@@ -34,6 +34,8 @@ CODES: dict[str, str] = {
     "E0502": "the output cannot be written",
     "E0601": "a verification found a difference",
     "E0602": "the model could not be run on the emulated device",
+    "E0701": "the calibration data cannot be used",
+    "E0702": "the model cannot be quantized as asked",
     "E0901": "internal error",
 }
 

@@ -19,6 +19,7 @@ _GROUPS = {
     "04": "Running",
     "05": "Files",
     "06": "Verification",
+    "07": "Quantization",
     "09": "Faults of onnxc",
 }
 _FORMS: dict[type[Definition], str] = {

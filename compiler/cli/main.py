@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "running",
     "verify": "verify",
     "bench": "bench",
+    "quantize": "quantize",
     "targets": "listing",
     "passes": "listing",
     "cmake-dir": "firmware",
