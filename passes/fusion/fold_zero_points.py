@@ -17,7 +17,8 @@ from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, const
-from ...compiler.kernel.nest import Combine, make_axes
+from ...compiler.kernel.evaluate import evaluate_nest
+from ...compiler.kernel.nest import Combine, Nest, make_axes
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, Read, Select
 from ...compiler.kernel.traverse import free_vars, map_expr, substitute, walk
 from ...compiler.program.stages import Stage, make_stage
@@ -173,8 +174,7 @@ def _stored_weight(factor: Expr, stage: Stage, operands: Operands, constants: Co
     if dtype is None:
         return None
     name = f"{value.name}#{stage.value.name}.centred"
-    new = replace(constants.add(name, array.astype(dtype.numpy), dtype))
-    operands.values.append(new)
+    operands.values.append(constants.add(name, array.astype(dtype.numpy), dtype))
     return build.cast(Read(len(operands.values) - 1, weight.indices, dtype), DType.INT32)
 
 
@@ -186,7 +186,7 @@ def _difference(factor: Binary, weight: Read, value: Value, stage: Stage, consta
 
     def leaf(e: Expr) -> Expr | None:
         if e is weight:
-            return Read(e.operand, axes, e.dtype) if isinstance(e, Read) else None
+            return Read(weight.operand, axes, weight.dtype)
         if isinstance(e, Read):
             return Read(e.operand, tuple(places.get(at, at) for at in e.indices), e.dtype)
         return None
@@ -194,14 +194,8 @@ def _difference(factor: Binary, weight: Read, value: Value, stage: Stage, consta
     e = map_expr(factor, leaf)
     if 0 in shape or not set(free_vars(e)) <= set(axes):
         return None
-    from ...compiler.kernel.evaluate import evaluate_nest
-    from ...compiler.kernel.nest import Nest
-
     return evaluate_nest(Nest(axes, shape, e, e.dtype), [constants.array(v) for v in stage.operands], {})
 
 
-def _made(stage: Stage, operands: tuple[Value, ...], nest: object) -> Stage:
-    from ...compiler.kernel.nest import Nest
-
-    assert isinstance(nest, Nest)
+def _made(stage: Stage, operands: tuple[Value, ...], nest: Nest) -> Stage:
     return make_stage(stage.value, operands, nest, stage.loc, stage.covers)
