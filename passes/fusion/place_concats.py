@@ -46,6 +46,8 @@ def _refuse(graph: StageGraph, output: Value, inputs: list[Value], axis: int) ->
     if output.name not in graph.needed and len(inputs) == 2 and len(users) == 1 and users[0].is_map:
         return "read by one map"
     layout = output.type.layout
+    if _is_one_block(output) and axis == layout.axis:
+        return None if all(map(_is_whole, inputs)) else "a piece would be padded"
     if any(v.type.layout.block != layout.block for v in inputs):
         return "inputs lie in another layout"
     if layout.block > 1 and axis == layout.axis:
@@ -53,6 +55,19 @@ def _refuse(graph: StageGraph, output: Value, inputs: list[Value], axis: int) ->
         if any(not isinstance(d, int) or d % layout.block for d in sizes):
             return "a piece would start inside a block"
     return None
+
+
+def _is_one_block(value: Value) -> bool:
+    """True if all channels of a value are in one block: a piece of any layout may begin at any of them."""
+    layout = value.type.layout
+    return layout.block > 1 and value.type.shape[layout.axis] == layout.block
+
+
+def _is_whole(value: Value) -> bool:
+    """True if the loops over a value do not go beyond its extents."""
+    layout = value.type.layout
+    extent = value.type.shape[layout.axis] if layout.block > 1 else 0
+    return isinstance(extent, int) and extent % layout.block == 0
 
 
 def _place(graph: StageGraph, output: Value, inputs: list[Value], axis: int, node: Node) -> None:
