@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "verify",
     "bench": "bench",
     "quantize": "quantize",
+    "report": "report",
     "targets": "listing",
     "passes": "listing",
     "cmake-dir": "firmware",

@@ -1,0 +1,44 @@
+"""`onnxc report`: one HTML page about a compiled model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ..diagnostics import CompileError
+from .options import extents_option, model_argument, working
+
+
+@click.command("report")
+@model_argument
+@click.option("-t", "--target", default="cpu", show_default=True, help="What to compile for; see `onnxc targets`.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .html file.")
+@click.option("--measured", type=click.Path(path_type=Path, dir_okay=False), metavar="VERIFY.JSON",
+              help="What `onnxc verify --on qemu --json` printed for this model and target.")  # fmt: skip
+@extents_option("--bind", "Value of a symbolic dimension, fixed in the code.")
+@extents_option("--max", "Upper bound of a symbolic dimension.")
+def report_command(model: Path, target: str, output: Path, measured: Path | None, bind: dict[str, int], max: dict[str, int]) -> None:
+    """Write a page about MODEL: graph and fused groups, arena over time, cost of each layer, flash."""
+    from ..files import write_file
+    from ..pipeline import Options
+    from ..report.page import make_report, render
+    from ..target import load_target
+
+    with working(f"compiling {model.name} for {target}"):
+        found = make_report(model, load_target(target), Options(bind, max), None if measured is None else _read(measured))
+    write_file(output, render(found).encode())
+    click.echo(
+        f"{output}: {len(found.layers)} layers, {found.use.arena_bytes:,} bytes of arena, {found.use.weight_bytes:,} bytes of weights"
+    )
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CompileError("E0601", f"cannot read measurements from {path}: {error}") from None
+    if not isinstance(found, dict):
+        raise CompileError("E0601", f"{path} holds no measurements", hint="make it with: onnxc verify MODEL -t TARGET --on qemu --json")
+    return found

@@ -1,0 +1,1 @@
+"""One page about a compiled model: `onnxc report`."""
