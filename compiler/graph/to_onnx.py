@@ -87,7 +87,7 @@ def _tensor(name: str, array: np.ndarray) -> onnx.TensorProto:
 
     dtype = DType.of(array.dtype)
     if dtype is DType.STRING:
-        return onnx.helper.make_tensor(name, dtype.onnx, array.shape, [str(s).encode() for s in array.reshape(-1)])
+        return onnx.helper.make_tensor(name, dtype.onnx, array.shape, [str(s).encode() for s in array.reshape(-1)])  # type: ignore[misc]
     return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
 
 
@@ -126,7 +126,7 @@ def _list_type(node: Node, name: str) -> int:
 
     schema = _schema(node, onnx.defs.onnx_opset_version())
     found = None if schema is None else schema.attributes.get(name)
-    return onnx.AttributeProto.INTS if found is None else int(found.type.value)
+    return onnx.AttributeProto.INTS if found is None else int(found.type.value)  # type: ignore[attr-defined]
 
 
 # --- Versions ---------------------------------------------------------------------------------

@@ -116,15 +116,15 @@ def _by_input(node: Node, weights: np.ndarray) -> np.ndarray:
 
 def _scale_outputs(node: Node, weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
     axis = channel_axis(node, weights.ndim)
-    return (weights * factor.reshape([-1 if k == axis else 1 for k in range(weights.ndim)])).astype(np.float32)
+    return np.asarray((weights * factor.reshape([-1 if k == axis else 1 for k in range(weights.ndim)])).astype(np.float32))
 
 
 def _scale_inputs(node: Node, weights: np.ndarray, factor: np.ndarray) -> np.ndarray:
     if node.op == "Gemm":
-        return (weights * (factor if node.attrs.get("transB") else factor.reshape(-1, 1))).astype(np.float32)
+        return np.asarray((weights * (factor if node.attrs.get("transB") else factor.reshape(-1, 1))).astype(np.float32))
     groups = _groups(node)
     spread = factor.reshape(groups, 1, weights.shape[1], *(1 for _ in weights.shape[2:]))
-    return (weights.reshape(groups, -1, *weights.shape[1:]) * spread).reshape(weights.shape).astype(np.float32)
+    return np.asarray((weights.reshape(groups, -1, *weights.shape[1:]) * spread).reshape(weights.shape).astype(np.float32))
 
 
 def _groups(node: Node) -> int:

@@ -55,8 +55,8 @@ class Inserter:
     def __init__(self, plan: Plan, parameters: Mapping[str, Parameters], per_channel: bool, corrections: Mapping[str, np.ndarray]) -> None:
         self.plan, self.parameters, self.per_channel, self.corrections = plan, parameters, per_channel, corrections
         self.layers = {layer.result.name: layer for layer in plan.layers}
-        self.later: dict[str, Parameters] = {}
-        """Parameters of a bias that an epilogue adds, by the epilogue's result."""
+        self.later: dict[str, tuple[Parameters, np.ndarray | None]] = {}
+        """Parameters and correction of a bias that an epilogue adds, by the epilogue's result."""
         self.decoded: dict[str, Value] = {}
         """What the codes of a value stand for, by the value."""
 
@@ -77,21 +77,24 @@ class Inserter:
         if layer is not None and layer.is_contraction:
             changed, sums = encoder.layer(node, known, self.corrections.get(result))
             if sums is not None:
-                self._note_bias(layer, sums)
+                self._note_bias(layer, sums, self.corrections.get(result))
         return changed.with_inputs(*(self._operand(encoder, v, result) for v in changed.inputs))
 
-    def _note_bias(self, layer: Layer, sums: Parameters) -> None:
+    def _note_bias(self, layer: Layer, sums: Parameters, correction: np.ndarray | None) -> None:
         for node in layer.epilogue:
             if node.op == "Add" and node.outputs[0] is not None:
-                self.later[node.outputs[0].name] = Parameters(sums.scale, sums.zero_point, None if sums.axis is None else -1)
+                self.later[node.outputs[0].name] = sums, correction
 
     def _operand(self, encoder: Encoder, value: Value | None, result: str) -> Value | None:
         if value is None:
             return None
         array = encoder.builder.array(value)
         if array is not None:
-            sums = self.later.get(result)
-            return value if sums is None else encoder.constant(array, _last_axis(sums, array.ndim), value.name)
+            if result not in self.later:
+                return value
+            sums, correction = self.later[result]
+            row = array if correction is None else np.asarray(array + correction, array.dtype)
+            return encoder.constant(row, _last_axis(sums, row.ndim), value.name)
         if value.name not in self.parameters:
             return value
         if value.name not in self.decoded:

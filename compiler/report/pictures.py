@@ -117,7 +117,8 @@ def _line(source: tuple[float, float], target: tuple[float, float]) -> str:
     """A curve from the foot of one box to the head of another."""
     x0, y0, x1, y1 = source[0] + BOX_WIDTH / 2, source[1] + BOX_HEIGHT, target[0] + BOX_WIDTH / 2, target[1]
     if y1 - y0 > GAP_Y and abs(x1 - x0) < BOX_WIDTH:  # past the boxes of the rows between
-        side = max(x0, x1) + BOX_WIDTH / 2 + GAP_X / 2
+        away = BOX_WIDTH / 2 + GAP_X / 2
+        side = min(x0, x1) - away if x0 < x1 else max(x0, x1) + away
         return f"M{x0:g},{y0:g} C{side:g},{y0 + GAP_Y:g} {side:g},{y1 - GAP_Y:g} {x1:g},{y1:g}"
     return f"M{x0:g},{y0:g} C{x0:g},{(y0 + y1) / 2:g} {x1:g},{(y0 + y1) / 2:g} {x1:g},{y1:g}"
 
