@@ -259,3 +259,15 @@ def test_the_command_writes_model_and_report(tmp_path):
     onnx.checker.check_model(tmp_path / "q.onnx", full_check=True)
     answer = json.loads(CliRunner().invoke(cli.onnxc, [*arguments, "--json", "--samples", "2"]).output)
     assert answer["ok"] and answer["report"]["samples"] == 2
+
+
+def test_the_compiler_sums_integers_on_every_target(residual):
+    """No weight of a layer becomes float again."""
+    from onnxc.compiler.pipeline import Options, make_graph, make_program
+    from onnxc.compiler.target import load_target
+
+    for name in ("c:cortex-m4", "cpu"):
+        target = load_target(name)
+        program = make_program(make_graph(residual.model, target, Options(), {}), target, {})
+        kinds = {constant.dtype for constant in program.constants if constant.size >= 40}
+        assert {kind.kind for kind in kinds} == {"i"}, (name, kinds)
