@@ -31,7 +31,33 @@ def gather_inputs(
     model: CompiledModel, single: tuple[str, ...], archive: Path | None, seed: int, dim: dict[str, int], default_extent: int = 8
 ) -> dict[str, np.ndarray]:
     """Read the inputs that are given and make the others; symbolic extents that nothing names get the default."""
-    from .tensor_files import fit_types, random_tensors, read_tensor, read_tensors
+    from .tensor_files import fit_types, random_tensors
+
+    given = _read_given(single, archive)
+    wanted = {port.name for port in model.inputs}
+    given = {name: array for name, array in given.items() if name in wanted or not archive}
+    missing = [port for port in model.inputs if port.name not in given]
+    return fit_types(given, model.inputs) | random_tensors(missing, seed, dim, default_extent)
+
+
+def extents_of_inputs(
+    model: Path, single: tuple[str, ...], archive: Path | None, dim: dict[str, int], default_extent: int
+) -> dict[str, int]:
+    """What each symbolic dimension of a model file's inputs is in a run on these inputs, by place (`input:axis`)."""
+    from .model_facts import inspect_model
+
+    given = _read_given(single, archive)
+    found = {}
+    for name, (_, shape) in inspect_model(model).inputs.items():
+        actual = given[name].shape if name in given and given[name].ndim == len(shape) else shape
+        for axis, (extent, declared) in enumerate(zip(actual, shape, strict=True)):
+            if isinstance(declared, str):
+                found[f"{name}:{axis}"] = extent if isinstance(extent, int) else dim.get(declared, default_extent)
+    return found
+
+
+def _read_given(single: tuple[str, ...], archive: Path | None) -> dict[str, np.ndarray]:
+    from .tensor_files import read_tensor, read_tensors
 
     given = read_tensors(archive) if archive else {}
     for entry in single:
@@ -39,10 +65,7 @@ def gather_inputs(
         if not equals:
             raise click.BadParameter(f"{entry!r} is not NAME=FILE")
         given[name] = read_tensor(Path(path))
-    wanted = {port.name for port in model.inputs}
-    given = {name: array for name, array in given.items() if name in wanted or not archive}
-    missing = [port for port in model.inputs if port.name not in given]
-    return fit_types(given, model.inputs) | random_tensors(missing, seed, dim, default_extent)
+    return given
 
 
 @click.command("run")

@@ -12,7 +12,7 @@ from ..diagnostics import CompileError, Diagnostic, diagnostic_json
 from ..record.nodes import Validation
 from .emulated import emulated, emulation_json, show_emulation
 from .options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
-from .running import gather_inputs, input_options
+from .running import extents_of_inputs, gather_inputs, input_options
 
 if TYPE_CHECKING:
     from ..driver import CompiledModel
@@ -57,8 +57,12 @@ def verify_command(
         raise click.BadParameter("verify needs the model file; name the compiled folder with --artifact")
     if not emulator and (cc or optimization):
         raise click.BadParameter("--cc and -O are for emulated devices: add --on qemu")
+    default_extent = 1 if emulator else 8
+    if emulator:  # firmware fixes its extents: what is measured is the code that it would have
+        named = dim | options["bind"]
+        options["bind"] = extents_of_inputs(model, single, archive, named, default_extent) | options["bind"]
     result = compiled(model, **options) if artifact is None else _artifact_of(artifact, model, options["threads"])
-    inputs = gather_inputs(result, single, archive, seed, dim, default_extent=1 if emulator else 8)
+    inputs = gather_inputs(result, single, archive, seed, dim, default_extent)
     emulation = emulated(result, inputs, cc, optimization) if emulator else None
     actual = result.run(inputs) if emulation is None else emulation.outputs
     with working(f"running {reference}"):

@@ -99,11 +99,29 @@ def test_other_compilers_build_it_too(processor, compiler, tmp_path, capsys):
 @pytest.mark.parametrize("choices", ["steps", "separate-weights"])
 def test_extents_of_the_inputs_are_the_caller_s(choices, tmp_path, capsys):
     needs(ARM)
-    found = verified(capsys, write(tmp_path, EXTENTS), "-t", f"c:cortex-m4,{choices}", "--dim", "N=6")
+    path, target, folder = write(tmp_path, EXTENTS), f"c:cortex-m4,{choices}", tmp_path / "built"
+    onnxc.compile(path, target).save(folder)
+    found = verified(capsys, path, "-t", target, "--artifact", str(folder), "--dim", "N=6")
     assert found["match"] is True
     assert found["memory"]["io_bytes"] == 4 * (24 + 24 + 6)
     assert found["inputs"] == {"x": [6, 4]}
-    assert verified(capsys, str(tmp_path / "model.onnx"), "-t", f"c:cortex-m4,{choices}")["inputs"] == {"x": [1, 4]}
+    assert verified(capsys, path, "-t", target, "--artifact", str(folder))["inputs"] == {"x": [1, 4]}
+
+
+def test_the_extents_of_the_run_are_fixed_in_the_code(tmp_path, capsys):
+    needs(ARM)
+    path = write(tmp_path, EXTENTS)
+    found = verified(capsys, path, "-t", "c:cortex-m4", "--dim", "N=6")
+    assert found["inputs"] == {"x": [6, 4]}
+    assert (
+        found
+        == verified(capsys, path, "-t", "c:cortex-m4", "--bind", "N=6")
+        == verified(capsys, path, "-t", "c:cortex-m4", "--bind", "x:0=6")
+    )
+    np.savez(tmp_path / "x.npz", x=np.ones((6, 4), np.float32))
+    given = verified(capsys, path, "-t", "c:cortex-m4", "--inputs", str(tmp_path / "x.npz"))
+    assert given["instructions"]["total"] < found["instructions"]["total"] * 1.1
+    assert given["inputs"] == {"x": [6, 4]}
 
 
 def test_extents_that_the_run_finds_out(tmp_path, capsys):
