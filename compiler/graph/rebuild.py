@@ -82,7 +82,7 @@ class Rebuilder:
         inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin, self.symbols)
         for value in region.inputs:
             self.values[value.name] = inner.builder.input(value.name, value.type)
-        return inner.builder.finish(_own_outputs(inner.builder, inner.nodes(region)))
+        return inner.builder.finish(own_outputs(inner.builder, inner.nodes(region)))
 
 
 Visit: TypeAlias = Callable[[Rebuilder, Node], Sequence[Value | None] | None]
@@ -101,11 +101,11 @@ def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
     rebuilder = Rebuilder(builder, {}, visit, origin, frozenset(graph.symbols))
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
-    rebuilt = _with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
-    return replace(rebuilt, bounds=graph.bounds, declared=graph.declared)
+    rebuilt = with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
+    return replace(rebuilt, bounds=graph.bounds, declared=graph.declared, texts=graph.texts, map_keys=graph.map_keys)
 
 
-def _own_outputs(builder: GraphBuilder, outputs: Sequence[Value]) -> list[Value]:
+def own_outputs(builder: GraphBuilder, outputs: Sequence[Value]) -> list[Value]:
     """Outputs of a region: distinct, and made by its nodes; others are copied."""
     own: list[Value] = []
     for value in outputs:
@@ -125,7 +125,7 @@ def all_names(graph: Graph) -> set[str]:
     return names
 
 
-def _with_output_names(builder: GraphBuilder, outputs: list[Value], names: list[str]) -> Graph:
+def with_output_names(builder: GraphBuilder, outputs: list[Value], names: list[str]) -> Graph:
     """Finish with outputs that are distinct, made by nodes, and named as before.
 
     A value that a node makes is renamed; an input, a constant or the same value again is copied.

@@ -15,7 +15,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
-from .table import Adapt, Nests, OpContext, OpDef
+from .table import Adapt, Nests, OpContext, OpDef, Rewrite
 from .types import NUMERIC, check_dtype, check_same
 
 
@@ -86,6 +86,7 @@ def elementwise(
     domain: str = "",
     defaults: Mapping[str, Attribute] | None = None,
     adapt: Mapping[int, Adapt] | None = None,
+    strings: Rewrite | None = None,
     doc: str = "",
 ) -> OpDef:
     """A row for an operator that applies `scalar` to the elements of its broadcast inputs.
@@ -100,6 +101,7 @@ def elementwise(
         domain: the operator's domain.
         defaults: default values of attributes.
         adapt: opset differences.
+        strings: what defines it for strings, if it accepts them.
         doc: a line for the documentation.
     """
     takes_ctx = scalar.__code__.co_varnames[:1] == ("ctx",)
@@ -124,4 +126,4 @@ def elementwise(
 
         return [pointwise(shape, element)]
 
-    return OpDef(name, infer, Nests(nests), domain, defaults or {}, adapt or {}, doc=doc)
+    return OpDef(name, infer, Nests(nests), domain, defaults or {}, adapt or {}, strings, doc=doc)

@@ -23,6 +23,7 @@ TINY_INTS = frozenset({DType.INT4, DType.UINT4, DType.INT2, DType.UINT2})
 FLOAT8 = frozenset({DType.FLOAT8E4M3FN, DType.FLOAT8E4M3FNUZ, DType.FLOAT8E5M2, DType.FLOAT8E5M2FNUZ})
 TINY_FLOATS = FLOAT8 | {DType.FLOAT4E2M1, DType.FLOAT8E8M0}
 ALL = frozenset(d for d in DType if d.kind not in (Kind.STRING, Kind.COMPLEX))
+WITH_STRINGS = ALL | {DType.STRING}
 
 
 def check_dtype(ctx: OpContext, position: int, accepted: Collection[DType]) -> DType:
