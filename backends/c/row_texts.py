@@ -5,6 +5,7 @@ the same numbers. In the texts `$x` and `$w` stand for the types of data and wei
 `$W` for their C types. Patches hold 16-bit elements, one pixel after the other. With DSP instructions the pixels
 take turns, four elements each, and the even ones come before the odd ones, as SXTB16 gives them; with MVE
 patches of int8 hold bytes.
+Loops whose callers give a constant number of rounds say how often they are unrolled: gcc does so by itself at -O3 only.
 Instructions: Arm Architecture Reference Manuals ARM DDI 0403 (v7-M DSP) and DDI 0553 (v8.1-M MVE).
 """
 
@@ -127,7 +128,11 @@ def _dsp_loop(pixels: int, channels: int) -> list[str]:
         for c in range(channels):
             lines += taken[c : c + 1] if pixels == 1 else []
             lines.append(f"        a{p}{c} = onnxc_add_products(x{p}, v{c}, a{p}{c});")
-    return ["#pragma GCC unroll 4", "    for (; depth > 0; depth -= 4) {", *lines, "    }"]
+    return [*_ACC_ON_STACK, "#pragma GCC unroll 4", "    for (; depth > 0; depth -= 4) {", *lines, "    }"]
+
+
+_ACC_ON_STACK = ("#if defined(__OPTIMIZE_SIZE__)", '    __asm__("" : "+m"(acc));', "#endif")
+"""For gcc, which with -Os finds any pointer as good as another to be kept on the stack, where a loop needs one register too many."""
 
 
 def _mve_loop(pixels: int, channels: int) -> list[str]:
@@ -163,7 +168,9 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
 #if defined(__ARM_FEATURE_MVE)
     int32x4_t sums = vdupq_n_s32(0);
+#pragma GCC unroll 8
     for (int32_t r = 0; r < rows; r++) {
+#pragma GCC unroll 8
         for (int32_t c = 0; c < columns; c++) {
             sums = vaddq_s32(sums, vmulq_s32($four_x(data + r * row_step + c * column_step), $four_w(weights)));
             weights += weight_step;
@@ -172,6 +179,7 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
     vst1q_s32(acc, sums);
 #else
     int32_t a = 0, b = 0, c = 0, d = 0;
+#pragma GCC unroll 8
     for (int32_t i = 0; i < rows; i++) {
 #pragma GCC unroll 8
         for (int32_t j = 0; j < columns; j++) {
@@ -205,7 +213,9 @@ TAPS_8 = """static inline void onnxc_taps_$x$w_8(int32_t *acc, const $X *data, c
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
 #if defined(__ARM_FEATURE_MVE)
     int32x4_t even = vdupq_n_s32(0), odd = vdupq_n_s32(0);
+#pragma GCC unroll 8
     for (int32_t i = 0; i < rows; i++, data += row_step - columns * column_step) {
+#pragma GCC unroll 8
         for (int32_t j = 0; j < columns; j++) {
             int16x8_t x, w;
             int32x4_t product;
@@ -246,6 +256,7 @@ CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, con
                                   int32_t bias_step, int32_t scale_step, int32_t count) {
     int32_t i = 0;
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+#pragma GCC unroll 4
     for (; i + 4 <= count; i += 4) {
         const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
         const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);
@@ -255,6 +266,7 @@ CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, con
         $store(target + i, $as_stored(inside));
     }
 #endif
+#pragma GCC unroll 4
     for (; i < count; i++) {
         const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
         target[i] = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
