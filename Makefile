@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bless toolchains bench docs clean
+.PHONY: help demo test check bless toolchains zig bench docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: $(STAMP) ## measure against ONNX Runtime and OpenVINO (ARGS="--models DIR
 
 toolchains: ## install the C compilers and emulators that some tests use (needs root and apt)
 	.ci/toolchains
+
+zig: $(STAMP) ## install the cross compiler that some tests use, from PyPI (400 MB)
+	$(BIN)/python -m pip install --quiet -e '.[zig]'
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
