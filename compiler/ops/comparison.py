@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ..dtypes import DType
-from ..graph.nodes import TensorType
+from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.build import FALSE
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import BinaryOp, Expr, MathFn
 from .elementwise import broadcast_read, broadcast_shape, elementwise
-from .table import Nests, OpContext, OpDef, register
-from .types import ALL, BOOL, FLOAT8, FLOATS, NUMERIC, ORDERED, check_dtype, check_same
+from .strings import expanded, halves
+from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .types import BOOL, FLOAT8, FLOATS, NUMERIC, ORDERED, WITH_STRINGS, check_dtype, check_same
 
 
 def _widened(x: Expr) -> Expr:
@@ -35,7 +36,7 @@ def _is_inf(ctx: OpContext, x: Expr) -> Expr:
 
 def _where_infer(ctx: OpContext) -> list[TensorType]:
     check_dtype(ctx, 0, BOOL)
-    dtype = check_dtype(ctx, 1, ALL)
+    dtype = check_dtype(ctx, 1, WITH_STRINGS)
     check_same(ctx, 1, 2)
     return [TensorType(dtype, broadcast_shape(ctx, ctx.shape(0), ctx.shape(1), ctx.shape(2)))]
 
@@ -49,8 +50,13 @@ def _where(ctx: OpContext) -> list[Nest | None]:
     return [pointwise(shape, element)]
 
 
+def _equal_strings(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
+    sides = [expanded(b, ctx.value(k), ctx.value(1 - k)) for k in range(2)]
+    return [b.op("onnxc::EqualStrings", *(half for side in sides for half in halves(b, side)))]
+
+
 register(
-    elementwise("Equal", build.eq, accepts=ORDERED, result=DType.BOOL),
+    elementwise("Equal", build.eq, accepts=ORDERED | {DType.STRING}, result=DType.BOOL, strings=Rewrite(_equal_strings)),
     elementwise("Less", build.lt, accepts=NUMERIC, result=DType.BOOL),
     elementwise("LessOrEqual", build.le, accepts=NUMERIC, result=DType.BOOL),
     elementwise("Greater", build.gt, accepts=NUMERIC, result=DType.BOOL),

@@ -10,6 +10,7 @@ from ..dtypes import DType, Kind
 from ..graph.nodes import TensorType, Value
 from ..kernel.build import product
 from ..kernel.nodes import Dim
+from .string_search import ranks_of
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 
@@ -30,9 +31,9 @@ def _row_count(ctx: OpContext) -> Dim:
     return product(ctx.shape(0)) if axis is None else ctx.shape(0)[axis]
 
 
-def _rows(ctx: OpContext, b: RewriteBuilder) -> Value:
+def _rows(ctx: OpContext, b: RewriteBuilder, x: Value) -> Value:
     """The values that are compared, one a row."""
-    axis, rank, x = _axis(ctx), ctx.rank(0), ctx.value(0)
+    axis, rank = _axis(ctx), ctx.rank(0)
     if axis is None:
         return b.op("Reshape", x, b.const([-1, 1]))
     order = (axis, *(k for k in range(rank) if k != axis))
@@ -59,8 +60,9 @@ def _inverse_permutation(b: RewriteBuilder, order: Value) -> Value:
     return b.op("ScatterElements", order, order, _sequence(b, order), axis=0)
 
 
-def _rewrite(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    rows = _rows(ctx, b)
+def _rewrite(ctx: OpContext, b: RewriteBuilder, compared: Value) -> list[Value]:
+    """All outputs, with the values of `compared` in place of those of the input as far as order and equality go."""
+    rows = _rows(ctx, b, compared)
     order = b.op("onnxc::SortRows", rows)
     starts = _starts(b, b.op("Gather", rows, order, axis=0))
     rank = b.op("Sub", b.op("CumSum", b.op("Cast", starts, to=DType.INT64), b.const(0)), b.const(1))
@@ -80,13 +82,14 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 
 
 def _unique(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    if ctx.dtype(0).kind in (Kind.STRING, Kind.COMPLEX):
+    if ctx.dtype(0).kind is Kind.COMPLEX:
         ctx.fail("E0202", f"values of type {ctx.dtype(0).label} have no order")
-    return _rewrite(ctx, b)[: len(ctx.node.outputs)]
+    compared = ranks_of(b, ctx.value(0)) if ctx.dtype(0) is DType.STRING else ctx.value(0)
+    return _rewrite(ctx, b, compared)[: len(ctx.node.outputs)]
 
 
 def _contrib(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    values, _, inverse, counts = _rewrite(ctx, b)
+    values, _, inverse, counts = _rewrite(ctx, b, ctx.value(0))
     return [values, inverse, counts][: len(ctx.node.outputs)]
 
 
