@@ -41,6 +41,8 @@ class Options:
     """Bytes of weights and code that the model may take."""
 
     def as_record(self) -> dict[str, int | str]:
+    kv_cache: bool = False
+    """Whether caches of keys and values grow in place, in memory that the caller keeps."""
         """The options by name, for the deployment record."""
         found: dict[str, int | str] = {f"bind {name}": value for name, value in self.bind.items()}
         found |= {f"max {name}": value for name, value in self.max.items()}
@@ -48,6 +50,7 @@ class Options:
         found |= {name: value for name, value in limits.items() if value is not None}
         return found | ({"name": self.name} if self.name else {})
 
+        found |= {"kv-cache": 1} if self.kv_cache else {}
 
 def make_graph(source: Model, target: Target, options: Options, seconds: dict[str, float], stop_after: str = "") -> Graph:
     """Read a model and run the target's passes over its graph.
@@ -71,7 +74,17 @@ def make_graph(source: Model, target: Target, options: Options, seconds: dict[st
     shown.after(FRONTEND, graph, 0.0)
     if stop_after == FRONTEND:
         return graph
-    return run_passes(graph, target.pipeline.graph_passes, (Timing(seconds), shown), stop_after)
+    return run_passes(graph, _passes(target, options), (Timing(seconds), shown), stop_after)
+
+
+def _passes(target: Target, options: Options) -> tuple[Pass[Graph], ...]:
+    """The passes of a target over a graph; E0301 if it has none for what the user wants."""
+    passes, cache_pass = target.pipeline.graph_passes, target.pipeline.cache_pass
+    if not options.kv_cache:
+        return passes
+    if cache_pass is None:
+        raise CompileError("E0301", f"target {target.name} has no caches that grow in place", hint="leave --kv-cache out, or use: -t cpu")
+    return (*passes, cache_pass)
 
 
 def make_program(graph: Graph, target: Target, seconds: dict[str, float]) -> Program:

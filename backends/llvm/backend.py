@@ -12,6 +12,7 @@ from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
+from ...passes.graph.grow_caches import grow_caches
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.widen_floats import widen_floats
@@ -70,6 +71,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
         ),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
+        cache_pass=Pass(grow_caches),
         emit=lambda program: emit(program, features),
         stages=stages(features),
         package=package,

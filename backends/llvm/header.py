@@ -14,6 +14,7 @@ from ...compiler.diagnostics import printable
 from ...compiler.dtypes import DType
 from ...compiler.graph.text import print_dim
 from ...compiler.program.interface import Interface, Port
+from ...compiler.program.nodes import ROOM
 from ...compiler.program.runner import ALIGN
 from .features import CpuFeatures
 from .names import model_name
@@ -71,7 +72,10 @@ def _facts(interface: Interface, features: CpuFeatures) -> Mapping[str, object]:
         "arena_bytes": interface.arena_bytes if isinstance(interface.arena_bytes, int) else None,
         "inputs": [_port("input", k, port, macro, False) for k, port in enumerate(interface.inputs)],
         "outputs": [_port("output", k, port, macro, k in interface.heap_outputs) for k, port in enumerate(interface.outputs)],
-        "symbols": [{"name": comment(s.symbol.name), "input": s.input, "axis": s.axis} for s in interface.symbols],
+        "symbols": [
+            {"name": comment(s.symbol.name), "input": s.input, "axis": s.axis, "is_room": s.axis == ROOM} for s in interface.symbols
+        ],
+        "caches": interface.caches,
         "locals": [comment(local) for local in interface.locals],
         "extents": sum(len(port.shape) for port in interface.outputs),
         "codes": [(code, comment(text)) for code, text in sorted(interface.messages.items())],

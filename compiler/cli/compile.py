@@ -104,7 +104,7 @@ def _stage(model: Path, stage: str, stop_after: str, options: Mapping[str, Any])
         raise click.BadParameter(f"target {target.name} has no pass {stop_after!r}; it has {', '.join(pass_names(target))}")
     if stop_after and stage != "graph":
         raise click.BadParameter("--stop-after shows the graph and goes with no other --emit")
-    wanted = Options(options["bind"], options["max"], options["name"])
+    wanted = Options(options["bind"], options["max"], options["name"], kv_cache=options["kv_cache"])
     with watching(environment_watch(options["dump"])), working(f"compiling {model.name} for {target.name}"):
         return stage_files(model, target, wanted, stage, stop_after)
 

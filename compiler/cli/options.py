@@ -70,6 +70,7 @@ def compile_options(command: F) -> F:
     for option in (
         click.option("--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the text of every stage, one file each."),
         click.option("--name", default="", help="Name of the model in symbols and files. [default: that of its graph]"),
+        click.option("--kv-cache", is_flag=True, help="Let the key and value caches of a decoder grow in place, in the caller's memory."),
         click.option("--no-cache", is_flag=True, help="Neither read nor write the compile cache."),
         extents_option("--max", "Upper bound of a symbolic dimension."),
         extents_option("--bind", "Value of a symbolic dimension, fixed in the code."),
@@ -88,6 +89,7 @@ def compiled(
     bind: Mapping[str, int],
     max: Mapping[str, int],
     no_cache: bool,
+    kv_cache: bool = False,
     name: str = "",
     dump: Path | None = None,
     max_ram: int | None = None,
@@ -108,6 +110,7 @@ def compiled(
             name=name,
             max_ram=max_ram,
             max_flash=max_flash,
+            kv_cache=kv_cache,
             cache=not no_cache,
             dump=dump,
         )

@@ -149,6 +149,8 @@ class Frame:
         wanted = zip(node.outputs, shapes, strict=True)
         outputs = [None if v is None else Buffer(f"out{k}", v.type.dtype, math.prod(s)) for k, (v, s) in enumerate(wanted)]
         contents.update({b: np.zeros(math.prod(s), b.dtype.numpy) for b, s in zip(outputs, shapes, strict=True) if b is not None})
+        if define.in_place and outputs[0] is not None and inputs[0] is not None:
+            contents[outputs[0]][:] = contents[inputs[0]]
         kernel = KernelBuilder()
         define.build(ctx, kernel, inputs, outputs)
         _run(kernel.kernel(node.op, tuple(contents)), contents, known)

@@ -136,8 +136,11 @@ class _Parser:
         constants: dict[str, np.ndarray] = {}
         nodes: list[Node] = []
         symbols: dict[str, dict[str, tuple[str, int]]] = {"data": {}, "size": {}}
+        caches: list[CachePair] = []
         while not self.accept("return"):
-            if self.accept("const"):
+            if self.accept("cache"):
+                caches.append(self.cache())
+            elif self.accept("const"):
                 constant = self.name()
                 self.expect(":")
                 constants[constant] = self.array(constant)
@@ -151,7 +154,15 @@ class _Parser:
                 scope.update({value.name: value for value in nodes[-1].outputs if value is not None})
         outputs = tuple(self.items("}", lambda: self.used(scope)))
         inferred = index_symbols([value.type for value in inputs])
-        return Graph(name, tuple(inputs), outputs, tuple(nodes), constants, inferred, NOWHERE, symbols["data"], symbols["size"])
+        return Graph(name, tuple(inputs), outputs, tuple(nodes), constants, inferred, NOWHERE, symbols["data"], symbols["size"],
+                     caches=tuple(caches))  # fmt: skip
+
+    def cache(self) -> CachePair:
+        """`%input %output axis [rows, grown, room]`."""
+        names, axis = (self.name(), self.name()), int(self.take("number"))
+        self.expect("[")
+        rows, grown, room = self.items("]", lambda: build.dim(self.sum()))
+        return CachePair(*names, axis, rows, grown, room)
 
     def typed_value(self) -> Value:
         """`%name: type`."""

@@ -27,7 +27,7 @@ from .nodes import Attribute, Graph, Node, Quant, TensorType, Value
 
 INLINE_ELEMENTS = 16
 """Constants with more elements are printed as a hash."""
-KEYWORDS = frozenset({"graph", "const", "data", "size", "return", "none", "true", "false", "inf", "nan", "region"})
+KEYWORDS = frozenset({"graph", "const", "data", "size", "return", "none", "cache", "true", "false", "inf", "nan", "region"})
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9_./-]+(?::[A-Za-z0-9_./-]+)*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -49,6 +49,9 @@ def _graph_lines(graph: Graph, keyword: str, locs: bool) -> Iterator[str]:
     for keyword, symbols in (("data", graph.data_symbols), ("size", graph.size_symbols)):
         for symbol, (name, position) in symbols.items():
             yield f"  {keyword} {_symbol(symbol)} = {_name(name)} {position}"
+    for cache in graph.caches:
+        extents = ", ".join(map(print_dim, (cache.rows, cache.grown, cache.room)))
+        yield f"  cache {_name(cache.input)} {_name(cache.output)} {cache.axis} [{extents}]"
     yield f"  return {', '.join(_name(v.name) for v in graph.outputs)}".rstrip()
     yield "}"
 

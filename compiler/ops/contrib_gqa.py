@@ -18,6 +18,7 @@ from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
 from .attention import default_scale, lowest, scores, split_heads
 from .extents import times
+from .kv_cache import cache_extent, first_new_row
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 MICROSOFT = "com.microsoft"
@@ -36,14 +37,10 @@ def _head(ctx: OpContext) -> tuple[int, int, Dim]:
 def _types(ctx: OpContext) -> list[TensorType]:
     heads, key_heads, head = _head(ctx)
     batch, sequence = ctx.shape(QUERY)[:2]
-    whole = _cache_extent(ctx.ints(TOTAL)[0], ctx.shape(PAST_KEY)[2] if ctx.has(PAST_KEY) else 0)
+    whole = cache_extent(ctx.ints(TOTAL)[0], ctx.shape(PAST_KEY)[2] if ctx.has(PAST_KEY) else 0)
     cache = TensorType(ctx.dtype(QUERY), (batch, key_heads, whole, head))
     output = TensorType(ctx.dtype(QUERY), (batch, sequence, times(heads, head)))
     return [output, cache, cache, TensorType(ctx.dtype(QUERY), (batch, heads, sequence, whole))]
-
-
-def _cache_extent(whole: Dim, past: Dim) -> Dim:
-    return whole if past == 0 else build.dim(build.maximum(build.index(whole), build.index(past)))
 
 
 def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
@@ -134,7 +131,7 @@ def _past_length(ctx: OpContext, position: int, batch: Expr, sequence: Dim) -> E
 def _append_type(ctx: OpContext) -> list[TensorType]:
     batch, heads, _, head = ctx.shape(1)
     past = ctx.shape(0)[2] if ctx.has(0) else 0
-    return [TensorType(ctx.dtype(1), (batch, heads, _cache_extent(ctx.ints(3)[0], past), head))]
+    return [TensorType(ctx.dtype(1), (batch, heads, cache_extent(ctx.ints(3)[0], past), head))]
 
 
 def _append(ctx: OpContext) -> list[Nest]:

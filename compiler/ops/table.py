@@ -244,6 +244,9 @@ class Imperative:
 
     build: Callable[[OpContext, KernelBuilder, Sequence[Buffer | None], Sequence[Buffer | None]], None]
     sizes: Callable[[OpContext, KernelBuilder, Sequence[Buffer | None], Buffer], None] | None = None
+    in_place: bool = False
+    """Output 0 is input 0, of which the kernel stores some elements; a program gives both one memory. Whoever makes such a node
+    answers for it that nobody reads the old elements afterwards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ import numpy as np
 from ..diagnostics import CompileError
 from ..dtypes import DType
 from .interface import Interface, Port, evaluate_dim
+from .kv_cache import KvCache
+from .nodes import ROOM
 
 ALIGN = 64
 PLANS = 256
@@ -68,22 +70,53 @@ class Runner:
     def __init__(self, interface: Interface, entry: Entry) -> None:
         self.interface = interface
         self.entry = entry
+        self._cache_inputs = frozenset(cache.input for cache in interface.caches)
+        self._cache_outputs = frozenset(cache.output for cache in interface.caches)
         self._names = tuple(port.name for port in interface.inputs)
-        self._checks = tuple(_InputCheck(port) for port in interface.inputs)
+        self._checks = tuple(_InputCheck(port, k in self._cache_inputs) for k, port in enumerate(interface.inputs))
         self._results = tuple((port.name, port.dtype.numpy) for port in interface.outputs)
         self._sources = tuple((s.input, s.axis) for s in interface.symbols)
         self._has_late_outputs = bool(interface.heap_outputs or interface.capacities)
         self._frames: list[_Frame] = []
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
-    def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, object], cache: KvCache | None = None) -> dict[str, np.ndarray]:
         """Run on arrays by name; returns the outputs by name.
+
+        Args:
+            inputs: all of them, or all but those that `cache` holds.
+            cache: keys and values of earlier runs, to which this one adds; its outputs are not returned.
 
         Raises:
             CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running.
         """
+        if self._cache_inputs or cache is not None:
+            return self._run_with_cache(inputs, cache)
+        return self._run(self._arrays(inputs), None)[0]
+
+    def _run_with_cache(self, inputs: Mapping[str, object], given: KvCache | None) -> dict[str, np.ndarray]:
+        """A run that writes rows into a cache: the caller's, or a copy of the rows among the inputs."""
+        face = self.interface
+        if given is not None:
+            if not given.belongs_to(face):
+                raise CompileError("E0401", "the cache was made for another model", hint="use this model's `new_cache`")
+            inputs = {**inputs, **{face.inputs[position].name: rows for position, rows in given.rows().items()}}
         arrays = self._arrays(inputs)
-        extents = [arrays[k].shape[axis] for k, axis in self._sources]
+        symbols = {s.symbol.name: arrays[s.input].shape[s.axis] for s in face.symbols if s.axis != ROOM}
+        cache = given or KvCache.holding(face, {position: arrays[position] for position in self._cache_inputs}, symbols)
+        cache.check_room(symbols)
+        outputs, known = self._run(arrays, cache)
+        first = face.caches[0]
+        cache.grow(evaluate_dim(face.outputs[first.output].shape[first.axis], known))
+        if given is not None:
+            return {name: array for k, (name, array) in enumerate(outputs.items()) if k not in self._cache_outputs}
+        rows = {face.outputs[position].name: array for position, array in cache.outputs()}
+        return {name: rows.get(name, array) for name, array in outputs.items()}
+
+    def _run(self, arrays: list[np.ndarray], cache: KvCache | None) -> tuple[dict[str, np.ndarray], Mapping[str, int]]:
+        """Run on the inputs in order; returns the outputs by name, and all symbols."""
+        room = 0 if cache is None else cache.capacity
+        extents = [room if axis == ROOM else arrays[k].shape[axis] for k, axis in self._sources]
         plan = self._plans.get(tuple(extents)) or self._make_plan(tuple(extents))
         for check, array, shape in zip(self._checks, arrays, plan.inputs, strict=True):
             if array.shape != shape:
@@ -94,7 +127,8 @@ class Runner:
         except IndexError:
             frame = _Frame(self.interface)
         frame.reserve(plan.arena_bytes)
-        frame.inputs[: len(arrays)] = [_address(a) for a in arrays]
+        held = {} if cache is None else cache.addresses
+        frame.inputs[: len(arrays)] = [held[k] if k in held else _address(a) for k, a in enumerate(arrays)]
         frame.outputs[: len(outputs)] = [None if a is None else _address(a) for a in outputs]
         frame.symbols[: len(extents)] = extents
         status = self.entry(*frame.tables, frame.arena)
@@ -102,7 +136,8 @@ class Runner:
             self._frames.append(frame)
             meaning = STATUS_MEANINGS.get(status) or self.interface.messages.get(status)
             raise CompileError("E0402", meaning or f"the model stopped with status {status}")
-        late = self._late_outputs(plan, frame, outputs) if self._has_late_outputs else {}
+        symbols = self._all_symbols(plan, frame) if self._has_late_outputs or cache is not None else plan.symbols
+        late = self._late_outputs(symbols, frame, outputs) if self._has_late_outputs else {}
         self._frames.append(frame)
         return {name: late.get(k, a) for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}  # type: ignore[misc]
 
@@ -132,8 +167,8 @@ class Runner:
         return plan
 
     def _room(self, position: int, port: Port, symbols: Mapping[str, int]) -> tuple[int, ...] | None:
-        """Shape of the array that an output is written to; None if the model allocates it."""
-        if position in self.interface.heap_outputs:
+        """Shape of the array that an output is written to; None if the model allocates it, or extends an input in place."""
+        if position in self.interface.heap_outputs or position in self._cache_outputs:
             return None
         capacity = self.interface.capacities.get(position)
         return _shape(port, symbols) if capacity is None else (capacity,)
@@ -165,8 +200,8 @@ def _address(array: np.ndarray) -> int:
 class _InputCheck:
     """Turns what a caller gives for one input into an array that the code can read."""
 
-    def __init__(self, port: Port) -> None:
-        self.port = port
+    def __init__(self, port: Port, is_cache: bool) -> None:
+        self.port, self.is_cache = port, is_cache
         self.dtype = port.dtype.numpy
         self.rank = len(port.shape)
 
@@ -183,6 +218,8 @@ class _InputCheck:
         axis = next(k for k, (a, b) in enumerate(zip(given, wanted, strict=True)) if a != b)
         whose = "the model wants" if isinstance(self.port.shape[axis], int) else "other inputs make it"
         raise CompileError("E0401", f"input '{self.port.name}' has extent {given[axis]} on axis {axis}, {whose} {wanted[axis]}")
+        if self.is_cache:  # read row by row
+            return array
 
 
 def _is_readable(array: np.ndarray) -> bool:
