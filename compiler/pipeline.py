@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from .diagnostics import CompileError
 from .pass_runner import Timing, run_passes
 from .watch import GRAPHS, GROUPS, TARGET, is_wanted, show
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from .graph.nodes import Graph
+    from .pass_runner import Pass
     from .program.nodes import Program
     from .target import Target
 
@@ -39,18 +41,18 @@ class Options:
     """Bytes of working memory that the model may take."""
     max_flash: int | None = None
     """Bytes of weights and code that the model may take."""
-
-    def as_record(self) -> dict[str, int | str]:
     kv_cache: bool = False
     """Whether caches of keys and values grow in place, in memory that the caller keeps."""
+
+    def as_record(self) -> dict[str, int | str]:
         """The options by name, for the deployment record."""
         found: dict[str, int | str] = {f"bind {name}": value for name, value in self.bind.items()}
         found |= {f"max {name}": value for name, value in self.max.items()}
         limits = {"max-ram": self.max_ram, "max-flash": self.max_flash}
         found |= {name: value for name, value in limits.items() if value is not None}
+        found |= {"kv-cache": 1} if self.kv_cache else {}
         return found | ({"name": self.name} if self.name else {})
 
-        found |= {"kv-cache": 1} if self.kv_cache else {}
 
 def make_graph(source: Model, target: Target, options: Options, seconds: dict[str, float], stop_after: str = "") -> Graph:
     """Read a model and run the target's passes over its graph.

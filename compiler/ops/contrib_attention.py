@@ -84,13 +84,14 @@ def _attention(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
         parts.append(split_heads(b, _cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
         starts += size
     query, key, value = parts
+    present = None
+    if ctx.has(4) or len(ctx.node.outputs) > 1:
+        present = b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)
     if ctx.has(4):
-        past = [b.op("Squeeze", _cut(b, ctx.value(4), 0, i, i + 1), b.const([0])) for i in range(2)]
-        key, value = appended(b, past[0], key), appended(b, past[1], value)
+        present = b.op("Concat", ctx.value(4), present, axis=3)
+        key, value = (b.op("Squeeze", _cut(b, present, 0, i, i + 1), b.const([0])) for i in range(2))
     output, _ = attend(ctx, b, Heads(query, key, value), _optional(ctx, 3), _optional(ctx, 5))
-    if len(ctx.node.outputs) < 2:
-        return [output, None]
-    return [output, b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)]
+    return [output, present][: len(ctx.node.outputs)]
 
 
 # --- MultiHeadAttention -----------------------------------------------------------------------

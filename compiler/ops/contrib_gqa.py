@@ -57,13 +57,14 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     key, value = (b.op("onnxc::CacheAppend", p, x, lengths, whole) for p, x in zip(past, (key, value), strict=True))
     groups = heads // key_heads
     grouped = b.op("Reshape", query, b.const([0, key_heads, groups, -1, head if isinstance(head, int) else 0]))
-    widened = [b.op("Unsqueeze", x, b.const([2])) for x in (key, value)]
+    seen = [b.op("onnxc::CacheRows", x, None, whole, axis=2, rows=0) if ctx.has(PAST_KEY) else x for x in (key, value)]
+    widened = [b.op("Unsqueeze", x, b.const([2])) for x in seen]
     found = scores(b, grouped, widened[0], default_scale(ctx, head))
     cap = ctx.float_attr("softcap")
     if cap > 0:
         limit = b.const(cap, query.type.dtype)
         found = b.op("Mul", b.op("Tanh", b.op("Div", found, limit)), limit)
-    mask = b.op("onnxc::CacheMask", lengths, query, key, window=ctx.int_attr("local_window_size", -1), causal=ctx.int_attr("causal", 1))
+    mask = b.op("onnxc::CacheMask", lengths, query, seen[0], window=ctx.int_attr("local_window_size", -1), causal=ctx.int_attr("causal", 1))
     found = b.op("Add", found, b.op("Unsqueeze", mask, b.const([2])))
     if ctx.has(BIAS):
         found = b.op("Add", found, _grouped_bias(ctx, b, key_heads, groups))
@@ -124,8 +125,7 @@ def _weights(ctx: OpContext, b: RewriteBuilder, found: Value, key_heads: int, gr
 def _past_length(ctx: OpContext, position: int, batch: Expr, sequence: Dim) -> Expr:
     """How many keys batch element `batch` has from earlier calls."""
     at = (batch,) if ctx.rank(position) == 1 else (batch, const(0))
-    last = build.cast(ctx.read(position, *at), DType.INT64)
-    return build.maximum(build.sub(build.add(last, 1), build.index(sequence)), 0)
+    return first_new_row(ctx.read(position, *at), sequence)
 
 
 def _append_type(ctx: OpContext) -> list[TensorType]:

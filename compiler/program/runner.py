@@ -139,7 +139,8 @@ class Runner:
         symbols = self._all_symbols(plan, frame) if self._has_late_outputs or cache is not None else plan.symbols
         late = self._late_outputs(symbols, frame, outputs) if self._has_late_outputs else {}
         self._frames.append(frame)
-        return {name: late.get(k, a) for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}  # type: ignore[misc]
+        found = {name: late.get(k, a) for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}
+        return found, symbols  # type: ignore[return-value]
 
     def _arrays(self, inputs: Mapping[str, object]) -> list[np.ndarray]:
         if len(inputs) == len(self._names):
@@ -173,11 +174,17 @@ class Runner:
         capacity = self.interface.capacities.get(position)
         return _shape(port, symbols) if capacity is None else (capacity,)
 
-    def _late_outputs(self, plan: _Plan, frame: _Frame, outputs: Sequence[np.ndarray | None]) -> dict[int, np.ndarray]:
-        """The outputs whose sizes were found out while running."""
+    def _all_symbols(self, plan: _Plan, frame: _Frame) -> Mapping[str, int]:
+        """The symbols of the inputs and those that the run found out."""
         face = self.interface
         found = frame.symbols[len(face.symbols) : len(face.symbols) + len(face.locals)]
-        symbols = {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
+        return {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
+
+    def _late_outputs(
+        self, symbols: Mapping[str, int], frame: _Frame, outputs: Sequence[np.ndarray | None]
+    ) -> dict[int, np.ndarray]:
+        """The outputs whose sizes were found out while running."""
+        face = self.interface
         late: dict[int, np.ndarray] = {}
         for k in sorted({*face.heap_outputs, *face.capacities}):
             shape, array = _shape(face.outputs[k], symbols), outputs[k]
@@ -211,6 +218,8 @@ class _InputCheck:
             raise CompileError("E0401", f"input '{self.port.name}' has type {array.dtype}, the model wants {self.dtype}")
         if array.ndim != self.rank:
             raise CompileError("E0401", f"input '{self.port.name}' has rank {array.ndim}, the model wants {self.rank}")
+        if self.is_cache:  # read row by row
+            return array
         return array if array.flags.carray or _is_readable(array) else np.array(array, order="C")
 
     def refuse_shape(self, given: tuple[int, ...], wanted: tuple[int, ...]) -> NoReturn:
@@ -218,8 +227,6 @@ class _InputCheck:
         axis = next(k for k, (a, b) in enumerate(zip(given, wanted, strict=True)) if a != b)
         whose = "the model wants" if isinstance(self.port.shape[axis], int) else "other inputs make it"
         raise CompileError("E0401", f"input '{self.port.name}' has extent {given[axis]} on axis {axis}, {whose} {wanted[axis]}")
-        if self.is_cache:  # read row by row
-            return array
 
 
 def _is_readable(array: np.ndarray) -> bool:

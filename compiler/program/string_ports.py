@@ -13,7 +13,8 @@ from ..dtypes import DType
 from ..strings import decode_strings, encode_strings
 from .interface import Interface, Port
 
-Run = Callable[[Mapping[str, object]], dict[str, np.ndarray]]
+Run = Callable[..., dict[str, np.ndarray]]
+"""Inputs by name, perhaps a cache -> outputs by name."""
 
 
 def callers_ports(ports: Sequence[Port], texts: Mapping[str, str | bytes]) -> tuple[Port, ...]:
@@ -31,14 +32,14 @@ def with_strings(interface: Interface, run: Run) -> Run:
     given = [port for port in callers_ports(interface.inputs, texts) if port.name in texts]
     made = [port.name for port in interface.outputs if port.name in texts]
 
-    def wrapped(inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def wrapped(inputs: Mapping[str, object], *cache: object) -> dict[str, np.ndarray]:
         plain = dict(inputs)
         for port in given:
             if port.name in inputs:
                 text = texts[port.name]
                 assert isinstance(text, str)
                 plain[port.name], plain[text] = encode_strings(_checked(inputs[port.name], port))
-        outputs = run(plain)
+        outputs = run(plain, *cache)
         for name in made:
             text = texts[name]
             outputs[name] = decode_strings(outputs[name], outputs.pop(text).tobytes() if isinstance(text, str) else text)
