@@ -18,6 +18,7 @@ from .cache import Cache, Key, compiler_identity, default_cache, hash_bytes
 from .diagnostics import CompileError
 from .files import write_folder
 from .pipeline import Model, Options, make_graph, make_program, timed
+from .program.aggregates import with_aggregates
 from .program.interface import Interface, Port
 from .record.check import RECORD_NAME, check_folder, sealed
 from .record.text import from_json, to_json
@@ -45,7 +46,7 @@ class CompiledModel:
     """Facts of the compile: seconds of each phase, bytes of arena and weights, number of kernels."""
     record: Record | None = None
     """The deployment record, which `save` writes."""
-    _runner: Callable[[Mapping[str, object]], dict[str, np.ndarray]] | None = None
+    _runner: Callable[..., dict[str, np.ndarray]] | None = None
 
     @property
     def interface(self) -> Interface:
@@ -62,6 +63,18 @@ class CompiledModel:
         """Name, dtype and shape of each output."""
         return self.interface.outputs
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model calls its inputs. A sequence or an optional is several ports, but one input: a list, or None."""
+        signature = self.interface.signature
+        return tuple(p.name for p in (self.inputs if signature is None else signature.inputs))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the model calls its outputs."""
+        signature = self.interface.signature
+        return tuple(p.name for p in (self.outputs if signature is None else signature.outputs))
+
     def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
         """Run on arrays by name and return the outputs by name.
 
@@ -70,12 +83,12 @@ class CompiledModel:
                 this machine cannot run the target.
         """
         if self._runner is None:
-            self._runner = self.artifact.runner(self.threads).run
+            self._runner = with_aggregates(self.interface, self.artifact.runner(self.threads).run)
         return self._runner(inputs)
 
     def __call__(self, *inputs: object, **named: object) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on arrays in the order of the inputs, or by name; a single output is returned bare."""
-        given = dict(zip((port.name for port in self.inputs), inputs, strict=False)) | named
+        given = dict(zip(self.input_names, inputs, strict=False)) | named
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
 

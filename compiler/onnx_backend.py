@@ -28,13 +28,13 @@ class CompiledRep(BackendRep):
 
     def __init__(self, model: driver.CompiledModel) -> None:
         self.model = model
-        self._names = tuple(port.name for port in model.outputs)
+        self._names = model.output_names
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Run on a list, a mapping or a single array; returns a named tuple of the outputs in the graph's order."""
         if not isinstance(inputs, Mapping):
             listed = inputs if isinstance(inputs, list | tuple) else [inputs]
-            inputs = {port.name: value for port, value in zip(self.model.inputs, listed, strict=False)}
+            inputs = dict(zip(self.model.input_names, listed, strict=False))
         found = self.model.run({name: as_tensor(value) for name, value in inputs.items() if value is not None})
         outputs: tuple[Any, ...] = namedtupledict("Outputs", list(self._names))(*(found[name] for name in self._names))
         return outputs

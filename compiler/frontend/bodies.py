@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..diagnostics import CompileError, Diagnostic, Loc
@@ -59,7 +60,7 @@ class Call:
         return (*self.inputs, *(name for body in self.regions.values() for name in body.free))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Body:
     """A graph or a function body, checked."""
 
@@ -72,6 +73,14 @@ class Body:
     """Types of the inputs, and initializers; None for a function body."""
     free: tuple[str, ...]
     """Names that are used but not defined here; always empty but for regions."""
+
+    @cached_property
+    def declared_ranks(self) -> Mapping[str, int]:
+        """Ranks that the model declares for values of a graph."""
+        if self.graph is None:
+            return {}
+        values = (*self.graph.value_info, *self.graph.output)
+        return {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
 
 
 @dataclass(slots=True)
@@ -95,12 +104,15 @@ class BodyReader:
             self._fault(f"the initializer '{name}' is given twice", graph.name)
         return self._body(graph.name, defined, inputs, [v.name for v in graph.output], graph.node, graph, depth)
 
-    def function(self, function: onnx.FunctionProto, partial: bool = False) -> Body:
-        """Check the body of a function; a `partial` one need not define outputs that a call does not want."""
+    def function(self, function: onnx.FunctionProto, partial: bool = False, closed: bool = True) -> Body:
+        """Check the body of a function; a `partial` one need not define outputs that a call does not want.
+
+        One that is not `closed` may use names that it does not define.
+        """
         require_function_text(function, self.model)
         inputs = tuple(function.input)
         body = self._body(function.name, inputs, inputs, function.output, function.node, None, 0)
-        for name in set(body.free) - (set(body.outputs) if partial else set()):
+        for name in set(body.free) - (set(body.outputs) if partial else set()) if closed else ():
             self._fault(f"the name '{name}' has no definition in the function '{function.name}'", function.name)
         return body
 

@@ -12,6 +12,7 @@ from .bodies import Body, Call
 from .functions import Library, callee, calls_within
 from .opsets import Opsets
 from .schemas import find_schema, fixed_body, has_body, was_withdrawn
+from .sequences import HANDLERS
 from .special import SPECIAL
 
 
@@ -43,7 +44,7 @@ class _Search:
             key = callee(call, self.library)
             if key is not None:
                 self._visit(key, self.library[key].body, self.library[key].opsets, call.op)
-            elif call.op not in SPECIAL and not _has_row(call, version):
+            elif call.op not in SPECIAL and call.op not in HANDLERS and not _has_row(call, version):
                 self._expand(call, opsets, within)
 
     def _expand(self, call: Call, opsets: Opsets, within: str) -> None:

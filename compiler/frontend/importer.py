@@ -7,7 +7,7 @@ chain and a deep chain of calls cost the same. Only regions recurse, and their n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,37 +15,45 @@ import numpy as np
 from ..diagnostics import CompileError, Diagnostic, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, TensorType, Value
-from ..ops.control import region_inputs
+from ..graph.signature import Form, Parameter, Signature
 from ..ops.table import RawNode, lookup
 from .adapt import RENAMED, adapt_node
+from .aggregates import Item, Unranked, form_of, item_of, part_names, spelled_type, tensors, type_proto, with_tensors
 from .attributes import Bindings, convert, resolve
 from .bodies import Body, Call
 from .coverage import unknown_operator
 from .functions import Function, Library, callee
 from .limits import Budget
 from .opsets import Opsets
-from .schemas import body_for, check_call, check_types, find_schema, has_body, was_withdrawn
+from .regions import RegionReader
+from .schemas import body_for, check_call, check_types, find_schema, has_body, spelled_proto, was_withdrawn
+from .sequences import HANDLERS, Use, refuse_unranked
 from .special import constant_value
 from .tensors import TensorReader
+from .unranked import ranked, use_unranked
 
 if TYPE_CHECKING:
     import onnx
     from onnx.defs import OpSchema
 
 
+OPEN = frozenset({"SequenceMap"})
+"""Operators whose body in the specification holds an attribute of the node: it sees the names around the node, in its opset."""
+
+
 @dataclass(slots=True)
 class Scope:
     """Names of one body, and of the bodies around it that it may use."""
 
-    values: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, Item] = field(default_factory=dict)
     outer: Scope | None = None
     prefix: str = ""
     """What the names of a function's values begin with."""
     wanted: dict[str, str] = field(default_factory=dict)
     """Names that outputs are to have, because the caller calls them so."""
 
-    def find(self, name: str) -> Value | None:
-        """The value that a name stands for."""
+    def find(self, name: str) -> Item | None:
+        """What a name stands for."""
         scope: Scope | None = self
         while scope is not None:
             if (found := scope.values.get(name)) is not None:
@@ -84,47 +92,63 @@ class Importer:
     budget: Budget
     _names: set[str] = field(default_factory=set)
 
-    def main(self, body: Body, opsets: Opsets, types: Mapping[str, TensorType], bound: Mapping[str, np.ndarray]) -> Graph:
+    def main(
+        self, body: Body, opsets: Opsets, types: Mapping[str, TensorType], bound: Mapping[str, np.ndarray], forms: Mapping[str, Form]
+    ) -> Graph:
         """Build the graph of a model.
 
         Args:
             body: the model's graph.
             opsets: its versions.
-            types: types of the inputs that are not constants.
+            types: types of the tensors of the inputs that are not constants.
             bound: inputs that the user made constants.
+            forms: these inputs, in terms of the tensors.
         """
-        self._names.update(body.inputs, body.outputs, *(call.outputs for call in body.calls))
+        self._names.update(types, body.inputs, body.outputs, *(call.outputs for call in body.calls))
         builder = GraphBuilder(body.name, loc=Loc(self.model))
+        builder.reserve(sorted(self._names))
         scope = Scope()
-        for name, type_ in types.items():
-            scope.values[name] = builder.input(name, type_)
+        values = {name: builder.input(name, type_) for name, type_ in types.items()}
+        scope.values.update({name: item_of(form, values) for name, form in forms.items()})
         scope.values.update({name: builder.constant(name, array) for name, array in bound.items()})
-        self._constants(body, scope, builder, {*types, *bound})
-        self._run(Frame(body, iter(body.calls), scope, builder, opsets, {}, 0))
+        self.constants(body, scope, builder, {*forms, *bound})
+        self.run(Frame(body, iter(body.calls), scope, builder, opsets, {}, 0))
         # Outputs are told apart by name; one that is listed twice is one.
-        return builder.finish([self._output(name, scope, builder) for name in dict.fromkeys(body.outputs)])
+        outputs = {name: self._output(name, scope, builder) for name in dict.fromkeys(body.outputs)}
+        signature = Signature(
+            tuple(Parameter(name, form) for name, form in forms.items()),
+            tuple(Parameter(name, form_of(item)) for name, item in outputs.items()),
+        )
+        graph = builder.finish([value for item in outputs.values() for value in tensors(item)])
+        return graph if signature.is_plain else replace(graph, signature=signature)
 
-    def _output(self, name: str, scope: Scope, builder: GraphBuilder) -> Value:
+    def _output(self, name: str, scope: Scope, builder: GraphBuilder) -> Item:
         """An output of the model under its own name; a value that only passes through needs a copy for that."""
-        value = scope.find(name)
-        assert value is not None, name
-        if value.name == name:
-            return value
-        (copy,) = builder.add("Identity", [value], outputs=[name], loc=Loc(self.model, name, "Identity", "load"))
-        assert copy is not None
-        return copy
+        item = scope.find(name)
+        assert item is not None, name
+        loc = Loc(self.model, name, "Identity", "load")
+        named: list[Value] = []
+        for part, value in zip(part_names(item, name), tensors(item), strict=True):
+            if value.name == part:
+                named.append(value)
+                continue
+            (copy,) = builder.add("Identity", [value], outputs=[part], loc=loc)
+            assert copy is not None
+            named.append(copy)
+        return with_tensors(item, iter(named))
 
-    def _constants(self, body: Body, scope: Scope, builder: GraphBuilder, skip: set[str]) -> None:
+    def constants(self, body: Body, scope: Scope, builder: GraphBuilder, skip: set[str]) -> None:
+        """Add the initializers of a body, but for those that are bound otherwise."""
         if body.graph is None:
             return
         for tensor in body.graph.initializer:
             if tensor.name not in skip:
-                scope.values[tensor.name] = builder.constant(self._name(tensor.name, scope), self.tensors.dense(tensor))
+                scope.values[tensor.name] = builder.constant(self.name(tensor.name, scope), self.tensors.dense(tensor))
         for sparse in body.graph.sparse_initializer:
             if sparse.values.name not in skip:
-                scope.values[sparse.values.name] = builder.constant(self._name(sparse.values.name, scope), self.tensors.sparse(sparse))
+                scope.values[sparse.values.name] = builder.constant(self.name(sparse.values.name, scope), self.tensors.sparse(sparse))
 
-    def _name(self, name: str, scope: Scope) -> str:
+    def name(self, name: str, scope: Scope) -> str:
         """The name that a value gets in the graph IR: unique, and its own if it stands in the main graph."""
         if name in scope.wanted:
             return scope.wanted[name]
@@ -137,9 +161,14 @@ class Importer:
         self._names.add(free)
         return free
 
+    def inner_scope(self, frame: Frame) -> Scope:
+        """The names of a region of a node in this frame."""
+        return Scope(outer=frame.scope, prefix=frame.scope.prefix)
+
     # Frames
 
-    def _run(self, first: Frame) -> None:
+    def run(self, first: Frame) -> None:
+        """Read a body to its end."""
         stack = [first]
         while stack:
             frame = stack[-1]
@@ -163,29 +192,38 @@ class Importer:
             return self._inline(call, self.library[key], attributes, frame, loc)
         version = frame.opsets.version(call.domain)
         schema = find_schema(call.domain, call.op_type, version)
-        types: list[TensorType | None] = []
+        items = self._inputs(call.inputs, frame, loc)
         if schema is not None:
             check_call(schema, call, attributes, loc)
-            types = [None if value is None else value.type for value in self._inputs(call.inputs, frame, loc)]
-            check_types(schema, types, loc)
+            check_types(schema, [None if item is None else spelled_type(item) for item in items], loc)
         if call.op == "Constant":
             array = constant_value(attributes, call.name, self.tensors, loc)
-            self._bind(call, [frame.builder.constant(self._name(call.outputs[0], frame.scope), array)], frame)
+            self._bind(call, [frame.builder.constant(self.name(call.outputs[0], frame.scope), array)], frame)
             return None
         if call.op == "If" and (branch := self._known_branch(call, frame, loc)) is not None:
             return branch
+        if call.op in HANDLERS and (call.op != "Identity" or not isinstance(items[0], Value)):
+            self._bind(call, self._handle(call, attributes, items, frame, loc), frame)
+            return None
         if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.op_type)):
             if schema is None or not has_body(schema):
                 raise CompileError.collect([self._unknown(call, frame)])
-            return self._inline(call, self._specified(call, schema, attributes, types, frame, loc), attributes, frame, loc)
+            return self._inline(call, self._specified(call, schema, attributes, items, frame, loc), attributes, frame, loc)
         # A node may be ahead of the model's opset, as ONNX Runtime's own LayerNormalization is.
         self._add(call, attributes, version if schema is None else max(version, schema.since_version), frame, loc)
         return None
 
+    def _handle(self, call: Call, attributes: Bindings, items: Sequence[Item | None], frame: Frame, loc: Loc) -> list[Item]:
+        """A node on sequences or optionals."""
+        plain = {name: spelled_proto(a.tp) if a.HasField("tp") else convert(a, name, self.tensors, loc) for name, a in attributes.items()}
+        with frame.builder.at(loc, self.name(next(filter(None, call.outputs), call.name), frame.scope)):
+            return HANDLERS[call.op](Use(items, plain, frame.builder, loc))
+
     def _specified(
-        self, call: Call, schema: OpSchema, attributes: Bindings, types: Sequence[TensorType | None], frame: Frame, loc: Loc
+        self, call: Call, schema: OpSchema, attributes: Bindings, items: Sequence[Item | None], frame: Frame, loc: Loc
     ) -> Function:
-        return body_for(schema, frame.opsets, self._plain(call, attributes), types, loc)
+        types = [type_proto(item) for item in items]
+        return body_for(schema, frame.opsets, self._plain(call, attributes), types, loc, closed=call.op not in OPEN)
 
     def _unknown(self, call: Call, frame: Frame) -> Diagnostic:
         loc = self._loc(call, frame)
@@ -197,29 +235,30 @@ class Importer:
         inputs, body = self._inputs(call.inputs, frame, loc), function.body
         if len(inputs) > len(body.inputs) or len(call.outputs) > len(body.outputs):
             raise CompileError("E0205", f"the function has {len(body.inputs)} inputs and {len(body.outputs)} outputs", loc)
-        scope = Scope(prefix=f"{frame.scope.prefix}{call.name}/")
+        scope = Scope(prefix=f"{frame.scope.prefix}{call.name}/", outer=frame.scope if call.op in OPEN else None)
         scope.values.update({name: value for name, value in zip(body.inputs, inputs, strict=False) if value is not None})
         scope.wanted.update(self._wanted(call, body, frame.scope))
         parameters = {**function.defaults, **{k: v for k, v in attributes.items() if k in function.parameters}}
         leave = self._leaver(call, body, scope, frame, loc)
-        return Frame(body, iter(body.calls), scope, frame.builder, function.opsets, parameters, frame.depth + 1, leave)
+        opsets = frame.opsets if call.op in OPEN else function.opsets
+        return Frame(body, iter(body.calls), scope, frame.builder, opsets, parameters, frame.depth + 1, leave)
 
     def _known_branch(self, call: Call, frame: Frame, loc: Loc) -> Frame | None:
         """The branch of an If whose condition is known, to be read in its place."""
         (condition,) = self._inputs(call.inputs, frame, loc)
-        known = None if condition is None else frame.builder.array(condition)
+        known = frame.builder.array(condition) if isinstance(condition, Value) else None
         if known is None or known.size != 1:
             return None
         body = call.regions["then_branch" if bool(known.reshape(())) else "else_branch"]
         if len(call.outputs) > len(body.outputs) or body.inputs:
             raise CompileError("E0205", f"the branch has {len(body.inputs)} inputs and {len(body.outputs)} outputs", loc)
         scope = Scope(outer=frame.scope, prefix=frame.scope.prefix, wanted=self._wanted(call, body, frame.scope))
-        self._constants(body, scope, frame.builder, set())
+        self.constants(body, scope, frame.builder, set())
         return frame.inner(body, scope, frame.builder, self._leaver(call, body, scope, frame, loc))
 
     def _wanted(self, call: Call, body: Body, scope: Scope) -> dict[str, str]:
         names = zip(body.outputs, call.outputs, strict=False)
-        return {inner: self._name(outer, scope) for inner, outer in names if outer and inner not in body.inputs}
+        return {inner: self.name(outer, scope) for inner, outer in names if outer and inner not in body.inputs}
 
     def _leaver(self, call: Call, body: Body, scope: Scope, frame: Frame, loc: Loc) -> Callable[[], None]:
         def leave() -> None:
@@ -252,16 +291,24 @@ class Importer:
 
         def constant(array: np.ndarray) -> str:
             name = f"\0{len(names)}"
-            names[name] = frame.builder.constant(self._name(f"{call.name}/const", Scope(outer=frame.scope)), array)
+            names[name] = frame.builder.constant(self.name(f"{call.name}/const", Scope(outer=frame.scope)), array)
             return name
 
         raw = RawNode(call.op, list(call.inputs), list(call.outputs), plain, constant)
         adapt_node(raw, version, loc)
-        inputs = self._inputs(raw.inputs, frame, loc, names)
-        regions = self._regions(call, raw, inputs, frame, loc)
-        outputs = [self._name(name, frame.scope) if name else None for name in raw.outputs]
+        items = self._inputs(raw.inputs, frame, loc, names)
+        if call.regions:
+            reader = RegionReader(self, frame, loc)
+            self._bind(call, reader.control(raw.op, call.regions, items, raw.attrs, raw.outputs), frame)
+            return
+        found = use_unranked(raw.op, items, raw.attrs, frame.builder, loc) if any(isinstance(x, Unranked) for x in items) else None
+        if found is not None:
+            self._bind(call, found, frame)
+            return
+        inputs = _tensors_only(items, loc)
+        outputs = [self.name(name, frame.scope) if name else None for name in raw.outputs]
         try:
-            results = frame.builder.add(raw.op, inputs, raw.attrs, outputs=outputs, regions=regions, loc=loc)
+            results = frame.builder.add(raw.op, inputs, raw.attrs, outputs=outputs, loc=loc)
         except CompileError:
             raise
         except Exception as error:  # the table's own fault, but the user deserves to know the node
@@ -277,35 +324,30 @@ class Importer:
             if value.type.is_static:
                 limits.check("tensor_bytes", value.type.element_count * value.type.dtype.bytes, f"the size of '{value.name}' in bytes", loc)
 
-    def _bind(self, call: Call, results: Sequence[Value | None], frame: Frame) -> None:
-        for name, value in zip(call.outputs, results, strict=False):
-            if name and value is not None:
-                frame.scope.values[name] = value
+    def _bind(self, call: Call, results: Sequence[Item | None], frame: Frame) -> None:
+        for name, item in zip(call.outputs, results, strict=False):
+            if name and item is not None:
+                rank = frame.body.declared_ranks.get(name) if isinstance(item, Unranked) else None
+                frame.scope.values[name] = ranked(item, rank, frame.builder) if isinstance(item, Unranked) and rank is not None else item
 
-    def _inputs(self, names: Sequence[str], frame: Frame, loc: Loc, own: dict[str, Value] | None = None) -> list[Value | None]:
-        found: list[Value | None] = []
+    def _inputs(self, names: Sequence[str], frame: Frame, loc: Loc, own: dict[str, Value] | None = None) -> list[Item | None]:
+        found: list[Item | None] = []
         for name in names:
-            value = None if not name else (own or {}).get(name) or frame.scope.find(name)
+            item = None if not name else (own or {}).get(name) or frame.scope.find(name)
             # An input that a call of a function leaves out is absent in the function's body, too.
-            if value is None and name and name not in frame.body.inputs:
+            if item is None and name and name not in frame.body.inputs:
                 raise CompileError("E0102", f"the name '{name}' has no definition", loc)
-            found.append(value)
+            found.append(item)
         return found
 
-    def _regions(self, call: Call, raw: RawNode, inputs: Sequence[Value | None], frame: Frame, loc: Loc) -> list[Graph]:
-        order = [name for name in ("then_branch", "else_branch", "body") if name in call.regions]
-        types = [None if value is None else value.type for value in inputs]
-        return [self._region(call.regions[name], region_inputs(raw.op, raw.attrs, types, loc), frame, loc) for name in order]
 
-    def _region(self, body: Body, types: Sequence[TensorType], frame: Frame, loc: Loc) -> Graph:
-        self.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", loc)
-        if len(types) != len(body.inputs):
-            raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {len(types)} are needed", loc)
-        builder = GraphBuilder(body.name, frame.builder, loc=loc)
-        scope = Scope(outer=frame.scope, prefix=frame.scope.prefix)
-        for name, type_ in zip(body.inputs, types, strict=True):
-            scope.values[name] = builder.input(self._name(name, scope), type_)
-        self._constants(body, scope, builder, set(body.inputs))
-        self._run(frame.inner(body, scope, builder))
-        outputs = [scope.find(name) for name in body.outputs]
-        return builder.finish([value for value in outputs if value is not None])
+def _tensors_only(items: Sequence[Item | None], loc: Loc) -> list[Value | None]:
+    """The inputs of an operator of the table; E0202 for one that is no tensor of known rank."""
+    found: list[Value | None] = []
+    for position, item in enumerate(items):
+        if isinstance(item, Unranked):
+            refuse_unranked(position, loc)
+        if item is not None and not isinstance(item, Value):
+            raise CompileError("E0202", f"input {position} is {spelled_type(item)}, the operator takes tensors", loc)
+        found.append(item)
+    return found

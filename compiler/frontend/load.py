@@ -72,7 +72,7 @@ def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping
     types = symbols.read([value for value in model.graph.input if value.name not in fixed])
     budget = Budget(limits)
     tensors = TensorReader(ExternalData(source.folder, name), budget, name)
-    graph = Importer(name, library, tensors, budget).main(main, opsets, types, symbols.values)
+    graph = Importer(name, library, tensors, budget).main(main, opsets, types, symbols.values, symbols.forms)
     return dissolve_strings(replace(graph, bounds=symbols.bounds, declared=_declared_shapes(model.graph.output)))
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
-from ..graph.nodes import TensorType
 from .attributes import FIELDS, kind_of
 from .bodies import Body, BodyReader, Call
 from .functions import Function
@@ -118,24 +117,43 @@ def _check_attributes(schema: OpSchema, attributes: Mapping[str, onnx.AttributeP
             raise CompileError("E0203", f"the attribute '{name}' is missing", loc)
 
 
-def check_types(schema: OpSchema, types: Sequence[TensorType | None], loc: Loc) -> None:
-    """Check the element types of a node's inputs; E0202 if one is not allowed, or two differ that must not."""
+def check_types(schema: OpSchema, types: Sequence[str | None], loc: Loc) -> None:
+    """Check the types of a node's inputs, spelled as schemas do; E0202 if one is not allowed, or two differ that must not."""
     constraints = _facts(schema)[2]
-    bound: dict[str, DType] = {}
+    bound: dict[str, str] = {}
     last = len(constraints) - 1
     for position, found in enumerate(types):
         if found is None or last < 0:
             continue
         variable, allowed, homogeneous = constraints[min(position, last)]
-        if spelled(found.dtype) not in allowed:
-            raise CompileError("E0202", f"input {position} is {found.dtype.label}, which {schema.name} does not take", loc)
-        if homogeneous and bound.setdefault(variable, found.dtype) is not found.dtype:
-            raise CompileError("E0202", f"input {position} is {found.dtype.label}, but others are {bound[variable].label}", loc)
+        if found not in allowed:
+            raise CompileError("E0202", f"input {position} is {_shown(found)}, which {schema.name} does not take", loc)
+        if homogeneous and bound.setdefault(variable, found) != found:
+            raise CompileError("E0202", f"input {position} is {_shown(found)}, but others are {_shown(bound[variable])}", loc)
+
+
+def _shown(spelling: str) -> str:
+    """A type for a message: that of a tensor is its element type."""
+    element = spelling.removeprefix("tensor(").removesuffix(")")
+    return spelling if "(" in element else next((dtype.label for dtype, name in _SPELLED.items() if name == element), element)
 
 
 def spelled(dtype: DType) -> str:
     """An element type as schemas spell it."""
     return f"tensor({_SPELLED.get(dtype, dtype.label)})"
+
+
+def spelled_proto(found: onnx.TypeProto) -> str:
+    """A type of a model as schemas spell it; empty if it is not known."""
+    match found.WhichOneof("value"):
+        case "tensor_type":
+            return spelled(DType.from_onnx(found.tensor_type.elem_type))
+        case "sequence_type":
+            return f"seq({spelled_proto(found.sequence_type.elem_type)})"
+        case "optional_type":
+            return f"optional({spelled_proto(found.optional_type.elem_type)})"
+        case _:
+            return ""
 
 
 _ATTRIBUTE_CODES = {
@@ -172,19 +190,24 @@ def fixed_body(schema: OpSchema, opsets: Opsets) -> Function | None:
     return _function(schema, _fixed(schema, _choose(_bodies(schema).function_opset_versions, opsets.version(schema.domain))), opsets)
 
 
-def body_for(schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequence[TensorType | None], loc: Loc) -> Function:
-    """The operator's body for a node with input types; E0106 if the specification has none for it."""
+def body_for(
+    schema: OpSchema, opsets: Opsets, node: onnx.NodeProto, types: Sequence[onnx.TypeProto], loc: Loc, *, closed: bool = True
+) -> Function:
+    """The operator's body for a node with input types; E0106 if the specification has none for it.
+
+    A body that is not `closed` may use names of the graph around the node.
+    """
     if (fixed := fixed_body(schema, opsets)) is not None:
         return fixed
     import onnx
 
     chosen = _choose(_bodies(schema).context_dependent_function_opset_versions, opsets.version(schema.domain))
-    protos = [_type_proto(t).SerializeToString() for t in types]
+    protos = [t.SerializeToString() for t in types]
     text = _bodies(schema).get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
     proto = onnx.FunctionProto.FromString(text)
     if not proto.node:
         raise CompileError("E0106", "the specification defines the operator for other types or attributes only", loc)
-    return _function(schema, proto, opsets)
+    return _function(schema, proto, opsets, closed=closed)
 
 
 @cache
@@ -201,23 +224,9 @@ def _choose(versions: Sequence[int], version: int) -> int:
     return max((v for v in versions if v <= version), default=min(versions))
 
 
-def _function(schema: OpSchema, proto: onnx.FunctionProto, outer: Opsets) -> Function:
+def _function(schema: OpSchema, proto: onnx.FunctionProto, outer: Opsets, *, closed: bool = True) -> Function:
     reader = BodyReader(f"specification of {schema.name}", Limits())
-    body: Body = reader.function(proto, partial=True)
+    body: Body = reader.function(proto, partial=True, closed=closed)
     reader.finish()
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.type}
     return Function(body, outer.extended(proto.opset_import, Loc(schema.name)), tuple(schema.attributes), defaults)
-
-
-def _type_proto(found: TensorType | None) -> onnx.TypeProto:
-    import onnx
-
-    proto = onnx.TypeProto()
-    if found is not None:
-        proto.tensor_type.elem_type = found.dtype.onnx
-        proto.tensor_type.shape.SetInParent()
-        for extent in found.shape:
-            dim = proto.tensor_type.shape.dim.add()
-            if isinstance(extent, int):
-                dim.dim_value = extent
-    return proto

@@ -1,7 +1,7 @@
 """Extents of the model's inputs: numbers, or symbols that `bind` and `max` may speak of.
 
 A symbol has the name that the model gives (`dim_param`), or `<input>_<axis>`. An option names a symbol, or
-a place as `input:axis`; binding a place binds its symbol everywhere.
+a place as `input:axis`; binding a place binds its symbol everywhere. An input that is no tensor is several (`Form`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
 from ..graph.nodes import TensorType
+from ..graph.signature import Form, OptionalForm, SequenceForm, TensorForm
 from ..kernel.nodes import Dim, Var
 from .limits import Limits
 
@@ -35,6 +36,8 @@ class Symbols:
     _bound: dict[str, int] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     """Integer inputs of one element that `bind` makes constants."""
+    forms: dict[str, Form] = field(default_factory=dict)
+    """Each input that is not bound, in terms of the tensors that `read` returns."""
     bounds: dict[str, int] = field(default_factory=dict)
     """Upper bounds by symbol, of symbols that are not bound."""
 
@@ -45,27 +48,55 @@ class Symbols:
             CompileError: E0102 or E0202 for a type that cannot be an input; E0203 for an option that fits no symbol.
         """
         for value in inputs:
-            self._declare(value)
+            self.forms[value.name] = self._declare(value.name, value.type, value.name)
         self._bound = self._option("bind", self.bind)
         self.bounds = {name: most for name, most in self._option("max", self.max).items() if name not in self._bound}
+        self.forms = {name: form for name, form in self.forms.items() if name not in self.values}
         return {name: self._type(name) for name in self._shapes if name not in self.values}
 
-    def _declare(self, value: onnx.ValueInfoProto) -> None:
-        loc = Loc(self.model, value.name)
-        kind = value.type.WhichOneof("value")
-        if kind != "tensor_type":
-            what = (kind or "no_type").removesuffix("_type")
-            raise CompileError("E0202", f"the input '{value.name}' is of type {what}, only tensors can be inputs", loc)
-        tensor = value.type.tensor_type
-        try:
-            self._dtypes[value.name] = DType.from_onnx(tensor.elem_type)
-        except KeyError:
-            raise CompileError("E0202", f"the input '{value.name}' has no known element type ({tensor.elem_type})", loc) from None
+    def _declare(self, name: str, type_: onnx.TypeProto, whole: str) -> Form:
+        """Declare the tensors of an input, or of a part of one; `whole` is the input's own name."""
+        kind = (type_.WhichOneof("value") or "no_type").removesuffix("_type")
+        if kind == "tensor":
+            return self._declare_tensor(name, type_.tensor_type, whole)
+        if kind == "sequence" and type_.sequence_type.elem_type.WhichOneof("value") == "tensor_type":
+            return self._declare_sequence(name, type_.sequence_type.elem_type.tensor_type, whole)
+        if kind == "optional" and name == whole:
+            present = self._part(f"{name}.present", DType.BOOL, [])
+            return OptionalForm(present, self._declare(f"{name}.value", type_.optional_type.elem_type, whole))
+        message = f"the input '{whole}' is of type {kind}, only tensors, sequences and optionals of them can be inputs"
+        raise CompileError("E0202", message, Loc(self.model, whole))
+
+    def _declare_tensor(self, name: str, tensor: onnx.TypeProto.Tensor, whole: str) -> Form:
+        loc, dtype = Loc(self.model, whole), self._dtype(tensor, whole)
         if not tensor.HasField("shape"):
             hint = "give the input a shape in the model; single extents may be symbolic"
-            raise CompileError("E0202", f"the rank of the input '{value.name}' is not known", loc, hint)
-        self.limits.check("rank", len(tensor.shape.dim), f"the rank of the input '{value.name}'", loc)
-        self._shapes[value.name] = [self._extent(value.name, axis, dim, loc) for axis, dim in enumerate(tensor.shape.dim)]
+            raise CompileError("E0202", f"the rank of the input '{whole}' is not known", loc, hint)
+        self.limits.check("rank", len(tensor.shape.dim), f"the rank of the input '{whole}'", loc)
+        shape = [self._extent(name, axis, dim, loc) for axis, dim in enumerate(tensor.shape.dim)]
+        if name != whole:  # what is absent has extents of its own
+            shape = [d if isinstance(d, int) else f"{name}_{axis}" for axis, d in enumerate(shape)]
+        return TensorForm(self._part(name, dtype, shape))
+
+    def _declare_sequence(self, name: str, tensor: onnx.TypeProto.Tensor, whole: str) -> Form:
+        shape = None
+        if tensor.HasField("shape"):
+            declared = [self._extent(name, axis, dim, Loc(self.model, whole)) for axis, dim in enumerate(tensor.shape.dim)]
+            shape = tuple(d if isinstance(d, int) else None for d in declared)
+        dtypes = {"elements": self._dtype(tensor, whole), "extents": DType.INT64, "ranks": DType.INT64}
+        elements, extents, ranks = (self._part(f"{name}.{part}", dtype, [f"{name}.{part}_0"]) for part, dtype in dtypes.items())
+        return SequenceForm(elements, extents, ranks, shape)
+
+    def _dtype(self, tensor: onnx.TypeProto.Tensor, whole: str) -> DType:
+        try:
+            return DType.from_onnx(tensor.elem_type)
+        except KeyError:
+            message = f"the input '{whole}' has no known element type ({tensor.elem_type})"
+            raise CompileError("E0202", message, Loc(self.model, whole)) from None
+
+    def _part(self, name: str, dtype: DType, shape: list[int | str]) -> str:
+        self._dtypes[name], self._shapes[name] = dtype, shape
+        return name
 
     def _extent(self, name: str, axis: int, dim: onnx.TensorShapeProto.Dimension, loc: Loc) -> int | str:
         if dim.HasField("dim_value"):

@@ -19,6 +19,7 @@ import numpy as np
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
 from ..kernel.nodes import Dim
+from .signature import Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ class Graph:
     """Upper bounds of symbols of the inputs, as far as the user gave any."""
     declared: Mapping[str, tuple[int | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Shapes that the model declares for its outputs, None for what is no number; targets without a heap rely on it and check."""
+    signature: Signature | None = None
+    """What inputs and outputs are to the caller, if they are more than tensors."""
 
     def with_nodes(self, nodes: tuple[Node, ...], outputs: tuple[Value, ...] | None = None) -> Graph:
         """Return the graph with other nodes, and other outputs if given."""

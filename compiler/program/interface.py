@@ -14,6 +14,7 @@ from typing import TypeAlias
 from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.nodes import Value
+from ..graph.signature import Signature, signature_json, signature_of
 from ..kernel import build
 from ..kernel.nodes import Assert, Binary, BinaryOp, Const, Dim, Expr, Select, Unary, UnaryOp, Var
 from ..kernel.traverse import walk_statements
@@ -52,6 +53,8 @@ class Interface:
     """Elements that the caller provides for outputs whose size the run finds out, where the model cannot allocate them."""
     layers: tuple[tuple[str, ...], ...] = ()
     """ONNX nodes of each layer in order, where the target tells layers apart."""
+    signature: Signature | None = None
+    """What inputs and outputs are to the caller, if they are more than tensors (`aggregates.py`)."""
 
 
 def interface_of(program: Program) -> Interface:
@@ -71,6 +74,7 @@ def interface_of(program: Program) -> Interface:
         sum(a.nbytes for a in program.constants),
         {**_kernel_messages(program), **program.messages},
         program.capacities,
+        signature=program.signature,
     )
 
 
@@ -97,6 +101,8 @@ def to_json(interface: Interface) -> str:
         "capacities": {str(position): elements for position, elements in interface.capacities.items()},
         "messages": {str(code): text for code, text in interface.messages.items()},
     }
+    if interface.signature is not None:
+        data["signature"] = signature_json(interface.signature)
     if interface.layers:
         data["layers"] = [list(nodes) for nodes in interface.layers]
     return json.dumps(data, sort_keys=True)
@@ -122,6 +128,7 @@ def from_json(text: str | bytes) -> Interface:
             {int(code): text for code, text in data["messages"].items()},
             {int(position): elements for position, elements in data["capacities"].items()},
             tuple(tuple(nodes) for nodes in data.get("layers", ())),
+            signature=signature_of(data["signature"]) if "signature" in data else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CompileError("E0501", f"the interface of the artifact is damaged: {error}") from None

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
 from ..graph.nodes import Quant, Value
+from ..graph.signature import Signature
 from ..kernel.nodes import Dim, Expr, Kernel, Var
 from .weights import PackedConstant
 
@@ -184,3 +185,5 @@ class Program:
     """What each status code of a `Check` means."""
     quantization: Mapping[str, Quant] = field(default_factory=dict)
     """Scale and zero point of inputs and outputs that are codes, by name (`quantization.py`)."""
+    signature: Signature | None = None
+    """What inputs and outputs are to the caller, if they are more than tensors."""

@@ -184,6 +184,7 @@ class Lowering:
             self.name, graph.inputs, graph.outputs, tuple(self.symbols), tuple(self.locals), tuple(self.steps),
             self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
             capacities=dict(self.limits.capacities), messages={code: text for text, code in self.messages.items()},
+            signature=graph.signature,
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------

@@ -1,0 +1,212 @@
+"""If, Loop and Scan on their way into the graph: their bodies are read, and what goes in and out of them is brought into one form.
+
+The branches of an If may give different kinds of values, and a Loop may carry a sequence that grows; both become tensors here
+(`aggregates.py`). A Loop's body is read again until what it gives back has the form of what it was given; forms only widen, so that
+takes few rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Listing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..diagnostics import CompileError, Loc
+from ..graph.builder import GraphBuilder
+from ..graph.nodes import Attribute, Graph, Value
+from ..ops.control import CONDITION, COUNTER, region_inputs
+from .aggregates import (
+    Item,
+    Optional,
+    Tuple,
+    coerce,
+    join,
+    open_form,
+    part_names,
+    rank_of,
+    same_form,
+    tensors,
+    values_of,
+    with_tensors,
+)
+from .bodies import Body
+from .sequences import refuse_unranked
+
+if TYPE_CHECKING:
+    from .importer import Frame, Importer, Scope
+
+MAX_ROUNDS = 8
+"""How often a Loop's body may be read: a form can widen only a few times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A body that was read; its builder waits for the outputs."""
+
+    builder: GraphBuilder
+    outputs: tuple[Item, ...]
+
+    def finish(self, forms: Listing[Item], loc: Loc) -> Graph:
+        """The graph with its outputs in these forms."""
+        with self.builder.at(loc, ""):
+            items = [coerce(item, form, self.builder) for item, form in zip(self.outputs, forms, strict=True)]
+        return self.builder.finish(values_of(items))
+
+
+@dataclass(frozen=True, slots=True)
+class RegionReader:
+    """Reads the bodies of one node."""
+
+    importer: Importer
+    frame: Frame
+    loc: Loc
+
+    def control(
+        self, op: str, regions: Mapping[str, Body], inputs: list[Item | None], attrs: dict[str, Attribute], names: list[str]
+    ) -> list[Item]:
+        """Append an If, Loop or Scan; returns its outputs, named as far as `names` has some.
+
+        Raises:
+            CompileError: E0202 or E0205 for bodies that do not fit.
+        """
+        if op == "If":
+            return self._if(regions, inputs, names)
+        if op == "Loop":
+            return self._loop(regions["body"], inputs, names)
+        return self._scan(regions["body"], inputs, attrs, names)
+
+    # Bodies
+
+    def _read(self, body: Body, inputs: Listing[Item], defined: Listing[str]) -> Region:
+        """Read a body on inputs in the forms given; `defined` are the names of the inputs."""
+        importer, frame = self.importer, self.frame
+        importer.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", self.loc)
+        builder = GraphBuilder(body.name, frame.builder, loc=self.loc)
+        scope = importer.inner_scope(frame)
+        for name, form in zip(defined, inputs, strict=True):
+            parts = [importer.name(part, scope) for part in part_names(form, name)]
+            values = [builder.input(part, v.type) for part, v in zip(parts, tensors(form), strict=True)]
+            scope.values[name] = with_tensors(form, iter(values))
+        importer.constants(body, scope, builder, set(body.inputs))
+        importer.run(frame.inner(body, scope, builder))
+        return Region(builder, tuple(self._found(name, scope) for name in body.outputs))
+
+    def _found(self, name: str, scope: Scope) -> Item:
+        item = scope.find(name)
+        if item is None:
+            raise CompileError("E0102", f"the output '{name}' of the body has no definition", self.loc)
+        return item
+
+    def _add(self, op: str, inputs: Listing[Value | None], attrs: dict[str, Attribute], forms: Listing[Item], names: list[str],
+             regions: Listing[Graph]) -> list[Item]:  # fmt: skip
+        """Append the node; its outputs have the forms given."""
+        scope, importer = self.frame.scope, self.importer
+        wanted = [*names, *[""] * (len(forms) - len(names))]
+        parts = [importer.name(part, scope) if name else None for name, form in zip(wanted, forms, strict=True)
+                 for part in part_names(form, name)]  # fmt: skip
+        if not parts and len(forms) == len(names):
+            return list(forms)
+        results = iter(self.frame.builder.add(op, inputs, attrs, outputs=parts, regions=regions, loc=self.loc))
+        found: list[Item] = []
+        for form in forms[: len(names)]:
+            values = [next(results, None) for _ in tensors(form)]
+            present = [v for v in values if v is not None]
+            found.append(with_tensors(form, iter(present)) if len(present) == len(values) else form)
+        return found
+
+    def _tensor(self, item: Item | None, position: int) -> Value | None:
+        if item is not None and not isinstance(item, Value):
+            refuse_unranked(position, self.loc)
+        return item
+
+    # If
+
+    def _if(self, regions: Mapping[str, Body], inputs: list[Item | None], names: list[str]) -> list[Item]:
+        bodies = [regions[name] for name in ("then_branch", "else_branch") if name in regions]
+        if len(bodies) != 2:
+            raise CompileError("E0203", "If needs a then_branch and an else_branch", self.loc)
+        for body in bodies:
+            if body.inputs:
+                raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, 0 are needed", self.loc)
+        then, other = (self._read(body, (), ()) for body in bodies)
+        if len(then.outputs) != len(other.outputs):
+            raise CompileError("E0205", f"the branches have {len(then.outputs)} and {len(other.outputs)} outputs", self.loc)
+        pairs = enumerate(zip(then.outputs, other.outputs, strict=True))
+        forms = [join(a, b, f"output {k} of the branches", self.loc) for k, (a, b) in pairs]
+        graphs = [region.finish(forms, self.loc) for region in (then, other)]
+        return self._add("If", [self._tensor(inputs[0], 0)], {}, forms, names, graphs)
+
+    # Loop
+
+    def _loop(self, body: Body, inputs: list[Item | None], names: list[str]) -> list[Item]:
+        limit, condition = (*inputs, None, None)[:2]
+        begin = [item for item in inputs[2:] if item is not None]
+        if len(body.inputs) != 2 + len(begin):
+            raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {2 + len(begin)} are needed", self.loc)
+        if len(body.outputs) < 1 + len(begin):
+            raise CompileError("E0205", f"the body has {len(body.outputs)} outputs, at least {1 + len(begin)} are needed", self.loc)
+        forms = [_open(item) for item in begin]
+        excuse: CompileError | None = None
+        for _ in range(MAX_ROUNDS):
+            given = self._coerced(begin, forms)
+            try:
+                region = self._read(body, [_COUNTER, _CONDITION, *given], body.inputs)
+            except CompileError as error:
+                raise excuse or error from error
+            results = region.outputs[1 : 1 + len(begin)]
+            parts = zip(body.inputs[2:], forms, results, strict=True)
+            wider = [join(form, result, f"the carried value '{name}'", self.loc) for name, form, result in parts]
+            if all(map(same_form, forms, wider)):
+                break
+            excuse = excuse or self._rank_change(body.inputs[2:], forms, results)
+            forms = [_open(form) for form in wider]
+        slices = [self._slice(item, k) for k, item in enumerate(region.outputs[1 + len(begin) :])]
+        proceed = self._slice(region.outputs[0], 0)
+        graph = region.finish([proceed, *given, *slices], self.loc)
+        operands = [self._tensor(limit, 0), self._tensor(condition, 1), *values_of(given)]
+        return self._add("Loop", operands, {}, [*given, *slices], names, [graph])
+
+    def _rank_change(self, names: Listing[str], forms: Listing[Item], results: Listing[Item]) -> CompileError | None:
+        """What to say if the body cannot do with a tensor of any rank."""
+        for name, a, b in zip(names, forms, results, strict=True):
+            if isinstance(a, Value) and isinstance(b, Value) and a.type.rank != b.type.rank:
+                message = f"the carried value '{name}' has rank {a.type.rank} and rank {b.type.rank}"
+                return CompileError("E0202", message, self.loc, "make the ranks equal in the model")
+        return None
+
+    def _coerced(self, items: Listing[Item], forms: Listing[Item]) -> list[Item]:
+        builder = self.frame.builder
+        with builder.at(self.loc, ""):
+            return [coerce(item, form, builder) for item, form in zip(items, forms, strict=True)]
+
+    def _slice(self, item: Item, position: int) -> Value:
+        if not isinstance(item, Value):
+            raise CompileError("E0202", f"output {position} that a loop collects must be a tensor of known rank", self.loc)
+        return item
+
+    # Scan
+
+    def _scan(self, body: Body, inputs: list[Item | None], attrs: dict[str, Attribute], names: list[str]) -> list[Item]:
+        operands = [self._tensor(item, k) for k, item in enumerate(inputs)]
+        types = region_inputs("Scan", attrs, [None if v is None else v.type for v in operands], self.loc)
+        if len(types) != len(body.inputs):
+            raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {len(types)} are needed", self.loc)
+        region = self._read(body, [Value("", t) for t in types], body.inputs)
+        outputs = [self._slice(item, k) for k, item in enumerate(region.outputs)]
+        return self._add("Scan", operands, attrs, outputs, names, [region.finish(outputs, self.loc)])
+
+
+_COUNTER = Value("", COUNTER)
+_CONDITION = Value("", CONDITION)
+
+
+def _open(item: Item) -> Item:
+    """The form in which a loop carries a value: the length of a sequence may change."""
+    match item:
+        case Tuple():
+            return open_form(item, rank_of(item))
+        case Optional(content=Tuple() as content):
+            return Optional(item.present, open_form(content, rank_of(content)), item.kind)
+        case _:
+            return item
