@@ -107,7 +107,7 @@ class _Dissolver:
                 outputs.append(text)
                 names.append(f"{old.name}.text")
         made = with_output_names(builder, outputs, names)
-        return replace(made, bounds=self.graph.bounds, declared=self.graph.declared, texts=texts, map_keys=self.graph.map_keys)
+        return replace(made, bounds=self.graph.bounds, declared=self.graph.declared, signature=self.graph.signature, texts=texts)
 
     def _visit(self, rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         builder = rebuilder.builder

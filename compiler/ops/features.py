@@ -1,19 +1,22 @@
-"""Feature preparation of ai.onnx.ml for numbers: scaling, imputing, encoding and gathering columns."""
+"""Feature preparation of ai.onnx.ml: scaling, imputing, encoding in columns and gathering columns (`labels.py` has mappings)."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
-from ..kernel.build import const
+from ..kernel.builder import KernelBuilder
 from ..kernel.nest import Nest, pointwise
-from ..kernel.nodes import Dim, Expr, MathFn
+from ..kernel.nodes import Dim, Expr, Scope
+from .scatter import Buffers
 from .scores import ML, as_real
-from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .string_search import position_of
+from .table import INTERNAL, Imperative, Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+
+NO_CATEGORY = 7
+"""Status of a run that meets an element without a category, where the model does not allow for it."""
 
 
 def _numbers(ctx: OpContext, name: str, dtype: type = np.float32) -> np.ndarray:
@@ -109,82 +112,43 @@ def _vectorized(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     return [b.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]]
 
 
-# --- OneHotEncoder, LabelEncoder --------------------------------------------------------------
+# --- OneHotEncoder ----------------------------------------------------------------------------
+
+
+def _categories(ctx: OpContext) -> int:
+    strings, numbers = ctx.attr("cats_strings", tuple) or (), ctx.attr("cats_int64s", tuple) or ()
+    if bool(strings) == bool(numbers) or bool(strings) != (ctx.dtype(0) is DType.STRING):
+        ctx.fail("E0203", "categories must be given in the type of the input")
+    return len(strings or numbers)
 
 
 def _one_hot_type(ctx: OpContext) -> list[TensorType]:
-    if ctx.attr("cats_strings", tuple):
-        ctx.fail("E0202", "categories that are strings are not supported")
-    return [TensorType(DType.FLOAT32, (*ctx.shape(0), len(_numbers(ctx, "cats_int64s", np.int64))))]
+    return [TensorType(DType.FLOAT32, (*ctx.shape(0), _categories(ctx)))]
 
 
 def _one_hot(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    codes = b.op("Unsqueeze", b.op("Cast", ctx.value(0), to=DType.INT64.onnx), b.const([-1]))
-    return [_single(b, b.op("Equal", codes, b.const(_numbers(ctx, "cats_int64s", np.int64))))]
+    if ctx.dtype(0) is DType.STRING:
+        codes = position_of(b, ctx.value(0), [str(c) for c in ctx.attr("cats_strings", tuple) or ()])
+        wanted = np.arange(_categories(ctx))
+    else:
+        codes, wanted = b.op("Cast", ctx.value(0), to=DType.INT64.onnx), _numbers(ctx, "cats_int64s", np.int64)
+    found = b.op("Equal", b.op("Unsqueeze", codes, b.const([-1])), b.const(wanted))
+    if not ctx.int_attr("zeros", 1):
+        found = b.op("onnxc::OneOfEach", found)
+    return [_single(b, found)]
 
 
-def _label_table(ctx: OpContext) -> tuple[np.ndarray, np.ndarray, np.generic]:
-    """Keys in ascending order, their values, and the default; E0202 if strings are involved."""
-    if any(name in ctx.node.attrs for name in ("keys_strings", "values_strings", "classes_strings")):
-        ctx.fail("E0202", "labels that are strings are not supported")
-    keys, values = (_label_side(ctx, side) for side in ("keys", "values"))
-    if keys.dtype.kind in "OSU" or values.dtype.kind in "OSU":
-        ctx.fail("E0202", "labels that are strings are not supported")
-    default = ctx.node.attrs.get("default_tensor")
-    if not isinstance(default, np.ndarray):
-        default = np.array(ctx.float_attr("default_float", -0.0) if values.dtype.kind == "f" else ctx.int_attr("default_int64", -1))
-    if keys.dtype.kind not in "iuf" or values.dtype.kind not in "iuf" or len(keys) != len(values) or not len(keys):
-        ctx.fail("E0203", "keys and values do not form a table of numbers")
-    _, first = np.unique(keys, return_index=True)
-    return keys[first], values[first], default.reshape(-1)[0].astype(values.dtype)
-
-
-def _label_side(ctx: OpContext, side: str) -> np.ndarray:
-    found = ctx.node.attrs.get(f"{side}_tensor")
-    if isinstance(found, np.ndarray):
-        return found.reshape(-1)
-    floats = _numbers(ctx, f"{side}_floats")
-    return floats if len(floats) else _numbers(ctx, f"{side}_int64s", np.int64)
-
-
-def _label_type(ctx: OpContext) -> list[TensorType]:
-    return [TensorType(DType.of(_label_table(ctx)[1].dtype), ctx.shape(0))]
-
-
-def _labels(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
-    keys, values, default = _label_table(ctx)
-    if DType.of(keys.dtype) is not ctx.dtype(0):
-        ctx.fail("E0202", "the keys differ in type from the input")
-    return [b.op("onnxc::Lookup", ctx.value(0), b.const(keys), b.const(np.append(values, default)))]
-
-
-def _lookup_type(ctx: OpContext) -> list[TensorType]:
-    return [TensorType(ctx.dtype(2), ctx.shape(0))]
-
-
-def _lookup(ctx: OpContext) -> list[Nest]:
-    """Binary search, unrolled: the largest key that is not above the element, if it equals it; NaN is the last key."""
-    (count,) = ctx.shape(1)
-    assert isinstance(count, int)
-
-    def element(*axes: Expr) -> Expr:
-        x, at = ctx.read(0, *axes), const(0)
-        step = 1 << max(count - 1, 1).bit_length()
-        position: Expr = at
-        while step := step // 2:
-            probe = build.add(position, step)
-            in_table = build.lt(probe, count)
-            key = ctx.read(1, build.select(in_table, probe, const(0)))
-            position = build.select(build.logical_and(in_table, build.le(key, x)), probe, position)
-        found = build.eq(ctx.read(1, position), x)
-        if ctx.dtype(0).is_float:
-            last = ctx.read(1, const(count - 1))
-            nans = build.logical_and(build.math_fn(MathFn.ISNAN, x), build.math_fn(MathFn.ISNAN, last))
-            position = build.select(nans, const(count - 1), position)
-            found = build.logical_or(found, nans)
-        return ctx.read(2, build.select(found, position, const(count)))
-
-    return [pointwise(ctx.shape(0), element)]
+def _one_of_each(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
+    """A copy, after a check that each row has an element that is true."""
+    (x,), (y,) = inputs, outputs
+    assert x is not None and y is not None
+    width = build.index(ctx.shape(0)[-1])
+    with k.loop("row", build.product(ctx.shape(0)[:-1])) as row, k.local(DType.BOOL, 1, "any", Scope.REGISTER) as found:
+        k.store(found, 0, build.FALSE)
+        with k.loop("column", build.dim(width)) as column, k.let(build.load(x, build.add(build.mul(row, width), column))) as flag:
+            k.store(y, build.add(build.mul(row, width), column), flag)
+            k.store(found, 0, build.logical_or(build.load(found, 0), flag))
+        k.check(build.load(found, 0), NO_CATEGORY, "OneHotEncoder: an element is none of the categories")
 
 
 register(
@@ -195,6 +159,5 @@ register(
     OpDef("ArrayFeatureExtractor", _extracted_type, Nests(_extracted), ML),
     OpDef("FeatureVectorizer", _vectorized_type, Rewrite(_vectorized), ML),
     OpDef("OneHotEncoder", _one_hot_type, Rewrite(_one_hot), ML),
-    OpDef("LabelEncoder", _label_type, Rewrite(_labels), ML),
-    OpDef("Lookup", _lookup_type, Nests(_lookup), "onnxc", doc="element, ascending keys, values and default -> value of the key"),
+    OpDef("OneOfEach", _same, Imperative(_one_of_each), INTERNAL, doc="rows of flags -> the same; a check that each has one that is true"),
 )

@@ -10,7 +10,7 @@ import numpy as np
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel.nodes import Dim
-from .scores import ML, as_real, best_label, class_labels, post_transform, two_sided
+from .scores import ML, as_real, best_label, class_labels, label_type, post_transform, two_labels, two_sided
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 
@@ -71,7 +71,7 @@ def _linear_classes(ctx: OpContext) -> tuple[np.ndarray, np.ndarray]:
 def _linear_classifier_type(ctx: OpContext) -> list[TensorType]:
     coefficients, labels = _linear_classes(ctx)
     count = 2 if len(coefficients) == 1 and len(labels) == 2 else len(coefficients)
-    return [TensorType(DType.INT64, (_rows(ctx),)), TensorType(DType.FLOAT32, (_rows(ctx), count))]
+    return [label_type(labels, _rows(ctx)), TensorType(DType.FLOAT32, (_rows(ctx), count))]
 
 
 def _linear_classifier(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
@@ -84,7 +84,7 @@ def _linear_classifier(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
         return [best_label(b, scores, labels if len(labels) else np.arange(len(coefficients))), scores]
     limit = 0.0 if ctx.str_attr("post_transform", "NONE") == "NONE" else 0.5
     reached = b.op("GreaterOrEqual", b.op("Squeeze", scores, b.const([1])), b.const(limit))
-    return [b.op("Where", reached, b.const(int(labels[0]) if len(labels) else 1), b.const(0)), scores]
+    return [b.op("Gather", b.const(two_labels(ctx, labels)), b.op("Cast", reached, to=DType.INT64.onnx), axis=0), scores]
 
 
 # --- SVMRegressor, SVMClassifier --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""TfIdfVectorizer over integers: how often each n-gram of a pool occurs in a row, with gaps up to a limit.
+"""TfIdfVectorizer: how often each n-gram of a pool occurs in a row, with gaps up to a limit.
 
     y[b, column] = weight * number of (start, gap) with x[b, start + i * (gap + 1)] == gram[i] for all i
 
@@ -17,6 +17,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Combine, Nest, reduction
 from ..kernel.nodes import Expr
+from .string_search import position_of
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .types import check_dtype
 
@@ -31,7 +32,7 @@ def _required(ctx: OpContext, name: str) -> tuple[int, ...]:
 
 
 def _vectorizer_type(ctx: OpContext) -> list[TensorType]:
-    check_dtype(ctx, 0, (DType.INT32, DType.INT64))
+    check_dtype(ctx, 0, (DType.INT32, DType.INT64, DType.STRING))
     if ctx.rank(0) not in (1, 2):
         ctx.fail("E0203", "the input must have rank 1 or 2")
     if ctx.str_attr("mode") not in _MODES:
@@ -39,9 +40,22 @@ def _vectorizer_type(ctx: OpContext) -> list[TensorType]:
     return [TensorType(DType.FLOAT32, (*ctx.shape(0)[:-1], max(_required(ctx, "ngram_indexes"), default=-1) + 1))]
 
 
+def _words(ctx: OpContext) -> list[str]:
+    """The different strings of the pool, in the order of their codes; none if the pool is made of numbers."""
+    return list(dict.fromkeys(str(word) for word in ctx.attr("pool_strings", tuple) or ()))
+
+
+def _codes(ctx: OpContext) -> tuple[int, ...]:
+    """The pool as numbers."""
+    if ctx.dtype(0) is not DType.STRING:
+        return _required(ctx, "pool_int64s")
+    code = {word: k for k, word in enumerate(_words(ctx))}
+    return tuple(code[str(word)] for word in ctx.attr("pool_strings", tuple) or ())
+
+
 def _pool(ctx: OpContext) -> tuple[np.ndarray, np.ndarray]:
     """The n-gram of each column, padded, and its length; 0 for one that is not counted."""
-    pool, starts, columns = _required(ctx, "pool_int64s"), _required(ctx, "ngram_counts"), _required(ctx, "ngram_indexes")
+    pool, starts, columns = _codes(ctx), _required(ctx, "ngram_counts"), _required(ctx, "ngram_indexes")
     low, high = ctx.int_attr("min_gram_length", 1), ctx.int_attr("max_gram_length", 1)
     grams = np.zeros((max(columns, default=-1) + 1, max(high, 1)), np.int64)
     lengths = np.zeros(len(grams), np.int64)
@@ -60,7 +74,8 @@ def _pool(ctx: OpContext) -> tuple[np.ndarray, np.ndarray]:
 
 def _vectorizer(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
     grams, lengths = _pool(ctx)
-    x = ctx.value(0) if ctx.rank(0) == 2 else b.op("Unsqueeze", ctx.value(0), b.const([0]))
+    x = ctx.value(0) if ctx.dtype(0) is not DType.STRING else position_of(b, ctx.value(0), _words(ctx))
+    x = x if ctx.rank(0) == 2 else b.op("Unsqueeze", x, b.const([0]))
     counts = b.op("onnxc::CountNgrams", x, b.const(grams), b.const(lengths), gaps=ctx.int_attr("max_skip_count") + 1)
     mode, given = ctx.str_attr("mode"), ctx.attr("weights", tuple)
     by_gram = np.ones(len(lengths)) if given is None else np.array(given, np.float64)

@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from ..dtypes import DType
-from ..graph.nodes import Value
+from ..graph.nodes import TensorType, Value
+from ..kernel.nodes import Dim
+from .string_search import object_array
 from .table import OpContext, RewriteBuilder
 
 ML = "ai.onnx.ml"
@@ -58,16 +60,29 @@ def _probit(b: RewriteBuilder, p: Value) -> Value:
 
 
 def class_labels(ctx: OpContext, ints: str, strings: str) -> np.ndarray:
-    """The integer labels of the classes; E0202 for strings."""
-    if ctx.attr(strings, tuple):
-        ctx.fail("E0202", "labels that are strings are not supported", "use integer labels and map them outside the model")
-    return np.array(ctx.attr(ints, tuple) or (), np.int64)
+    """The labels of the classes: int64, or strings as objects."""
+    names = ctx.attr(strings, tuple)
+    return object_array([str(name) for name in names]) if names else np.array(ctx.attr(ints, tuple) or (), np.int64)
+
+
+def label_type(labels: np.ndarray, batch: Dim) -> TensorType:
+    """Type of the labels that a classifier gives for a batch."""
+    return TensorType(DType.of(labels.dtype), (batch,))
+
+
+def two_labels(ctx: OpContext, labels: np.ndarray) -> np.ndarray:
+    """Labels of the negative and the positive class; where only the positive one has a name, the other is 0."""
+    if len(labels) == 2:
+        return labels
+    if labels.dtype == object:
+        ctx.fail("E0203", f"{len(labels)} names are given for two classes")
+    return np.array([0, *(labels[:1] if len(labels) else [1])], np.int64)
 
 
 def best_label(b: RewriteBuilder, scores: Value, labels: np.ndarray) -> Value:
     """The label `[batch]` of the class with the highest score."""
     best = b.op("ArgMax", scores, axis=1, keepdims=0)
-    if np.array_equal(labels, np.arange(len(labels))):
+    if labels.dtype != object and np.array_equal(labels, np.arange(len(labels))):
         return best
     return b.op("Gather", b.const(labels), best, axis=0)
 

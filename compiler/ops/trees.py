@@ -17,7 +17,7 @@ from ..kernel import build
 from ..kernel.build import load
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Expr, LoopKind
-from .scores import ML, best_label, class_labels, post_transform, two_sided
+from .scores import ML, best_label, class_labels, label_type, post_transform, two_labels, two_sided
 from .table import Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER", "LEAF")
@@ -276,8 +276,8 @@ def _ensemble(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 
 
 def _classifier_type(ctx: OpContext) -> list[TensorType]:
-    batch, classes = ctx.shape(0)[0], len(class_labels(ctx, "classlabels_int64s", "classlabels_strings"))
-    return [TensorType(DType.INT64, (batch,)), TensorType(DType.FLOAT32, (batch, max(classes, 2)))]
+    batch, labels = ctx.shape(0)[0], class_labels(ctx, "classlabels_int64s", "classlabels_strings")
+    return [label_type(labels, batch), TensorType(DType.FLOAT32, (batch, max(len(labels), 2)))]
 
 
 def _classifier(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
@@ -298,7 +298,7 @@ def _classifier(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     is_share = bool((trees.weight >= 0).all())
     transform = ctx.str_attr("post_transform", "NONE")
     scores = post_transform(ctx, b, two_sided(b, positive, is_share and transform in ("NONE", "PROBIT")))
-    names = b.const(labels if len(labels) == 2 else np.array([0, *labels], np.int64))
+    names = b.const(two_labels(ctx, labels))
     is_positive = b.op("Greater", b.op("Squeeze", positive, b.const([1])), b.const(0.5 if is_share else 0.0, DType.FLOAT32))
     return [b.op("Gather", names, b.op("Cast", is_positive, to=DType.INT64.onnx), axis=0), scores]
 

@@ -1,10 +1,9 @@
-"""Strings and maps at the boundary of a compiled model: callers see arrays of strings and lists of dicts, the code plain tensors."""
+"""Strings at the boundary of a compiled model: callers see arrays of strings, the code spans and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -25,10 +24,10 @@ def callers_ports(ports: Sequence[Port], texts: Mapping[str, str | bytes]) -> tu
 
 
 def with_strings(interface: Interface, run: Run) -> Run:
-    """The function that takes and gives strings and maps, for one that knows tensors only."""
-    if not interface.texts and not interface.map_keys:
+    """The function that takes and gives strings, for one that knows tensors only."""
+    if not interface.texts:
         return run
-    texts, map_keys = interface.texts, interface.map_keys
+    texts = interface.texts
     given = [port for port in callers_ports(interface.inputs, texts) if port.name in texts]
     made = [port.name for port in interface.outputs if port.name in texts]
 
@@ -43,8 +42,6 @@ def with_strings(interface: Interface, run: Run) -> Run:
         for name in made:
             text = texts[name]
             outputs[name] = decode_strings(outputs[name], outputs.pop(text).tobytes() if isinstance(text, str) else text)
-        for name, keys in map_keys.items():
-            outputs[name] = _maps(outputs[name], keys)
         return outputs
 
     return wrapped
@@ -59,7 +56,3 @@ def _checked(given: object, port: Port) -> np.ndarray:
         raise CompileError("E0401", f"input '{port.name}' has rank {array.ndim}, the model wants {len(port.shape)}")
     return array
 
-
-def _maps(columns: np.ndarray, keys: Sequence[int | str]) -> Any:
-    """One dict for each row, with the elements of the row as Python numbers."""
-    return [dict(zip(keys, row, strict=True)) for row in columns.tolist()]
