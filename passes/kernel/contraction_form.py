@@ -14,7 +14,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.nest import Combine
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Dim, Expr, Load, Var
-from ...compiler.kernel.traverse import free_vars, walk
+from ...compiler.kernel.traverse import free_vars, substitute, walk
 from .loop_form import Loop, LoopForm, coefficient, stride
 
 
@@ -74,6 +74,13 @@ class Contraction:
     def is_column(self, block: Expr, lane: Expr) -> Expr:
         """Condition that a lane is inside the columns."""
         return build.lt(self.column(block, lane), build.index(self.columns_extent))
+
+    def scalar_at(self, values: dict[Var, Expr], row: Expr, block: Expr, lane: Expr, *, is_partial: bool) -> Expr:
+        """The scalar factor at a place of a tile; zero where a partial vector is outside the columns, if it varies with the lanes."""
+        found = substitute(self.scalar, values | self.at_row(row) | self.at_column(block, lane))
+        if is_partial and self.is_depthwise:
+            return build.select(self.is_column(block, lane), found, const(0, found.dtype))
+        return found
 
     @property
     def is_depthwise(self) -> bool:

@@ -212,10 +212,7 @@ class _Tiles:
         return form.target, form.at
 
     def _product(self, values: dict[Var, Expr], acc: Expr, i: Expr, j: Expr, lane: Expr, partial: bool) -> Expr:
-        c = self.contraction
-        scalar = substitute(c.scalar, values | c.at_row(i) | c.at_column(j, lane))
-        if partial and c.is_depthwise:
-            scalar = build.select(c.is_column(j, lane), scalar, const(0, scalar.dtype))
+        scalar = self.contraction.scalar_at(values, i, j, lane, is_partial=partial)
         vector = self.factor.read(values, j, lane, partial)
         return self.row.step(acc, build.cast(scalar, self.row.operand), build.cast(vector, self.row.operand))
 

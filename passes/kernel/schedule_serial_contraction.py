@@ -201,9 +201,8 @@ class _Tiles:
             each(lambda at, i, j, lane: self._store(k, place, load(acc, at), i, j, lane))
 
     def _product(self, place: _Place, step: dict[Var, Expr], acc: Expr, i: Expr, j: Expr, lane: Expr) -> Expr:
-        c = self.contraction
         values = place.values | step
-        scalar = substitute(c.scalar, values | c.at_row(i) | c.at_column(j, lane))
+        scalar = self.contraction.scalar_at(values, i, j, lane, is_partial=place.is_partial)
         vector = self.factor.read(values, j, lane, place.is_partial)
         return self.row.step(acc, build.cast(scalar, self.row.operand), build.cast(vector, self.row.operand))
 
