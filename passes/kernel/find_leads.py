@@ -61,7 +61,7 @@ def lead_bytes(form: LoopForm, outer: Sequence[Loop], buffer: Buffer, together: 
     """
     loads = [load for load in form.loads() if load.buffer is buffer]
     steps = math.prod(extent for _, extent in outer if isinstance(extent, int))
-    if not loads or steps > MAX_STEPS or not all(isinstance(extent, int) for _, extent in (*outer, *form.axes, *form.reduce)):
+    if not loads or not 0 < steps <= MAX_STEPS or not all(isinstance(extent, int) for _, extent in (*outer, *form.axes, *form.reduce)):
         return None
     written = _bounds(form.at, form, outer, at_end=True)
     reads = [_bounds(load.index, form, outer, at_end=False) for load in loads]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper, parser
 
+import onnxc
 from onnxc.backends.c.print import print_kernel_c
 from onnxc.backends.c.target import make_target
 from onnxc.compiler.frontend import load_graph
@@ -53,6 +54,11 @@ def test_layers_in_the_memory_of_their_data(name: str, processor: str, run_c: Ru
         given[:] = memory[x]
         run(scheduled.kernel, memory | {x: given, y: made})
         np.testing.assert_array_equal(made, wanted)
+
+
+def test_tensors_without_elements_have_no_lead() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> none (float[3,0,5] x) => (float[3,0,5] y) { y = Trilu(x) }'
+    assert onnxc.compile(parser.parse_model(text), "c").run({"x": np.zeros((3, 0, 5), np.float32)})["y"].shape == (3, 0, 5)
 
 
 def test_arguments_that_overlap_are_not_restricted() -> None:
