@@ -16,6 +16,7 @@ from ..diagnostics import CompileError, Diagnostic, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, TensorType, Value
 from ..graph.signature import Form, Parameter, Signature
+from ..ops.random_numbers import DRAWS, MAX_LOOPS
 from ..ops.table import RawNode, lookup
 from .adapt import RENAMED, adapt_node
 from .aggregates import Item, Unranked, form_of, item_of, part_names, spelled_type, tensors, type_proto, with_tensors
@@ -76,10 +77,12 @@ class Frame:
     depth: int
     leave: Callable[[], None] = lambda: None
     """What to do when the last node was read."""
+    rounds: tuple[Value | None, ...] = ()
+    """What counts the rounds of the loops around the body, from inside; None for a Scan, which has no counter."""
 
     def inner(self, body: Body, scope: Scope, builder: GraphBuilder, leave: Callable[[], None] = lambda: None) -> Frame:
         """A frame for a region or branch of a node in this one."""
-        return Frame(body, iter(body.calls), scope, builder, self.opsets, self.parameters, self.depth + 1, leave)
+        return Frame(body, iter(body.calls), scope, builder, self.opsets, self.parameters, self.depth + 1, leave, self.rounds)
 
 
 @dataclass(slots=True)
@@ -241,7 +244,7 @@ class Importer:
         parameters = {**function.defaults, **{k: v for k, v in attributes.items() if k in function.parameters}}
         leave = self._leaver(call, body, scope, frame, loc)
         opsets = frame.opsets if call.op in OPEN else function.opsets
-        return Frame(body, iter(body.calls), scope, frame.builder, opsets, parameters, frame.depth + 1, leave)
+        return Frame(body, iter(body.calls), scope, frame.builder, opsets, parameters, frame.depth + 1, leave, frame.rounds)
 
     def _known_branch(self, call: Call, frame: Frame, loc: Loc) -> Frame | None:
         """The branch of an If whose condition is known, to be read in its place."""
@@ -306,6 +309,8 @@ class Importer:
             self._bind(call, found, frame)
             return
         inputs = _tensors_only(items, loc)
+        if raw.op in DRAWS and frame.rounds and raw.attrs.get("seed") is None:
+            inputs = [*inputs, *[None] * (DRAWS[raw.op] - len(inputs)), *_rounds(frame, loc)]
         outputs = [self.name(name, frame.scope) if name else None for name in raw.outputs]
         try:
             results = frame.builder.add(raw.op, inputs, raw.attrs, outputs=outputs, loc=loc)
@@ -339,6 +344,15 @@ class Importer:
                 raise CompileError("E0102", f"the name '{name}' has no definition", loc)
             found.append(item)
         return found
+
+
+def _rounds(frame: Frame, loc: Loc) -> list[Value]:
+    """The counters of the loops around a node that draws other random numbers in each round."""
+    found = [value for value in frame.rounds if value is not None]
+    if len(found) < len(frame.rounds) or len(found) > MAX_LOOPS:
+        where = "a Scan" if len(found) < len(frame.rounds) else f"more than {MAX_LOOPS} loops"
+        raise CompileError("E0202", f"random numbers without a seed are not drawn in {where}", loc, "draw them before the loop")
+    return found
 
 
 def _tensors_only(items: Sequence[Item | None], loc: Loc) -> list[Value | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..diagnostics import CompileError, Loc
@@ -78,18 +78,20 @@ class RegionReader:
 
     # Bodies
 
-    def _read(self, body: Body, inputs: Listing[Item], defined: Listing[str]) -> Region:
-        """Read a body on inputs in the forms given; `defined` are the names of the inputs."""
+    def _read(self, body: Body, inputs: Listing[Item], *, op: str) -> Region:
+        """Read a body of an operator on inputs in the forms given."""
         importer, frame = self.importer, self.frame
         importer.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", self.loc)
         builder = GraphBuilder(body.name, frame.builder, loc=self.loc)
         scope = importer.inner_scope(frame)
-        for name, form in zip(defined, inputs, strict=True):
+        for name, form in zip(body.inputs, inputs, strict=True):
             parts = [importer.name(part, scope) for part in part_names(form, name)]
             values = [builder.input(part, v.type) for part, v in zip(parts, tensors(form), strict=True)]
             scope.values[name] = with_tensors(form, iter(values))
         importer.constants(body, scope, builder, set(body.inputs))
-        importer.run(frame.inner(body, scope, builder))
+        counter = scope.values[body.inputs[0]] if op == "Loop" else None
+        around = () if op == "If" else (counter if isinstance(counter, Value) else None,)
+        importer.run(replace(frame.inner(body, scope, builder), rounds=(*around, *frame.rounds)))
         return Region(builder, tuple(self._found(name, scope) for name in body.outputs))
 
     def _found(self, name: str, scope: Scope) -> Item:
@@ -129,7 +131,7 @@ class RegionReader:
         for body in bodies:
             if body.inputs:
                 raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, 0 are needed", self.loc)
-        then, other = (self._read(body, (), ()) for body in bodies)
+        then, other = (self._read(body, (), op="If") for body in bodies)
         if len(then.outputs) != len(other.outputs):
             raise CompileError("E0205", f"the branches have {len(then.outputs)} and {len(other.outputs)} outputs", self.loc)
         pairs = enumerate(zip(then.outputs, other.outputs, strict=True))
@@ -151,7 +153,7 @@ class RegionReader:
         for _ in range(MAX_ROUNDS):
             given = self._coerced(begin, forms)
             try:
-                region = self._read(body, [_COUNTER, _CONDITION, *given], body.inputs)
+                region = self._read(body, [_COUNTER, _CONDITION, *given], op="Loop")
             except CompileError as error:
                 raise excuse or error from error
             results = region.outputs[1 : 1 + len(begin)]
@@ -192,7 +194,7 @@ class RegionReader:
         types = region_inputs("Scan", attrs, [None if v is None else v.type for v in operands], self.loc)
         if len(types) != len(body.inputs):
             raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {len(types)} are needed", self.loc)
-        region = self._read(body, [Value("", t) for t in types], body.inputs)
+        region = self._read(body, [Value("", t) for t in types], op="Scan")
         outputs = [self._slice(item, k) for k, item in enumerate(region.outputs)]
         return self._add("Scan", operands, attrs, outputs, names, [region.finish(outputs, self.loc)])
 

@@ -43,6 +43,7 @@ FAMILIES = (
     "pooling",
     "quantize",
     "quantized",
+    "random_numbers",
     "recurrent",
     "recurrent_cells",
     "reduction",

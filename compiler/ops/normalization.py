@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
@@ -170,26 +168,6 @@ def _local_response(ctx: OpContext) -> list[Nest | None]:
     return [reduction(ctx.shape(), (size,), Combine.SUM, term, finish)]
 
 
-# --- Dropout ----------------------------------------------------------------------------------
-
-
-def _dropout_infer(ctx: OpContext) -> list[TensorType]:
-    """Training must be known to be off, or the ratio to be zero."""
-    training = ctx.array(2)
-    ratio = ctx.array(1) if ctx.has(1) else np.array(0.5)
-    if ctx.has(2) and (training is None or training.any()) and (ratio is None or ratio.any()):
-        ctx.fail("E0203", "dropout in training mode is not an inference operator", "export the model in evaluation mode")
-    return [*_same_type(ctx), TensorType(DType.BOOL, ctx.shape())]
-
-
-def _dropout(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
-    """Nothing is dropped in inference."""
-    x = ctx.value(0)
-    if len(ctx.node.outputs) < 2:
-        return [x]
-    return [x, b.op("Expand", b.const(np.array(True)), b.op("Shape", x))]
-
-
 register(
     OpDef("BatchNormalization", _batch_infer, Rewrite(_batch), defaults={"epsilon": 1e-5, "momentum": 0.9, "training_mode": 0}),
     OpDef("InstanceNormalization", _instance_infer, Rewrite(_instance), defaults={"epsilon": 1e-5}),
@@ -197,5 +175,4 @@ register(
     OpDef("MeanVarianceNormalization", _same_type, Rewrite(_mean_variance), defaults={"axes": (0, 2, 3)}),
     OpDef("LpNormalization", _same_type, Rewrite(_lp), defaults={"axis": -1, "p": 2}),
     OpDef("LRN", _same_type, Nests(_local_response), defaults={"alpha": 1e-4, "beta": 0.75, "bias": 1.0}),
-    OpDef("Dropout", _dropout_infer, Rewrite(_dropout)),
 )

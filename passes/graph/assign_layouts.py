@@ -73,7 +73,7 @@ class _Choice:
 
     def _is_convolution(self, node: Node) -> bool:
         kernel = node.inputs[WEIGHT_INPUT[node.op]] if node.op in WEIGHT_INPUT else None
-        if node.inputs[0] is None or kernel is None or kernel.name not in self.graph.constants:
+        if kernel is None or node.inputs[0] is None or kernel.name not in self.graph.constants:
             return False
         weight, data = kernel.type, node.inputs[0].type
         if data.dtype not in (*BLOCKED_TYPES, *BYTES) or not isinstance(data.shape[CHANNEL_AXIS], int):
