@@ -87,7 +87,7 @@ def _evaluate_block(
     result = evaluator.clean(nest.body, [s.stop - s.start for s in ranges])
     if nest.combine is None:
         return result
-    total = _combine(nest.combine, result, nest.body.dtype, len(block))
+    total = _combine(nest.combine, result, nest.body.dtype, len(block), in_order=nest.in_order)
     if nest.finish is None:
         return total
     variables[nest.acc] = total.reshape(*total.shape, *(1 for _ in reduce_shape))
@@ -97,7 +97,7 @@ def _evaluate_block(
     return finished.reshape(total.shape)
 
 
-def _combine(combine: Combine, terms: np.ndarray, dtype: DType, kept: int) -> np.ndarray:
+def _combine(combine: Combine, terms: np.ndarray, dtype: DType, kept: int, *, in_order: bool) -> np.ndarray:
     """Reduce the axes from `kept` on, in the type of the terms."""
     axes = tuple(range(kept, terms.ndim))
     if dtype.kind is Kind.BOOL:
@@ -105,6 +105,8 @@ def _combine(combine: Combine, terms: np.ndarray, dtype: DType, kept: int) -> np
     wide = widen(terms, dtype)
     function = {Combine.SUM: np.add, Combine.PROD: np.multiply, Combine.MAX: np.maximum, Combine.MIN: np.minimum}[combine]
     with np.errstate(all="ignore"):
+        if in_order and 0 not in wide.shape:  # `reduce` adds in an order of its own
+            return narrow(function.accumulate(wide.reshape(*wide.shape[:kept], -1), axis=-1, dtype=wide.dtype)[..., -1], dtype)
         if combine in (Combine.SUM, Combine.PROD):
             return narrow(np.asarray(function.reduce(wide, axis=axes, dtype=wide.dtype)), dtype)
         start = np.asarray(combine.identity(dtype).value).astype(wide.dtype)

@@ -72,6 +72,8 @@ class Nest:
     """None without a reduction."""
     finish: Expr | None = None
     """What becomes of the combined value `acc(nest)`; None to store it as it is."""
+    in_order: bool = False
+    """Whether terms are combined one by one in the order of the axes, as floats; schedules may split other reductions."""
 
     @property
     def acc(self) -> Var:
@@ -105,6 +107,8 @@ def reduction(
     combine: Combine,
     term: Callable[[tuple[Var, ...], tuple[Var, ...]], Expr],
     finish: Callable[[Expr, tuple[Var, ...]], Expr] | None = None,
+    *,
+    in_order: bool = False,
 ) -> Nest:
     """Make a nest with a reduction.
 
@@ -114,10 +118,11 @@ def reduction(
         combine: how terms are put together.
         term: (output indices, reduction indices) -> the term.
         finish: (combined value, output indices) -> the element; None for the combined value.
+        in_order: as in `Nest`.
     """
     axes, reduce_axes = make_axes(shape), make_axes(reduce_shape, "k")
     body = term(axes, reduce_axes)
-    nest = Nest(axes, shape, body, body.dtype, reduce_axes, reduce_shape, combine)
+    nest = Nest(axes, shape, body, body.dtype, reduce_axes, reduce_shape, combine, in_order=in_order)
     return nest if finish is None else nest.with_result(finish(nest.acc, axes))
 
 

@@ -55,6 +55,43 @@ def _unary(op: str, *names: str) -> Compute:
     return lambda ctx, b, x: b.op(op, x[0], **kept(ctx, *names))
 
 
+# --- Rounded with the zero point ---------------------------------------------------------------
+
+
+def _row_of_units(name: str, operands: Sequence[int], scale: int, shape: Callable[[OpContext], Shape], units: Compute) -> OpDef:
+    """A row whose result `units` computes in units of its scale, from the codes less zero points as float32.
+
+    ONNX Runtime's kernels add the zero point to these and round then, so that ties go to even codes, not to even differences.
+    """
+
+    def rewrite(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
+        found = units(ctx, b, [_centred(ctx, b, first) for first in operands])
+        dtype = ctx.dtype(operands[0])
+        if ctx.has(scale + 1):
+            found = b.op("Add", found, b.op("Cast", ctx.value(scale + 1), to=DType.FLOAT32.onnx))
+        return [b.op("QuantizeLinear", found, b.const(1.0), b.const(0, dtype))]
+
+    return OpDef(name, lambda ctx: [TensorType(ctx.dtype(operands[0]), shape(ctx))], Rewrite(rewrite), MICROSOFT)
+
+
+def _centred(ctx: OpContext, b: RewriteBuilder, first: int) -> Value:
+    """The codes of the operand at input `first` less their zero point, as float32."""
+    zero_point = ctx.value(first + 2) if ctx.has(first + 2) else None
+    return b.op("DequantizeLinear", ctx.value(first), b.const(1.0), zero_point)
+
+
+def _add_units(ctx: OpContext, b: RewriteBuilder, x: Sequence[Value]) -> Value:
+    return b.op("Add", *(b.op("Mul", part, b.op("Div", ctx.value(scale), ctx.value(6))) for part, scale in zip(x, (1, 4), strict=True)))
+
+
+def _mul_units(ctx: OpContext, b: RewriteBuilder, x: Sequence[Value]) -> Value:
+    return b.op("Mul", b.op("Mul", *x), b.op("Div", b.op("Mul", ctx.value(1), ctx.value(4)), ctx.value(6)))
+
+
+def _pool_units(ctx: OpContext, b: RewriteBuilder, x: Sequence[Value]) -> Value:
+    return b.op("Div", _pooled("AveragePool", *_POOL)(ctx, b, [b.op("Mul", x[0], ctx.value(1))]), ctx.value(3))
+
+
 # --- Softmax ----------------------------------------------------------------------------------
 
 
@@ -145,12 +182,12 @@ def _where(ctx: OpContext, b: RewriteBuilder, operands: Sequence[Value]) -> Valu
 
 
 register(
-    _row("QLinearAdd", (0, 3), 6, lambda ctx: broadcast_shape(ctx, ctx.shape(0), ctx.shape(3)), lambda ctx, b, x: b.op("Add", *x)),
-    _row("QLinearMul", (0, 3), 6, lambda ctx: broadcast_shape(ctx, ctx.shape(0), ctx.shape(3)), lambda ctx, b, x: b.op("Mul", *x)),
+    _row_of_units("QLinearAdd", (0, 3), 6, lambda ctx: broadcast_shape(ctx, ctx.shape(0), ctx.shape(3)), _add_units),
+    _row_of_units("QLinearMul", (0, 3), 6, lambda ctx: broadcast_shape(ctx, ctx.shape(0), ctx.shape(3)), _mul_units),
     _row("QLinearSigmoid", (0,), 3, _same, _unary("Sigmoid")),
     _row("QLinearLeakyRelu", (0,), 3, _same, _unary("LeakyRelu", "alpha")),
     _row("QLinearSoftmax", (0,), 3, _same, _softmax),
-    _row("QLinearAveragePool", (0,), 3, _pool_shape, _pooled("AveragePool", *_POOL)),
+    _row_of_units("QLinearAveragePool", (0,), 3, _pool_shape, _pool_units),
     _row("QLinearGlobalAveragePool", (0,), 3, _global_shape, _pooled("GlobalAveragePool")),
     _row("QLinearReduceMean", (0,), 3, _mean_shape, _mean),
     _row("QLinearWhere", (1, 4), 7, lambda ctx: broadcast_shape(ctx, *(ctx.shape(i) for i in (0, 1, 4))), _where),

@@ -36,7 +36,9 @@ def _pool_type(ctx: OpContext) -> list[TensorType]:
     return [TensorType(ctx.dtype(0), (*ctx.shape(0)[:2], *pool_window(ctx).output))]
 
 
-def _pool(ctx: OpContext, w: Window, combine: Combine, term: Callable[[Expr], Expr], finish: Finish | None) -> Nest:
+def _pool(
+    ctx: OpContext, w: Window, combine: Combine, term: Callable[[Expr], Expr], finish: Finish | None, *, in_order: bool = False
+) -> Nest:
     """Combine `term` of the elements under the window."""
 
     def tap(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
@@ -44,7 +46,7 @@ def _pool(ctx: OpContext, w: Window, combine: Combine, term: Callable[[Expr], Ex
         value = term(ctx.read(0, *axes[:2], *at))
         return build.select(w.inside(at), value, combine.identity(value.dtype))
 
-    return reduction(_pool_type(ctx)[0].shape, w.kernel, combine, tap, finish)
+    return reduction(_pool_type(ctx)[0].shape, w.kernel, combine, tap, finish, in_order=in_order)
 
 
 # --- MaxPool ----------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ def _all_taps(w: Window) -> list[tuple[Expr, ...]]:
 
 
 def _average_pool(ctx: OpContext) -> list[Nest]:
+    """The mean, its sum in the order of the window: codes made of means at half a step follow its last bit."""
     w = pool_window(ctx)
     dtype = accumulator(ctx.dtype(0))
 
@@ -101,7 +104,7 @@ def _average_pool(ctx: OpContext) -> list[Nest]:
         count = build.cast(_tap_count(ctx, w, axes[2:]), dtype)
         return build.cast(build.div(total, count), ctx.dtype(0))
 
-    return [_pool(ctx, w, Combine.SUM, lambda x: build.cast(x, dtype), mean)]
+    return [_pool(ctx, w, Combine.SUM, lambda x: build.cast(x, dtype), mean, in_order=True)]
 
 
 def _tap_count(ctx: OpContext, w: Window, at: Sequence[Expr]) -> Expr:

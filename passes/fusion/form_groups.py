@@ -17,7 +17,7 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
-from ...compiler.program.stages import Group, Known, NodeUnit, Stage, Unit, View
+from ...compiler.program.stages import Chain, Group, Known, NodeUnit, Stage, Unit, View
 from .fixed_point import Numerics
 from .fold_zero_points import fold_zero_points
 from .fuse_epilogues import fuse_epilogues
@@ -48,7 +48,7 @@ def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, nu
         numerics: how int32 sums become codes.
     """
     stages = make_stage_graph(graph, facts)
-    integer_sums(stages)
+    integer_sums(stages, numerics)
     fold_zero_points(stages)
     drop_unused_stages(stages)
     place_concats(stages, graph.nodes)
@@ -159,7 +159,7 @@ def _parts(name: str, roots: dict[str, tuple[str, ...]]) -> list[str]:
 def made(unit: Unit) -> set[str]:
     """Names of the values that a unit computes."""
     match unit:
-        case Group(stages=stages):
+        case Group(stages=stages) | Chain(stages=stages):
             return {stage.value.name for stage in stages}
         case View(value=value) | Known(value=value):
             return {value.name}
@@ -170,7 +170,7 @@ def made(unit: Unit) -> set[str]:
 def used(unit: Unit) -> set[str]:
     """Names of the values that a unit reads, made by itself or before."""
     match unit:
-        case Group(stages=stages):
+        case Group(stages=stages) | Chain(stages=stages):
             return {operand.name for stage in stages for operand in stage.operands}
         case View(source=source):
             return {source.name}
@@ -183,7 +183,7 @@ def used(unit: Unit) -> set[str]:
 def symbols(unit: Unit) -> set[str]:
     """Names of the symbols that a unit's code or its tensors' extents use."""
     match unit:
-        case Group(stages=stages):
+        case Group(stages=stages) | Chain(stages=stages):
             types = [v.type for stage in stages for v in (*stage.operands, stage.value)]
             exprs = [e for stage in stages for e in (stage.nest.body, stage.nest.result, *map(build.index, stage.nest.reduce_shape))]
         case View(value=value):

@@ -20,6 +20,7 @@ from ...compiler.kernel.nodes import Expr, Read
 from ...compiler.kernel.traverse import substitute, walk
 from ...compiler.program.stages import Stage, make_stage
 from .constant_stages import Constants, known_shape
+from .fixed_point import Numerics
 from .inline_maps import inline
 from .scaled_terms import dequantizes, factored
 from .stage_graph import StageGraph, is_movement
@@ -28,18 +29,20 @@ LIMIT = (1 << 31) - 1
 """The largest sum."""
 
 
-def integer_sums(graph: StageGraph) -> None:
+def integer_sums(graph: StageGraph, numerics: Numerics = Numerics.ONNX) -> None:
     """Rewrite the float sums among the stages whose terms are products of integers and scales."""
     for name, stage in list(graph.stages.items()):
-        found = integer_sum(stage, graph)
+        found = integer_sum(stage, graph, numerics)
         if isinstance(found, Stage):
             graph.stages[name] = found
 
 
-def integer_sum(stage: Stage, graph: StageGraph) -> Stage | str:
+def integer_sum(stage: Stage, graph: StageGraph, numerics: Numerics = Numerics.ONNX) -> Stage | str:
     """The stage with a sum of int32, or why its sum stays one of floats."""
     if stage.nest.combine is not Combine.SUM or stage.nest.body.dtype is not DType.FLOAT32:
         return "no sum of float32"
+    if stage.nest.in_order and numerics is Numerics.ONNX:
+        return "the terms are added in their order, as floats"
     whole = with_integers(stage, graph)
     if whole is stage:
         return "no operand is dequantized"

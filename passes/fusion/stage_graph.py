@@ -159,7 +159,7 @@ def is_movement(stage: Stage) -> bool:
 
 def contraction_factors(nest: Nest) -> tuple[Expr, Expr] | None:
     """The two factors if the nest is a sum of products in which an output axis is in one factor only."""
-    if nest.combine is not Combine.SUM or not (nest.dtype.is_float or nest.dtype.is_int):
+    if nest.combine is not Combine.SUM or nest.in_order or not (nest.dtype.is_float or nest.dtype.is_int):
         return None
     body = nest.body
     if isinstance(body, Cast):

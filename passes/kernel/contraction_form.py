@@ -90,7 +90,7 @@ class Contraction:
 
 def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
     """Take a form apart for vectors of `lanes` elements, or say why it is not a contraction that tiles can do."""
-    if form.combine is not Combine.SUM or not form.axes:
+    if form.combine is not Combine.SUM or form.in_order or not form.axes:
         return "no sum over products"
     found = _factors(form.term)
     if found is None:

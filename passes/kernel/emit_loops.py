@@ -156,7 +156,8 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
     assert combine is not None
     identity = combine.identity(dtype)
     *outer, (var, extent) = form.reduce if form.reduce else ((Var("k"), 1),)
-    lanes = lanes if all(stride(at.index, var) in (0, 1) for at in form.loads() if var in free_vars(at.index)) else 1
+    is_even = all(stride(at.index, var) in (0, 1) for at in form.loads() if var in free_vars(at.index))
+    lanes = lanes if is_even and not form.in_order else 1
     vectors = MAX_ACCUMULATORS
     while lanes > 1 and isinstance(extent, int) and lanes * vectors > extent:
         vectors, lanes = (vectors // 2, lanes) if vectors > 1 else (1, lanes // 2)

@@ -35,6 +35,8 @@ class LoopForm:
     combine: Combine | None
     target: Buffer
     at: Expr
+    in_order: bool = False
+    """Whether the terms are combined one by one, as `Nest.in_order`."""
 
     def substitute(self, values: dict[Var, Expr]) -> LoopForm:
         """Replace variables in all expressions."""
@@ -89,7 +91,7 @@ def loop_form(stage: Stage, bind: Binding, target: Buffer, at: Callable[[tuple[E
         value = _zero_in_padding(stage.value.type, axes, logical, nest.axes, result)
     if nest.combine is None:
         return LoopForm(axes, (), value, value, nest.acc, None, target, offset)
-    return LoopForm(axes, reduce, term, value, nest.acc, nest.combine, target, offset)
+    return LoopForm(axes, reduce, term, value, nest.acc, nest.combine, target, offset, nest.in_order)
 
 
 def _zero_in_padding(type_: TensorType, axes: tuple[Loop, ...], logical: dict[Var, Expr], nest_axes: tuple[Var, ...], value: Expr) -> Expr:

@@ -48,7 +48,7 @@ def schedule_grid(group: Group, is_constant: Callable[[Value], bool]) -> Schedul
 def wants_block(form: LoopForm, results: Dim) -> bool:
     """True if each result of a reduction should be computed by a block rather than by a thread."""
     depth = build.product(extent for _, extent in form.reduce)
-    if isinstance(depth, int) and depth <= SHORT_REDUCTION:
+    if form.in_order or (isinstance(depth, int) and depth <= SHORT_REDUCTION):
         return False
     if not form.axes or (isinstance(results, int) and results <= FEW_RESULTS):
         return True

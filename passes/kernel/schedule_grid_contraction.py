@@ -104,7 +104,7 @@ def _factors(form: LoopForm) -> tuple[Expr, Expr] | None:
     """The factors of the term, in the type in which it is summed."""
     term = form.term
     body = term.value if isinstance(term, Cast) else term
-    summed = form.combine is Combine.SUM and (term.dtype.is_float or term.dtype.is_int)
+    summed = form.combine is Combine.SUM and not form.in_order and (term.dtype.is_float or term.dtype.is_int)
     if not summed or not isinstance(body, Binary) or body.op is not BinaryOp.MUL:
         return None
     if body.dtype.is_int and term.dtype is not body.dtype:

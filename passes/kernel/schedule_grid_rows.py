@@ -115,7 +115,7 @@ def _emit_blocks(k: KernelBuilder, forms: tuple[LoopForm, ...], shared: int, row
 
 def _emit_stage(k: KernelBuilder, row: LoopForm, loops: tuple[Loop, ...], thread: Var, threads: int) -> None:
     results = build.product(extent for _, extent in loops)
-    if row.combine is not None and results == 1:
+    if row.combine is not None and results == 1 and not row.in_order:
         emit_block_reduction(k, at_index(row, loops, build.const(0)), thread, threads)
         return
     with strided(k, results, thread, threads) as at:

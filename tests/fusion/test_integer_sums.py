@@ -12,6 +12,7 @@ from onnxc.compiler.graph.facts import GraphFacts
 from onnxc.compiler.kernel.nest import Combine
 from onnxc.compiler.kernel.text import print_expr
 from onnxc.compiler.program.stages import Stage
+from onnxc.passes.fusion.fixed_point import Numerics
 from onnxc.passes.fusion.integer_sums import integer_sum
 from onnxc.passes.fusion.stage_graph import make_stage_graph
 
@@ -151,6 +152,9 @@ UNKNOWN = """g (uint8[3,N] x, int8[N,8] u) => (float[3,8] y) {
     xd = DequantizeLinear(x, sx, zx)
     ud = DequantizeLinear(u, sx)
     y = MatMul(xd, ud) }"""
+WINDOW = """g (uint8[1,8,6,5] x) => (float[1,8,6,5] y) {
+    xd = DequantizeLinear(x, sx, zx)
+    y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(xd) }"""
 PLAIN = "g (float[3,16] x) => (float[3,8] y) { y = MatMul(x, f) }"
 
 
@@ -162,6 +166,7 @@ PLAIN = "g (float[3,16] x) => (float[3,8] y) { y = MatMul(x, f) }"
         (WIDE, "the sum may be larger than an int32"),
         (UNKNOWN, "the number of terms is not known"),
         (PLAIN, "no operand is dequantized"),
+        (WINDOW, "the terms are added in their order, as floats"),
     ],
 )
 def test_refused(rng: np.random.Generator, body: str, reason: str) -> None:
@@ -174,6 +179,15 @@ def test_refused(rng: np.random.Generator, body: str, reason: str) -> None:
     stages = make_stage_graph(graph, GraphFacts.of(graph))
     (sum_,) = (stage for stage in stages.stages.values() if stage.nest.combine is Combine.SUM)
     assert integer_sum(sum_, stages) == reason
+
+
+def test_means_of_windows_are_sums_of_integers_where_scales_are(rng: np.random.Generator) -> None:
+    graph = graph_of(WINDOW, parameters(rng, 8))
+    stages = make_stage_graph(graph, GraphFacts.of(graph))
+    (sum_,) = (stage for stage in stages.stages.values() if stage.nest.combine is Combine.SUM)
+    found = integer_sum(sum_, stages, Numerics.FIXED)
+    assert isinstance(found, Stage)
+    assert found.nest.body.dtype is DType.INT32
 
 
 # --- The meaning --------------------------------------------------------------------------------
@@ -226,14 +240,6 @@ SUMS = {
         y = QuantizeLinear(r, sy, zy) }""",
         (3, 16),
         (8, 16),
-    ),
-    "AveragePool": (
-        """g (uint8[1,8,6,5] x) => (uint8[1,8,6,5] y) {
-        xd = DequantizeLinear(x, sx, zx)
-        r = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(xd)
-        y = QuantizeLinear(r, sy, zy) }""",
-        (1, 8, 6, 5),
-        (1,),
     ),
     "movement": (
         """g (uint8[4,4,3] x) => (uint8[3,8] y) {
