@@ -40,6 +40,7 @@ FAMILIES = (
     "ngrams",
     "normalization",
     "padding",
+    "pair_probabilities",
     "pooling",
     "quantize",
     "quantized",

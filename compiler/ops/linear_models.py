@@ -128,17 +128,15 @@ def _regress(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 
 
 def _svm_type(ctx: OpContext) -> list[TensorType]:
-    classes = len(class_labels(ctx, "classlabels_ints", "classlabels_strings"))
-    voted = len(ctx.attr("vectors_per_class", tuple) or ()) > 0
-    scores = classes * (classes - 1) // 2 if voted else classes
-    return [TensorType(DType.INT64, (_rows(ctx),)), TensorType(DType.FLOAT32, (_rows(ctx), max(scores, 2)))]
+    labels = class_labels(ctx, "classlabels_ints", "classlabels_strings")
+    voted = len(ctx.attr("vectors_per_class", tuple) or ()) > 0 and not len(_floats(ctx, "prob_a"))
+    scores = len(labels) * (len(labels) - 1) // 2 if voted else len(labels)
+    return [label_type(labels, _rows(ctx)), TensorType(DType.FLOAT32, (_rows(ctx), max(scores, 2)))]
 
 
 def _classify(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
     """One score for each pair of classes, each a vote; without support vectors one score for each class."""
     labels = class_labels(ctx, "classlabels_ints", "classlabels_strings")
-    if len(_floats(ctx, "prob_a")):
-        ctx.fail("E0203", "SVMClassifier with probabilities (prob_a, prob_b) is not supported", "export it without probabilities")
     if len(labels) < 2:
         ctx.fail("E0203", "SVMClassifier needs two classes or more")
     if not ctx.attr("vectors_per_class", tuple):
@@ -150,8 +148,20 @@ def _classify(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value]:
     second = np.array([[j == c for c in range(len(labels))] for _, j in combinations(range(len(labels)), 2)], np.float32)
     won = b.op("Cast", b.op("Greater", pairs, b.const(0.0)), to=DType.FLOAT32.onnx)
     votes = b.op("Add", b.op("MatMul", won, b.const(first - second)), b.const(second.sum(axis=0)))
-    scores = two_sided(b, pairs, complement=False) if len(labels) == 2 else pairs
+    if len(_floats(ctx, "prob_a")):
+        scores = _probabilities(ctx, b, pairs, len(labels))
+    else:
+        scores = two_sided(b, pairs, complement=False) if len(labels) == 2 else pairs
     return [best_label(b, votes, labels), post_transform(ctx, b, scores)]
+
+
+def _probabilities(ctx: OpContext, b: RewriteBuilder, pairs: Value, classes: int) -> Value:
+    """Probabilities of the classes from the decisions, each made a probability by a logistic function of its own."""
+    slopes, offsets = _floats(ctx, "prob_a"), _floats(ctx, "prob_b")
+    if not len(slopes) == len(offsets) == classes * (classes - 1) // 2:
+        ctx.fail("E0203", f"prob_a and prob_b need a number for each pair of {classes} classes")
+    of_first = b.op("Sigmoid", b.op("Neg", b.op("Add", b.op("Mul", pairs, b.const(slopes)), b.const(offsets))))
+    return b.op("onnxc::CouplePairs", of_first, classes=classes)
 
 
 def _pair_scores(ctx: OpContext, b: RewriteBuilder, classes: int) -> Value:
