@@ -17,8 +17,8 @@ from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import TensorType, Value
-from ..graph.signature import Form, ListForm, NoneForm, OptionalForm, SequenceForm, TensorForm, UnrankedForm
-from .schemas import spelled
+from ..graph.signature import Form, ListForm, MapForm, MapRowsForm, NoneForm, OptionalForm, SequenceForm, TensorForm, UnrankedForm
+from .schemas import spelled, spelled_element
 
 if TYPE_CHECKING:
     import onnx
@@ -72,7 +72,25 @@ class Optional:
     """Type of an absent content as schemas spell it."""
 
 
-Item: TypeAlias = Value | Unranked | Sequence | Tuple | Optional
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A map."""
+
+    keys: Value
+    """A vector in ascending order."""
+    values: Value
+
+
+@dataclass(frozen=True, slots=True)
+class MapRows:
+    """A sequence of maps with the same keys."""
+
+    keys: tuple[int, ...] | tuple[str, ...]
+    columns: Value
+    """One row for each map, one column for each key."""
+
+
+Item: TypeAlias = Value | Unranked | Sequence | Tuple | Optional | Map | MapRows
 
 
 def dtype_of(item: Item) -> DType | None:
@@ -86,6 +104,10 @@ def dtype_of(item: Item) -> DType | None:
             return dtype
         case Optional(content=content):
             return None if content is None else dtype_of(content)
+        case Map(values=values):
+            return values.type.dtype
+        case MapRows(columns=columns):
+            return columns.type.dtype
 
 
 def spelled_type(item: Item) -> str:
@@ -101,6 +123,11 @@ def spelled_type(item: Item) -> str:
             return f"seq({spelled(dtype)})"
         case Optional(content=content, kind=kind):
             return f"optional({kind if content is None else spelled_type(content)})"
+        case Map(keys=keys, values=values):
+            return f"map({spelled_element(keys.type.dtype)}, {spelled_element(values.type.dtype)})"
+        case MapRows(keys=labels, columns=columns):
+            key = "string" if isinstance(labels[0], str) else "int64"
+            return f"seq(map({key}, {spelled_element(columns.type.dtype)}))"
 
 
 _VECTOR = TensorType(DType.INT64, (0,))
@@ -148,6 +175,10 @@ def tensors(item: Item | None) -> list[Value]:
             return [value for inner in items for value in tensors(inner)]
         case Optional(present=present, content=content):
             return [*([present] if isinstance(present, Value) else []), *tensors(content)]
+        case Map(keys=keys, values=values):
+            return [keys, values]
+        case MapRows(columns=columns):
+            return [columns]
         case None:
             return []
 
@@ -166,8 +197,16 @@ def with_tensors(item: Item, values: Iterator[Value]) -> Item:
         case Optional(present=present, content=content):
             flag = next(values) if isinstance(present, Value) else present
             inner = None if content is None else with_tensors(content, values)
-            assert not isinstance(inner, Optional)
-            return replace(item, present=flag, content=inner)
+            return replace(item, present=flag, content=_content(inner))
+        case Map():
+            return Map(next(values), next(values))
+        case MapRows():
+            return replace(item, columns=next(values))
+
+
+def _content(item: Item | None) -> Value | Unranked | Sequence | Tuple | None:
+    assert not isinstance(item, (Optional, Map, MapRows)), item
+    return item
 
 
 def _tensor(item: Item) -> Value | Unranked:
@@ -188,6 +227,10 @@ def part_names(item: Item | None, name: str) -> list[str]:
             return [part for k, inner in enumerate(items) for part in part_names(inner, f"{name}.{k}")]
         case Optional(present=present, content=content):
             return [*([f"{name}.present"] if isinstance(present, Value) else []), *part_names(content, f"{name}.value")]
+        case Map():
+            return [f"{name}.keys", f"{name}.values"]
+        case MapRows():
+            return [name]
         case None:
             return []
 
@@ -207,6 +250,10 @@ def form_of(item: Item) -> Form:
             if content is None or present is False:
                 return NoneForm()
             return OptionalForm(present.name, form_of(content)) if isinstance(present, Value) else form_of(content)
+        case Map(keys=keys, values=values):
+            return MapForm(keys.name, values.name)
+        case MapRows(keys=labels, columns=columns):
+            return MapRowsForm(labels, columns.name)
 
 
 def item_of(form: Form, values: dict[str, Value]) -> Item:
@@ -219,10 +266,10 @@ def item_of(form: Form, values: dict[str, Value]) -> Item:
         case SequenceForm(elements=elements, extents=extents, ranks=ranks, shape=shape):
             return Sequence(values[elements], values[extents], values[ranks], None if shape is None else len(shape))
         case OptionalForm(present=present, content=content):
-            inner = item_of(content, values)
-            assert not isinstance(inner, Optional)
-            return Optional(values[present], inner)
-        case ListForm() | NoneForm():
+            return Optional(values[present], _content(item_of(content, values)))
+        case MapForm(keys=keys, values=items):
+            return Map(values[keys], values[items])
+        case ListForm() | NoneForm() | MapRowsForm():
             raise AssertionError(form)
 
 
@@ -292,8 +339,7 @@ def _join_optionals(a: Optional, b: Optional, what: str, loc: Loc) -> Optional:
     if a.content is None or b.content is None:
         return Optional(present, a.content or b.content, a.kind or b.kind)
     inner = join(a.content, b.content, what, loc)
-    assert not isinstance(inner, Optional)
-    return Optional(present, inner)
+    return Optional(present, _content(inner))
 
 
 def same_form(a: Item | None, b: Item | None) -> bool:
@@ -326,8 +372,7 @@ def coerce(item: Item, form: Item, b: GraphBuilder) -> Item:
             inner = given.content
             if content is not None:
                 found = placeholder(content, b) if inner is None else coerce(inner, content, b)
-                assert not isinstance(found, Optional)
-                inner = found
+                inner = _content(found)
             return Optional(flag, inner, form.kind)
         case Unranked(most=most) if isinstance(item, (Value, Unranked)):
             return replace(unranked(item, b), most=most)

@@ -10,9 +10,9 @@ from ..ops.table import INTERNAL, lookup
 from .adapt import RENAMED
 from .bodies import Body, Call
 from .functions import Library, callee, calls_within
+from .handlers import HANDLERS
 from .opsets import Opsets
 from .schemas import find_schema, fixed_body, has_body, was_withdrawn
-from .sequences import HANDLERS
 from .special import SPECIAL
 
 

@@ -24,11 +24,12 @@ from .attributes import Bindings, convert, resolve
 from .bodies import Body, Call
 from .coverage import unknown_operator
 from .functions import Function, Library, callee
+from .handlers import HANDLERS
 from .limits import Budget
 from .opsets import Opsets
 from .regions import RegionReader
 from .schemas import body_for, check_call, check_types, find_schema, has_body, spelled_proto, was_withdrawn
-from .sequences import HANDLERS, Use, refuse_unranked
+from .sequences import Use, refuse_unranked
 from .special import constant_value
 from .tensors import TensorReader
 from .unranked import ranked, use_unranked

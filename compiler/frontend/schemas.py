@@ -140,7 +140,12 @@ def _shown(spelling: str) -> str:
 
 def spelled(dtype: DType) -> str:
     """An element type as schemas spell it."""
-    return f"tensor({_SPELLED.get(dtype, dtype.label)})"
+    return f"tensor({spelled_element(dtype)})"
+
+
+def spelled_element(dtype: DType) -> str:
+    """An element type as schemas spell it within other types."""
+    return _SPELLED.get(dtype, dtype.label)
 
 
 def spelled_proto(found: onnx.TypeProto) -> str:

@@ -22,6 +22,8 @@ from ..ops.sequence import ELEMENTS, EXTENTS, RANKS
 from .aggregates import (
     ANY_RANK,
     Item,
+    Map,
+    MapRows,
     Optional,
     Sequence,
     Tuple,
@@ -290,7 +292,8 @@ def _optional(use: Use) -> list[Item]:
         kind = use.attrs.get("type")
         return [Optional(False, None, kind if isinstance(kind, str) else "")]
     content = use.item(0)
-    assert not isinstance(content, Optional)
+    if isinstance(content, (Optional, Map, MapRows)):
+        use.fail("E0202", f"an optional of {spelled_type(content)} is not supported")
     return [Optional(True, content)]
 
 
@@ -318,7 +321,7 @@ def _guarded(use: Use, content: Item, present: Value) -> Item:
 
 
 Handler: TypeAlias = Callable[[Use], list[Item]]
-HANDLERS: Mapping[str, Handler] = {
+SEQUENCE_HANDLERS: Mapping[str, Handler] = {
     "SequenceEmpty": _empty,
     "SequenceConstruct": _construct,
     "SequenceInsert": _insert,

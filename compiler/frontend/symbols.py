@@ -15,7 +15,7 @@ import numpy as np
 from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
 from ..graph.nodes import TensorType
-from ..graph.signature import Form, OptionalForm, SequenceForm, TensorForm
+from ..graph.signature import Form, MapForm, OptionalForm, SequenceForm, TensorForm
 from ..kernel.nodes import Dim, Var
 from .limits import Limits
 
@@ -64,7 +64,9 @@ class Symbols:
         if kind == "optional" and name == whole:
             present = self._part(f"{name}.present", DType.BOOL, [])
             return OptionalForm(present, self._declare(f"{name}.value", type_.optional_type.elem_type, whole))
-        message = f"the input '{whole}' is of type {kind}, only tensors, sequences and optionals of them can be inputs"
+        if kind == "map" and name == whole:
+            return self._declare_map(name, type_.map_type)
+        message = f"the input '{whole}' is of type {kind}, only tensors, sequences and optionals of them, and maps of numbers or strings can be inputs"
         raise CompileError("E0202", message, Loc(self.model, whole))
 
     def _declare_tensor(self, name: str, tensor: onnx.TypeProto.Tensor, whole: str) -> Form:
@@ -86,6 +88,14 @@ class Symbols:
         dtypes = {"elements": self._dtype(tensor, whole), "extents": DType.INT64, "ranks": DType.INT64}
         elements, extents, ranks = (self._part(f"{name}.{part}", dtype, [f"{name}.{part}_0"]) for part, dtype in dtypes.items())
         return SequenceForm(elements, extents, ranks, shape)
+
+    def _declare_map(self, name: str, map_: onnx.TypeProto.Map) -> Form:
+        values = map_.value_type.tensor_type
+        if map_.value_type.WhichOneof("value") != "tensor_type" or len(values.shape.dim) > 1:
+            raise CompileError("E0202", f"the input '{name}' is a map of values that are no single elements", Loc(self.model, name))
+        dtypes = {"keys": DType.from_onnx(map_.key_type), "values": self._dtype(values, name)}
+        keys, items = (self._part(f"{name}.{part}", dtype, [f"{name}.size"]) for part, dtype in dtypes.items())
+        return MapForm(keys, items)
 
     def _dtype(self, tensor: onnx.TypeProto.Tensor, whole: str) -> DType:
         try:

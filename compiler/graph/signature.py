@@ -57,7 +57,23 @@ class NoneForm:
     """An optional that is always empty."""
 
 
-Form: TypeAlias = TensorForm | UnrankedForm | SequenceForm | ListForm | OptionalForm | NoneForm
+@dataclass(frozen=True, slots=True)
+class MapForm:
+    """A map: a vector of keys in ascending order, and one of values."""
+
+    keys: str
+    values: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapRowsForm:
+    """A list of maps, one for each row of a tensor, whose columns have these keys."""
+
+    keys: tuple[int, ...] | tuple[str, ...]
+    columns: str
+
+
+Form: TypeAlias = TensorForm | UnrankedForm | SequenceForm | ListForm | OptionalForm | NoneForm | MapForm | MapRowsForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,10 @@ def _form_json(form: Form) -> list[object]:
             return ["O", present, _form_json(content)]
         case NoneForm():
             return ["N"]
+        case MapForm(keys=keys, values=values):
+            return ["M", keys, values]
+        case MapRowsForm(keys=labels, columns=columns):
+            return ["R", list(labels), columns]
 
 
 def _form(data: list) -> Form:  # type: ignore[type-arg]
@@ -125,6 +145,10 @@ def _form(data: list) -> Form:  # type: ignore[type-arg]
             return OptionalForm(present, _form(content))
         case "N":
             return NoneForm()
+        case "M":
+            return MapForm(*rest)
+        case "R":
+            return MapRowsForm(tuple(rest[0]), rest[1])
     raise ValueError(f"no form is called {letter}")
 
 
@@ -143,3 +167,7 @@ def tensors_of(form: Form) -> tuple[str, ...]:
             return present, *tensors_of(content)
         case NoneForm():
             return ()
+        case MapForm(keys=keys, values=values):
+            return keys, values
+        case MapRowsForm(columns=columns):
+            return (columns,)

@@ -1,4 +1,4 @@
-"""Sequences and optionals at the boundary of a compiled model: callers see lists and None, the code plain tensors.
+"""Sequences and optionals at the boundary of a compiled model: callers see lists, dicts and None, the code plain tensors.
 
 A sequence is a Python list (or tuple) of arrays, an optional is None or a value; `Signature` says which tensors carry each.
 """
@@ -16,6 +16,8 @@ from ..dtypes import DType
 from ..graph.signature import (
     Form,
     ListForm,
+    MapForm,
+    MapRowsForm,
     NoneForm,
     OptionalForm,
     Parameter,
@@ -26,6 +28,7 @@ from ..graph.signature import (
     tensors_of,
 )
 from .interface import Interface, Port
+from .string_ports import callers_ports
 
 Arrays = dict[str, Any]
 Run = Callable[..., Arrays]
@@ -37,7 +40,7 @@ def with_aggregates(interface: Interface, run: Run) -> Run:
     signature = interface.signature
     if signature is None:
         return run
-    packer = Packer(signature, interface.inputs)
+    packer = Packer(signature, callers_ports(interface.inputs, interface.texts))
 
     def wrapped(inputs: Mapping[str, object], *more: object) -> Arrays:
         return unpack(signature, run(packer.pack(inputs), *more))
@@ -82,7 +85,9 @@ class Packer:
                     found.update({part: self._nothing(part) for part in tensors_of(content)})
                 else:
                     self._pack(name, content, given, found)
-            case UnrankedForm() | ListForm() | NoneForm():
+            case MapForm():
+                self._pack_map(name, form, given, found)
+            case UnrankedForm() | ListForm() | NoneForm() | MapRowsForm():
                 raise AssertionError(form)
 
     def _pack_sequence(self, name: str, form: SequenceForm, given: object, found: Arrays) -> None:
@@ -99,6 +104,17 @@ class Packer:
         found[form.elements] = np.concatenate([np.zeros(0, dtype.numpy), *(a.reshape(-1) for a in arrays)], dtype=dtype.numpy)
         found[form.extents] = np.array([d for a in arrays for d in a.shape], np.int64)
         found[form.ranks] = np.array([a.ndim for a in arrays], np.int64)
+
+    def _pack_map(self, name: str, form: MapForm, given: object, found: Arrays) -> None:
+        if not isinstance(given, Mapping):
+            _refuse(name, given, "a map: a dict")
+        kind = str if self.ports[form.keys].dtype is DType.STRING else (int, np.integer)
+        if not all(isinstance(key, kind) for key in given):
+            raise CompileError("E0401", f"a key of input '{name}' has the wrong type")
+        keys = sorted(given)
+        for tensor, items in ((form.keys, keys), (form.values, [given[key] for key in keys])):
+            found[tensor] = np.empty(len(items), self.ports[tensor].dtype.numpy)
+            found[tensor][:] = items
 
     def _nothing(self, tensor: str) -> np.ndarray:
         """What stands for the content of an optional that is empty."""
@@ -133,6 +149,10 @@ def _unpacked(form: Form, arrays: Mapping[str, np.ndarray]) -> Any:
             return _unpacked(content, arrays) if arrays[present] else None
         case NoneForm():
             return None
+        case MapForm(keys=keys, values=values):
+            return dict(zip(arrays[keys].tolist(), arrays[values].tolist(), strict=True))
+        case MapRowsForm(keys=labels, columns=columns):
+            return [dict(zip(labels, row, strict=True)) for row in arrays[columns].tolist()]
 
 
 def _split(elements: np.ndarray, extents: Sequence[int], ranks: Sequence[int]) -> list[np.ndarray]:

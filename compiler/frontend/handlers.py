@@ -1,0 +1,11 @@
+"""Operators that the frontend takes apart itself, because they take or make more than tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .maps import MAP_HANDLERS
+from .sequences import SEQUENCE_HANDLERS, Handler
+
+HANDLERS: Mapping[str, Handler] = {**SEQUENCE_HANDLERS, **MAP_HANDLERS}
+"""By the key of the operator."""
