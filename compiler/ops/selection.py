@@ -36,6 +36,10 @@ def _nonzero_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buff
     _count(k, inputs[0], build.product(ctx.shape(0)), sizes)
 
 
+def _nonzero_most(ctx: OpContext) -> list[Dim]:
+    return [build.product(ctx.shape(0))]
+
+
 def _nonzero(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     (x,), (out,) = inputs, outputs
     assert x is not None and out is not None
@@ -78,6 +82,10 @@ def _compress_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buf
     _count(k, inputs[1], _considered(ctx), sizes)
 
 
+def _compress_most(ctx: OpContext) -> list[Dim]:
+    return [_considered(ctx)]
+
+
 def _compress(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     (x, flags), (out,) = inputs, outputs
     assert x is not None and flags is not None and out is not None
@@ -93,6 +101,6 @@ def _compress(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffer
 
 
 register(
-    OpDef("NonZero", _nonzero_type, Imperative(_nonzero, _nonzero_size)),
-    OpDef("Compress", _compress_type, Imperative(_compress, _compress_size)),
+    OpDef("NonZero", _nonzero_type, Imperative(_nonzero, _nonzero_size, _nonzero_most)),
+    OpDef("Compress", _compress_type, Imperative(_compress, _compress_size, _compress_most)),
 )

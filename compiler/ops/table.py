@@ -244,6 +244,8 @@ class Imperative:
 
     build: Callable[[OpContext, KernelBuilder, Sequence[Buffer | None], Sequence[Buffer | None]], None]
     sizes: Callable[[OpContext, KernelBuilder, Sequence[Buffer | None], Buffer], None] | None = None
+    most: Callable[[OpContext], Sequence[Dim]] | None = None
+    """Upper bounds of the extents that `sizes` stores, in the same order; None if there are none but the declared ones."""
     in_place: bool = False
     """Output 0 is input 0, of which the kernel stores some elements; a program gives both one memory. Whoever makes such a node
     answers for it that nobody reads the old elements afterwards."""

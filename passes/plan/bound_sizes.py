@@ -1,7 +1,8 @@
 """The most that sizes can be which data decide: what a target without a heap reserves.
 
 Part of the lowering. A model that declares numbers for the extents of an output promises them; the program checks
-the promise as soon as it knows the extents, before anything of that size is written. Other sizes are bounded
+the promise as soon as it knows the extents, before anything of that size is written. An operator may say how much it can
+find (`Imperative.most`): no more elements that are not zero than there are. Other sizes are bounded
 by intervals of their expressions (`Bounds`): an extent is its axis, or 1 if the axis is reduced.
 """
 
@@ -11,11 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...compiler.diagnostics import Loc
-from ...compiler.graph.nodes import Graph, Value
+from ...compiler.graph.facts import GraphFacts
+from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds, Interval
 from ...compiler.kernel.nodes import Dim, Var
 from ...compiler.kernel.traverse import free_vars
+from ...compiler.ops.table import Imperative, context, lookup
 from .find_conditions import Condition
 
 LIMIT = 2**31 - 1
@@ -31,7 +34,9 @@ class SizeBounds:
     conditions: tuple[Condition, ...] = ()
     """What the declared extents promise."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """The symbols that are extents of outputs, under these conditions."""
+    """The symbols that are extents of outputs, under these conditions, and those of `certain`."""
+    certain: Mapping[str, Interval] = field(default_factory=dict)
+    """Symbols that operators bound, also those of regions."""
 
     @classmethod
     def of(cls, graph: Graph, entry: Collection[Var]) -> SizeBounds:
@@ -42,7 +47,8 @@ class SizeBounds:
             entry: symbols that are known before the first step.
         """
         conditions: list[Condition] = []
-        intervals: dict[str, Interval] = {}
+        certain = _certain(graph)
+        intervals = dict(certain)
         late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
         for _, value in late:
             for extent, most in zip(value.type.shape, _declared(graph, value), strict=True):
@@ -54,7 +60,7 @@ class SizeBounds:
                 if isinstance(extent, Var):
                     intervals[extent.name] = (0, min(most, intervals.get(extent.name, (0, most))[1]))
         found = {k: _elements(value, _declared(graph, value), Bounds(intervals)) for k, value in late}
-        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals)
+        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals, certain)
 
     def largest(self, size: Dim, *, is_checked: bool) -> int | None:
         """Upper bound of a size, None if there is none.
@@ -63,8 +69,39 @@ class SizeBounds:
             size: any expression over symbols.
             is_checked: whether the conditions hold where the size is used; false in regions, whose symbols are their own.
         """
-        found = Bounds(self.intervals if is_checked else {}).of(build.index(size))
+        found = Bounds(self.intervals if is_checked else self.certain).of(build.index(size))
         return max(0, found[1]) if found is not None and found[1] <= LIMIT else None
+
+
+def _certain(graph: Graph) -> dict[str, Interval]:
+    """The intervals of the symbols that operators bound."""
+    found: dict[str, Interval | None] = {}
+    _ask_operators(graph, GraphFacts.of(graph), found)
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
+def _ask_operators(graph: Graph, facts: GraphFacts, found: dict[str, Interval | None]) -> None:
+    """Add the symbols of a graph and its regions; a name that stands in several regions gets what holds for all."""
+    for node in graph.nodes:
+        owned = sorted((at, name) for name, (value, at) in graph.size_symbols.items() if value == _first(node))
+        for (_, name), limit in zip(owned, _limits(node, facts, len(owned)), strict=True):
+            known = Bounds({n: interval for n, interval in found.items() if interval is not None})
+            most = None if limit is None else known.of(build.index(limit))
+            before = found.get(name, (0, 0))
+            found[name] = None if before is None or most is None or most[1] > LIMIT else (0, max(before[1], most[1]))
+        for region in node.regions:
+            _ask_operators(region, GraphFacts.of(region, facts), found)
+
+
+def _limits(node: Node, facts: GraphFacts, count: int) -> Sequence[Dim | None]:
+    row = lookup(node.op) if count else None
+    if row is None or not isinstance(row.define, Imperative) or row.define.most is None:
+        return (None,) * count
+    return row.define.most(context(node, facts))
+
+
+def _first(node: Node) -> str:
+    return next(v.name for v in node.outputs if v is not None)
 
 
 def _declared(graph: Graph, value: Value) -> Sequence[int | None]:

@@ -16,6 +16,7 @@ from onnxc.compiler.pass_runner import run_passes
 from onnxc.compiler.program.interpret import run_program
 from onnxc.passes.plan.bound_sizes import SizeBounds
 
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 POSITIVE = """<ir_version: 8, opset_import: ["" : 17]>
 positive (float[6] x) => ({shape} y)
 {{ zero = Constant<value = float {{0}}>()
@@ -48,9 +49,34 @@ def test_an_extent_beyond_the_declared_one_stops_the_run():
         run_program(program, {"x": X})
 
 
+def test_an_operator_bounds_what_it_finds():
+    program = program_of(POSITIVE.format(shape="float[n]"))
+    assert program.capacities == {0: 6}
+    np.testing.assert_array_equal(run_program(program, {"x": np.abs(X)})["y"], np.abs(X))
+
+
+def test_what_is_made_of_it_is_bounded_too():
+    program = program_of(HEAD + "(float[6] x) => (float[n] y, int64[n] a, int64[6] b, int64[n] c) { y, a, b, c = Unique(x) }")
+    assert program.capacities == {0: 6, 1: 6, 3: 6}
+    found = run_program(program, {"x": np.array([2, 1, 2, 2, 5, 1], np.float32)})
+    assert [found[name].tolist() for name in "yabc"] == [[1, 2, 5], [1, 0, 4], [1, 0, 1, 1, 2, 0], [2, 3, 1]]
+
+
+def test_an_operator_bounds_what_it_finds_in_a_region():
+    program = program_of(
+        HEAD
+        + """(float[6] x, bool[6] more, bool c) => (float y) {
+        y = If(c) <then_branch = t () => (float s) { kept = Compress<axis=0>(x, more) s = ReduceSum<keepdims=0>(kept) },
+                   else_branch = e () => (float s2) { s2 = ReduceMax<keepdims=0>(x) }> }"""
+    )
+    assert isinstance(program.arena_bytes, int)
+    assert run_program(program, {"x": X, "more": X > 1, "c": np.array(True)})["y"] == 5
+
+
 def test_without_a_bound_there_is_no_program():
+    text = "(int64 n) => (int64[m] y) { zero = Constant<value_int=0>() one = Constant<value_int=1>() y = Range(zero, n, one) }"
     with pytest.raises(CompileError, match="E0304"):
-        program_of(POSITIVE.format(shape="float[n]"))
+        program_of(HEAD + text)
 
 
 def test_an_expression_bounds_what_is_in_between():
