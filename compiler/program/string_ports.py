@@ -12,11 +12,13 @@ from ..dtypes import DType
 from ..strings import decode_strings, encode_strings
 from .interface import Interface, Port
 
+Texts = Mapping[str, str | bytes]
+"""As in `Graph.texts`."""
 Run = Callable[..., dict[str, np.ndarray]]
 """Inputs by name, perhaps a cache -> outputs by name."""
 
 
-def callers_ports(ports: Sequence[Port], texts: Mapping[str, str | bytes]) -> tuple[Port, ...]:
+def callers_ports(ports: Sequence[Port], texts: Texts) -> tuple[Port, ...]:
     """The inputs or outputs of a model as a caller sees them: spans are strings, and texts are no ports."""
     hidden = {text for text in texts.values() if isinstance(text, str)}
     seen = (port for port in ports if port.name not in hidden)
@@ -25,34 +27,43 @@ def callers_ports(ports: Sequence[Port], texts: Mapping[str, str | bytes]) -> tu
 
 def with_strings(interface: Interface, run: Run) -> Run:
     """The function that takes and gives strings, for one that knows tensors only."""
-    if not interface.texts:
-        return run
     texts = interface.texts
-    given = [port for port in callers_ports(interface.inputs, texts) if port.name in texts]
-    made = [port.name for port in interface.outputs if port.name in texts]
+    if not texts:
+        return run
+    ranks = {port.name: len(port.shape) for port in interface.inputs if port.name in texts}
 
     def wrapped(inputs: Mapping[str, object], *cache: object) -> dict[str, np.ndarray]:
-        plain = dict(inputs)
-        for port in given:
-            if port.name in inputs:
-                text = texts[port.name]
-                assert isinstance(text, str)
-                plain[port.name], plain[text] = encode_strings(_checked(inputs[port.name], port))
-        outputs = run(plain, *cache)
-        for name in made:
-            text = texts[name]
-            outputs[name] = decode_strings(outputs[name], outputs.pop(text).tobytes() if isinstance(text, str) else text)
-        return outputs
+        checked = {name: _checked(x, name, ranks[name]) if name in ranks else x for name, x in inputs.items()}
+        return decode_outputs(run(encode_inputs(checked, texts), *cache), texts)
 
     return wrapped
 
 
-def _checked(given: object, port: Port) -> np.ndarray:
+def encode_inputs(inputs: Mapping[str, object], texts: Texts) -> dict[str, object]:
+    """Inputs with spans and texts in place of arrays of strings."""
+    plain = dict(inputs)
+    for name, given in inputs.items():
+        text = texts.get(name)
+        if isinstance(text, str):
+            plain[name], plain[text] = encode_strings(np.asarray(given))
+    return plain
+
+
+def decode_outputs(outputs: Mapping[str, np.ndarray], texts: Texts) -> dict[str, np.ndarray]:
+    """Outputs with arrays of strings in place of spans and texts."""
+    hidden = {text for text in texts.values() if isinstance(text, str)}
+    found = {name: array for name, array in outputs.items() if name not in hidden}
+    for name in found.keys() & texts.keys():
+        text = texts[name]
+        found[name] = decode_strings(found[name], outputs[text].tobytes() if isinstance(text, str) else text)
+    return found
+
+
+def _checked(given: object, name: str, rank: int) -> np.ndarray:
     """What a caller gives for an input of strings, as an array; E0401 if it does not fit."""
     array = np.asarray(given)
     if array.dtype.kind not in "OUST":
-        raise CompileError("E0401", f"input '{port.name}' has type {array.dtype}, the model wants strings")
-    if array.ndim != len(port.shape):
-        raise CompileError("E0401", f"input '{port.name}' has rank {array.ndim}, the model wants {len(port.shape)}")
+        raise CompileError("E0401", f"input '{name}' has type {array.dtype}, the model wants strings")
+    if array.ndim != rank:
+        raise CompileError("E0401", f"input '{name}' has rank {array.ndim}, the model wants {rank}")
     return array
-

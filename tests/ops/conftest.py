@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
+from onnxc.compiler.program.string_ports import decode_outputs, encode_inputs
 
 Arrays = Sequence[np.ndarray | None]
 RTOL = {DType.FLOAT16: 2e-3, DType.BFLOAT16: 2e-2, DType.FLOAT32: 2e-6, DType.FLOAT64: 1e-12}
@@ -49,9 +50,9 @@ def run_model(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     for value in model.graph.output:
         value.ClearField("type")
     graph = load_graph(model)
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
-    found = run_graph(graph, {value.name: feeds[value.name] for value in graph.inputs})
-    return [found[value.name] for value in graph.outputs]
+    feeds = encode_inputs({f"x{i}": x for i, x in enumerate(inputs) if x is not None}, graph.texts)
+    found = run_graph(graph, {value.name: np.asarray(feeds[value.name]) for value in graph.inputs})
+    return list(decode_outputs(found, graph.texts).values())
 
 
 def assert_equal(found: np.ndarray, expected: np.ndarray, rtol: float | None = None) -> None:

@@ -118,6 +118,31 @@ def test_labels(runtime, rng, count):
     runtime("OneHotEncoder", [np.arange(20)], {"cats_int64s": keys, "zeros": 1}, domain=ML)
 
 
-def test_string_labels_are_refused(runtime):
-    with pytest.raises(CompileError, match="E0202"):
-        runtime("LabelEncoder", [np.arange(3)], {"keys_int64s": [1], "values_strings": ["a"]}, domain=ML)
+def test_labels_that_are_strings(runtime):
+    words = np.array([["b", "", "é"], ["zz", "a", "b"]], object)
+    runtime("LabelEncoder", [np.arange(3)], {"keys_int64s": [1], "values_strings": ["a"]}, domain=ML)
+    runtime("LabelEncoder", [words], {"keys_strings": ["a", "b", "é"], "values_int64s": [5, 7, 9], "default_int64": -2}, domain=ML)
+    runtime("LabelEncoder", [words], {"keys_strings": ["", "b"], "values_strings": ["x", "yy"], "default_string": "none"}, domain=ML)
+    runtime("CategoryMapper", [words], {"cats_strings": ["a", "b"], "cats_int64s": [3, 4], "default_int64": 0}, domain=ML)
+    runtime("CategoryMapper", [np.arange(5)], {"cats_strings": ["a", "b"], "cats_int64s": [3, 4], "default_string": "?"}, domain=ML)
+    runtime("OneHotEncoder", [words], {"cats_strings": ["b", "é", ""], "zeros": 1}, domain=ML)
+
+
+def test_an_element_without_category_is_an_error(check):
+    with pytest.raises(Exception, match="none of the categories"):
+        check("OneHotEncoder", [np.array([1, 5])], {"cats_int64s": [1, 2], "zeros": 0}, domain=ML, expected=[np.zeros((2, 2), np.float32)])
+
+
+def test_classes_that_have_names(runtime, rng):
+    x = rng.standard_normal((7, 3)).astype(np.float32)
+    three = {"coefficients": numbers(rng, 9), "intercepts": numbers(rng, 3), "classlabels_strings": ["one", "two", "three"]}
+    runtime("LinearClassifier", [x], three, domain=ML, outputs=2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_support_vectors_with_probabilities(runtime, rng, classes):
+    x, pairs = rng.standard_normal((9, 3)).astype(np.float32), classes * (classes - 1) // 2
+    attrs = {"kernel_type": "RBF", "kernel_params": [0.5, 0.0, 3.0], "vectors_per_class": [2] * classes, "rho": numbers(rng, pairs),
+             "coefficients": numbers(rng, 2 * classes * (classes - 1)), "support_vectors": numbers(rng, 6 * classes),
+             "prob_a": [-1.5] * pairs, "prob_b": numbers(rng, pairs), "classlabels_strings": [f"c{k}" for k in range(classes)]}  # fmt: skip
+    runtime("SVMClassifier", [x], attrs, domain=ML, outputs=2, rtol=1e-4)
