@@ -50,6 +50,7 @@ FAMILIES = (
     "reduction",
     "regular_expressions",
     "resize",
+    "resize_antialias",
     "roi",
     "rotary",
     "scatter",

@@ -6,7 +6,6 @@ without aliasing, as the Resize and GridSample operators define them (cubic: R. 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -58,34 +57,6 @@ def cubic_weight(x: Expr, a: float) -> Expr:
     x = build.absolute(x)
     far = build.select(build.lt(x, 2.0), _outer(x, a), const(0.0, F32))
     return build.select(build.le(x, 1.0), _inner(x, a), far)
-
-
-@dataclass(frozen=True, slots=True)
-class Stretched:
-    """Taps of a kernel that is stretched by `1 / scale` when an axis shrinks."""
-
-    x: Coordinate
-    scale: float
-    """Output extent over input extent, at most 1."""
-    support: int
-    """Reach of the kernel before it is stretched: 1 for linear, 2 for cubic."""
-    weight: Callable[[Expr], Expr]
-
-    @property
-    def first(self) -> int:
-        """Position of the first tap relative to the floor of the coordinate."""
-        return math.floor(-self.support / self.scale) + 1
-
-    @property
-    def count(self) -> int:
-        """Number of taps."""
-        return 2 - 2 * self.first
-
-    def tap(self, k: Expr) -> Tap:
-        """Tap `k`, with a weight that is not normalized."""
-        offset = build.add(k, self.first)
-        distance = build.mul(build.sub(build.cast(offset, F32), self.x.above_floor()), self.scale)
-        return Tap(build.add(self.x.floor(), offset), self.weight(distance))
 
 
 def without_outside(taps: Sequence[Tap], extent: Dim) -> list[Tap]:

@@ -1,7 +1,7 @@
 """Resize (Upsample is an older form of it): sampling on another grid, along some axes.
 
 Nearest, linear and cubic interpolation without antialiasing are pointwise nests with their taps spelled
-out; antialiasing has as many taps as the scale asks for and is a reduction.
+out; antialiasing has as many taps as the scale asks for (`resize_antialias.py`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,22 @@ from fractions import Fraction as Ratio
 import numpy as np
 
 from ..dtypes import DType
-from ..graph.nodes import Attribute, TensorType
+from ..graph.nodes import Attribute, TensorType, Value
 from ..kernel import build
 from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
-from ..kernel.nest import Combine, Nest, pointwise, reduction
-from ..kernel.nodes import Buffer, CastMode, Const, Dim, Expr, MathFn
+from ..kernel.nest import Nest, pointwise
+from ..kernel.nodes import Buffer, CastMode, Dim, Expr, MathFn
 from .coordinates import F32, Coordinate, Real, Scale, nearest, transform
 from .interpolation import (
-    Stretched,
     Tap,
     blend,
     cubic_taps,
-    cubic_weight,
     linear_taps,
-    linear_weight,
-    mask_outside,
-    sum_of,
     without_outside,
 )
 from .scatter import Buffers
-from .table import Nests, OpContext, OpDef, RawNode, register
+from .table import INTERNAL, Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, register
 
 ROI, SCALES, SIZES = 1, 2, 3
 
@@ -125,15 +120,21 @@ def _sizes(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffer) -> 
     scales = inputs[SCALES]
     assert scales is not None
     for how in resize_axes(ctx).values():
-        extent = build.cast(build.index(how.extent), DType.FLOAT64)
-        scaled = build.mul(extent, build.cast(build.load(scales, how.position), DType.FLOAT64))
-        k.store(sizes, how.position, build.maximum(build.cast(build.math_fn(MathFn.FLOOR, scaled), INDEX, CastMode.SATURATE), 0))
+        store_extent(k, how, scales, sizes)
+
+
+def store_extent(k: KernelBuilder, how: Axis, scales: Buffer, sizes: Buffer) -> None:
+    """Store the extent of an axis whose scale is read while running, at the axis' position."""
+    extent = build.cast(build.index(how.extent), DType.FLOAT64)
+    scaled = build.mul(extent, build.cast(build.load(scales, how.position), DType.FLOAT64))
+    k.store(sizes, how.position, build.maximum(build.cast(build.math_fn(MathFn.FLOOR, scaled), INDEX, CastMode.SATURATE), 0))
 
 
 # --- Nests ------------------------------------------------------------------------------------
 
 
-def _coordinate(ctx: OpContext, how: Axis, o: Expr) -> Coordinate:
+def coordinate(ctx: OpContext, how: Axis, o: Expr) -> Coordinate:
+    """The coordinate along an axis that position `o` of the output is taken from."""
     mode = ctx.str_attr("coordinate_transformation_mode", "half_pixel")
     roi = None
     if mode == "tf_crop_and_resize" and _given(ctx, ROI):
@@ -153,7 +154,7 @@ def _extrapolated(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...], v
         return value
     conditions = []
     for axis, how in axes.items():
-        x = _coordinate(ctx, how, at[axis])
+        x = coordinate(ctx, how, at[axis])
         last = build.cast(build.sub(build.index(how.extent), 1), F32)
         assert isinstance(x, Real)
         conditions += [build.lt(x.x, 0.0), build.gt(x.x, last)]
@@ -168,32 +169,31 @@ def _nests(ctx: OpContext) -> list[Nest]:
         return [pointwise(_type(ctx)[0].shape, lambda *at: _extrapolated(ctx, used, at, ctx.read(0, *_nearest(ctx, used, at))))]
     if mode not in ("linear", "cubic"):
         ctx.fail("E0203", f"there is no interpolation '{mode}'")
-    if ctx.int_attr("antialias") and used:
-        return [_antialiased(ctx, used, mode)]
     return [pointwise(_type(ctx)[0].shape, lambda *at: _blended(ctx, used, mode, at))]
 
 
-def _clamped(at: Expr, extent: Dim) -> Expr:
+def clamped(at: Expr, extent: Dim) -> Expr:
+    """The nearest index of an axis."""
     return build.clamp(at, const(0), build.sub(build.index(extent), 1))
 
 
 def _nearest(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...]) -> list[Expr]:
     result = list(at)
     for axis, how in axes.items():
-        index = nearest(_coordinate(ctx, how, at[axis]), ctx.str_attr("nearest_mode", "round_prefer_floor"))
+        index = nearest(coordinate(ctx, how, at[axis]), ctx.str_attr("nearest_mode", "round_prefer_floor"))
         if index is None:
             ctx.fail("E0203", f"there is no nearest_mode '{ctx.str_attr('nearest_mode')}'")
         reach = build.range_of(index)
         sure = reach is not None and isinstance(how.extent, int) and reach[0] >= 0 and reach[1] < how.extent
-        result[axis] = index if sure else _clamped(index, how.extent)
+        result[axis] = index if sure else clamped(index, how.extent)
     return result
 
 
-def _narrowed(ctx: OpContext, value: Expr) -> Expr:
+def narrowed(value: Expr, dtype: DType) -> Expr:
     """The interpolated value in the type of the output; integers are rounded to even and saturated."""
-    if ctx.dtype(0).is_int:
-        return build.cast(build.math_fn(MathFn.ROUND, value), ctx.dtype(0), CastMode.SATURATE)
-    return build.cast(value, ctx.dtype(0))
+    if dtype.is_int:
+        return build.cast(build.math_fn(MathFn.ROUND, value), dtype, CastMode.SATURATE)
+    return build.cast(value, dtype)
 
 
 def _wide(ctx: OpContext) -> DType:
@@ -203,50 +203,29 @@ def _wide(ctx: OpContext) -> DType:
 def _reader(ctx: OpContext, axes: dict[int, Axis], at: tuple[Expr, ...], chosen: tuple[Expr, ...]) -> Expr:
     indices = list(at)
     for (axis, how), index in zip(axes.items(), chosen, strict=True):
-        indices[axis] = _clamped(index, how.extent)
+        indices[axis] = clamped(index, how.extent)
     return build.cast(ctx.read(0, *indices), _wide(ctx))
 
 
 def _blended(ctx: OpContext, axes: dict[int, Axis], mode: str, at: tuple[Expr, ...]) -> Expr:
     taps: list[list[Tap]] = []
     for axis, how in axes.items():
-        x = _coordinate(ctx, how, at[axis])
+        x = coordinate(ctx, how, at[axis])
         found = linear_taps(x) if mode == "linear" else cubic_taps(x, ctx.float_attr("cubic_coeff_a", -0.75))
         taps.append(without_outside(found, how.extent) if ctx.int_attr("exclude_outside") else found)
     value = blend(taps, lambda chosen: _reader(ctx, axes, at, chosen))
-    return _narrowed(ctx, _extrapolated(ctx, axes, at, value))
+    return narrowed(_extrapolated(ctx, axes, at, value), ctx.dtype(0))
 
 
-def _antialiased(ctx: OpContext, axes: dict[int, Axis], mode: str) -> Nest:
-    def kernel(axis: int, o: Expr) -> Stretched:
-        how, a = axes[axis], ctx.float_attr("cubic_coeff_a", -0.75)
-        value = how.scale.value()
-        if not isinstance(value, Const):
-            ctx.fail("E0204", "scales must be known when compiling for antialiasing")
-        x = _coordinate(ctx, how, o)
-        if mode == "linear":
-            return Stretched(x, min(float(value.value), 1.0), 1, linear_weight)
-        return Stretched(x, min(float(value.value), 1.0), 2, lambda d: cubic_weight(d, a))
+def _resize(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
+    mode, axes = ctx.str_attr("mode"), resize_axes(ctx)
+    crops = ctx.str_attr("coordinate_transformation_mode") == "tf_crop_and_resize"
+    used = {axis: how for axis, how in axes.items() if crops or not how.is_kept}
+    if mode in ("linear", "cubic") and ctx.int_attr("antialias") and used:
+        from .resize_antialias import antialiased
 
-    def weight(axis: int, tap: Tap) -> Expr:
-        return mask_outside(tap, axes[axis].extent) if ctx.int_attr("exclude_outside") else tap.weight
-
-    def term(at: tuple[Expr, ...], ks: tuple[Expr, ...]) -> Expr:
-        taps = [kernel(axis, at[axis]).tap(k) for axis, k in zip(axes, ks, strict=True)]
-        result = _reader(ctx, axes, at, tuple(t.at for t in taps))
-        for axis, tap in zip(axes, taps, strict=True):
-            result = build.mul(result, build.cast(weight(axis, tap), result.dtype))
-        return result
-
-    def finish(total: Expr, at: tuple[Expr, ...]) -> Expr:
-        for axis in axes:
-            stretched = kernel(axis, at[axis])
-            norm = sum_of([weight(axis, stretched.tap(const(k))) for k in range(stretched.count)])
-            total = build.div(total, build.cast(norm, total.dtype))
-        return _narrowed(ctx, _extrapolated(ctx, axes, at, total))
-
-    counts = tuple(kernel(axis, const(0)).count for axis in axes)
-    return reduction(_type(ctx)[0].shape, counts, Combine.SUM, term, finish)
+        return [antialiased(ctx, b, used)]
+    return [b.op("onnxc::Resample", *ctx.node.inputs, **ctx.node.attrs)]
 
 
 # --- Older forms ------------------------------------------------------------------------------
@@ -259,11 +238,14 @@ def _as_asymmetric(node: RawNode) -> None:
     node.attrs["nearest_mode"] = "floor"
 
 
-_DEFAULTS: dict[str, Attribute] = {
+DEFAULTS: dict[str, Attribute] = {
     "mode": "nearest",
     "coordinate_transformation_mode": "half_pixel",
     "cubic_coeff_a": -0.75,
     "extrapolation_value": 0.0,
 }
 
-register(OpDef("Resize", _type, Nests(_nests, _sizes), defaults=_DEFAULTS, adapt={11: _as_asymmetric}))
+register(
+    OpDef("Resize", _type, Rewrite(_resize), defaults=DEFAULTS, adapt={11: _as_asymmetric}),
+    OpDef("Resample", _type, Nests(_nests, _sizes), INTERNAL, defaults=DEFAULTS),
+)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from onnx.parser import parse_model
 
-from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.facts import GraphFacts
 from onnxc.compiler.graph.interpret import run_graph
@@ -57,14 +56,27 @@ def test_rounding(check, coordinates, rounding, scale):
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("scale", [(0.6, 0.4), (0.5, 2.0)])
 @pytest.mark.parametrize("outside", [0, 1])
-def test_antialiasing(check, rng, mode, scale, outside):
+@pytest.mark.parametrize("known", [True, False], ids=["constant", "run time"])
+def test_antialiasing(check, rng, mode, scale, outside, known):
     x = rng.standard_normal((1, 1, 9, 8)).astype(np.float32)
-    check("Resize", [x, None, scales(*scale)], {"mode": mode, "antialias": 1, "exclude_outside": outside}, constants=[2], rtol=2e-5)
+    attrs = {"mode": mode, "antialias": 1, "exclude_outside": outside}
+    check("Resize", [x, None, scales(*scale)], attrs, constants=[2] if known else [], rtol=2e-5)
 
 
-def test_antialiasing_needs_the_scale_when_compiling(check):
-    with pytest.raises(CompileError, match="E0204"):
-        check("Resize", [np.zeros((1, 1, 4, 4), np.float32), None, scales(0.5, 0.5)], {"mode": "linear", "antialias": 1}, expected=[])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_antialiasing_to_sizes_known_only_at_run_time(check, rng, mode, coordinates):
+    x = rng.integers(-100, 100, (1, 1, 9, 8)).astype(np.int8) if coordinates == "asymmetric" else rng.random((1, 1, 9, 8))
+    attrs = {"mode": mode, "antialias": 1, "coordinate_transformation_mode": coordinates}
+    check("Resize", [x, None, None, np.array([1, 1, 5, 3])], attrs, rtol=2e-5)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["constant", "run time"])
+def test_antialiasing_a_crop(check, known):
+    x, roi = np.arange(6, dtype=np.float32).reshape(1, 1, 1, 6), np.array([0, 0, 0, -0.2, 1, 1, 1, 0.6], np.float32)
+    attrs = {"mode": "linear", "antialias": 1, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 9.0}
+    expected = np.array([[[[9, 1, 3]]]], np.float32)
+    check("Resize", [x, roi, None, np.array([1, 1, 1, 3])], attrs, constants=[3] if known else [], expected=[expected])
 
 
 def test_cubic_without_outside(check, rng):
@@ -130,7 +142,7 @@ def test_doubling_is_a_division_of_the_index():
     }"""
     graph = load_graph(parse_model(text).SerializeToString())
     node = next(n for n in graph.nodes if n.op == "Resize")
-    row = lookup("Resize")
+    row = lookup("onnxc::Resample")
     assert row is not None
     assert isinstance(row.define, Nests)
     (nest,) = row.define.build(context(node, GraphFacts.of(graph)))
