@@ -22,6 +22,7 @@ from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_co
 from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
 from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
+from ...passes.kernel.schedule_winograd import schedule_winograd
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .byte_rows import dot_steps, lane_steps
@@ -36,6 +37,7 @@ from .stages import stages
 def schedule(group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
     """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
+        lambda: schedule_winograd(group, dots, is_constant),
         lambda: schedule_dot_tiles(group, dots, is_constant),
         lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
         lambda: schedule_contraction(group, machine, is_constant),
