@@ -15,7 +15,8 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from pathlib import Path
 from .diagnostics import CompileError
 from .files import read_file, write_file
 
-FORMAT = b"onnxc-cache-2\n"
-_LENGTHS = struct.Struct("<QQ32s")  # bytes of the key, bytes of the payload, sha256 of both
+FORMAT = b"onnxc-cache-3\n"
+_LENGTHS = struct.Struct("<QQ32s")  # bytes of the key, bytes of the payload, checksum of both
 _ITEM = struct.Struct("<QQ")  # bytes of a name, bytes of its data; the name follows, then the data at the next aligned place
 ALIGN = 64
 """Where data begins in an entry, so that weights are used where they were read to."""
+_CHUNK = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,7 @@ def _pack_entry(key: bytes, payload: Mapping[str, bytes | memoryview]) -> list[b
         middle = _aligned(at + len(head))
         body += [head.ljust(middle - at, b"\0"), data]
         at = middle + len(data)
-    digest = hashlib.sha256(key)
-    for part in body:
-        digest.update(part)
-    return [FORMAT, _LENGTHS.pack(len(key), sum(map(len, body)), digest.digest()), key, *body]
+    return [FORMAT, _LENGTHS.pack(len(key), sum(map(len, body)), _checksum([key, *body])), key, *body]
 
 
 def _unpack_entry(data: memoryview, key: bytes) -> dict[str, memoryview] | None:
@@ -155,9 +154,34 @@ def _unpack_entry(data: memoryview, key: bytes) -> dict[str, memoryview] | None:
     if len(data) < start or data[: len(FORMAT)] != FORMAT:
         return None
     key_bytes, body_bytes, checksum = _LENGTHS.unpack_from(data, len(FORMAT))
-    if len(data) != start + key_bytes + body_bytes or hashlib.sha256(data[start:]).digest() != checksum:
+    if len(data) != start + key_bytes + body_bytes or _checksum([data[start:]]) != checksum:
         return None
     return _unpack_payload(data, start + key_bytes) if data[start : start + key_bytes] == key else None
+
+
+def _checksum(parts: Sequence[bytes | memoryview]) -> bytes:
+    """sha256 of the sha256 of every chunk of some bytes, with all cores: of weights it takes as long as to read them."""
+    chunks: list[list[memoryview]] = [[]]
+    room = _CHUNK
+    for part in parts:
+        left = memoryview(part)
+        while len(left):
+            chunks[-1].append(left[:room])
+            left, room = left[room:], room - min(room, len(left))
+            if not room:
+                chunks.append([])
+                room = _CHUNK
+    if len(chunks) == 1:
+        return hashlib.sha256(_digest(chunks[0])).digest()
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(_digest, chunks))).digest()
+
+
+def _digest(pieces: Sequence[memoryview]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
 
 
 def _unpack_payload(data: memoryview, at: int) -> dict[str, memoryview]:

@@ -23,6 +23,7 @@ from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
 from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.kernel.schedule_winograd import schedule_winograd
+from ...passes.kernel.schedule_winograd_floats import schedule_winograd_floats
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .byte_rows import dot_steps, lane_steps
@@ -40,6 +41,7 @@ def schedule(group: Group, machine: ContractionTarget, dots: DotTarget, is_const
         lambda: schedule_winograd(group, dots, is_constant),
         lambda: schedule_dot_tiles(group, dots, is_constant),
         lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
+        lambda: schedule_winograd_floats(group, machine, is_constant) if machine.winograd else "switched off",
         lambda: schedule_contraction(group, machine, is_constant),
     )
     for attempt in attempts:
@@ -52,7 +54,7 @@ def schedule(group: Group, machine: ContractionTarget, dots: DotTarget, is_const
 @functools.cache
 def make_pipeline(features: CpuFeatures) -> Pipeline:
     """How models are compiled for a CPU."""
-    machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes)
+    machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes, features.has_winograd)
     dots = DotTarget(dot_steps(features), lane_steps(features), features.vector_bits, features.l2_bytes)
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, dots, is_constant),

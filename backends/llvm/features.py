@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WINOGRAD = "winograd"
+"""Not a feature of a CPU: a choice that is made in the same place."""
+
 
 @dataclass(frozen=True, slots=True)
 class CpuFeatures:
@@ -90,6 +93,11 @@ class CpuFeatures:
         return self.has("amx-tile", "amx-int8")
 
     @property
+    def has_winograd(self) -> bool:
+        """Convolutions may be made by minimal filtering, which rounds a little more; switched off by `-winograd`."""
+        return WINOGRAD not in self.disabled
+
+    @property
     def machine_cpu(self) -> str:
         """The CPU that decides on instructions: on x86 a bare one, so that `features` alone say what is allowed."""
         return "x86-64" if self.is_x86 else self.cpu
@@ -97,4 +105,5 @@ class CpuFeatures:
     @property
     def feature_string(self) -> str:
         """The features as LLVM's target machine takes them."""
-        return ",".join([f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.disabled)])
+        on, off = self.features - {WINOGRAD}, self.disabled - {WINOGRAD}
+        return ",".join([f"+{name}" for name in sorted(on)] + [f"-{name}" for name in sorted(off)])

@@ -1,7 +1,8 @@
 """Target strings of the `llvm` backend: `cpu`, `cpu:x86-64-v3`, `cpu:znver4,-avx512f`, `cpu:aarch64-linux-gnu,cortex-a72`.
 
 Grammar: `cpu[:part[,part]*]` with parts in any order: `+feature`, `-feature`, a triple (or the short
-names `riscv64` and `wasm32`), or the name of a CPU. Without a triple the architecture is the host's.
+names `riscv64` and `wasm32`), or the name of a CPU. Without a triple the architecture is the host's. `-winograd` keeps to direct
+convolutions, which round less.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def make_target(text: str) -> Target:
 
     return Target(
         name=text,
-        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}",
+        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}{'' if features.has_winograd else ' direct'}",
         make_pipeline=pipeline,
         load=load,
         features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},

@@ -47,6 +47,8 @@ class ContractionTarget:
     """The instructions, best first for each type."""
     vector: VectorShape
     l2_bytes: int
+    winograd: bool = True
+    """Whether convolutions may be made by minimal filtering."""
 
     def row(self, operand: DType, accumulator: DType) -> Mma | None:
         """The row for a pair of types."""
