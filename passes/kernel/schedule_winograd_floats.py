@@ -1,4 +1,4 @@
-"""The schedule of convolutions of floats by minimal filtering (`minimal_filtering.py`), for windows that pay (`winograd_form.py`).
+"""The schedule of convolutions of floats by minimal filtering (`minimal_filtering.py`), for windows that pay (`filtered_window.py`).
 
     parallel over tasks
       for units of the task: some tiles of an image, some vectors of output channels
@@ -38,7 +38,7 @@ from .pack_constant import Limit, StridedPack
 from .schedule_contraction import UNROLL, ContractionTarget
 from .schedule_rows import Binder
 from .tile_model import parts
-from .winograd_form import Window, WinogradPlan, plan_winograd, window_form
+from .filtered_window import Window, WinogradPlan, plan_winograd, window_form
 
 LINE = 16
 """Elements between the points in scratch memory beyond what they need, so that they do not share places in the cache."""

@@ -15,7 +15,7 @@ from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Program
 from onnxc.compiler.target import load_target
-from onnxc.passes.kernel import winograd_form
+from onnxc.passes.kernel import filtered_window
 from onnxc.passes.kernel.minimal_filtering import POINTS, filtering
 
 V3 = "cpu:x86-64-v3"
@@ -51,9 +51,9 @@ INTERPRETED = (
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions too, with scratch memory for few tiles."""
-    monkeypatch.setattr(winograd_form, "GAIN", 1e9)
-    monkeypatch.setattr(winograd_form, "MIN_TILES", 1)
-    monkeypatch.setattr(winograd_form, "L2_SHARE", 0.1)
+    monkeypatch.setattr(filtered_window, "GAIN", 1e9)
+    monkeypatch.setattr(filtered_window, "MIN_TILES", 1)
+    monkeypatch.setattr(filtered_window, "L2_SHARE", 0.1)
 
 
 def model(text: str, constants: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
