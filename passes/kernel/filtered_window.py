@@ -1,110 +1,206 @@
-"""Find out whether a sum of products of bytes is a convolution for Winograd's algorithm, and what the algorithm costs."""
+"""Convolutions that minimal filtering can do, taken apart further, and the sizes with which it pays.
+
+A contraction qualifies if it slides a square window without steps over two axes, sums over channels that lie in vectors, and
+has constant weights and known extents.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from ...compiler.kernel import build
-from ...compiler.kernel.mma import DotStep
-from ...compiler.kernel.nodes import Binary, Expr, Var
-from ...compiler.kernel.traverse import free_vars
-from .contraction_plan import known
-from .dot_form import Dot, conjuncts
-from .loop_form import Loop, coefficient, stride
-from .tile_model import choose_tile, parts, step_cycles
-from .winograd import TAPS, Winograd
+from ...compiler.kernel.build import const
+from ...compiler.kernel.mma import Mma
+from ...compiler.kernel.nodes import Const, Load, Scope, Var
+from ...compiler.kernel.traverse import free_vars, substitute
+from .contraction_form import Contraction, single_load
+from .contraction_plan import ENOUGH_TASKS
+from .loop_form import Loop, stride
+from .minimal_filtering import POINTS, Filtering, filtering
+from .tile_model import MAX_ROWS, MAX_VECTORS, fits, parts, step_cycles
 
-MOVES = 2.5
-"""Instructions for each element of the data and for each output of a square, in vectors, beside the additions."""
+GAIN = 0.85
+"""Share of the time of the direct sum that minimal filtering must stay below, by the estimate: it takes more memory."""
+L2_SHARE = 0.7
+"""Share of the second-level cache for transformed data and sums."""
+STREAM_BYTES_PER_CYCLE = 5
+"""What one core gets of weights that are in no cache of its own."""
+DIRECT_EFFICIENCY = 0.9
+"""Share of its peak that the direct sum reaches."""
+MIN_TILES = 4
+"""Tiles that should go together at least, for the use that is made of each weight."""
+WAIT = 1.5
+"""Cycles to store a vector of sums and load it again."""
+DATA_CYCLES = 4.0
+"""For each vector of transformed data."""
+RESULT_CYCLES = 2.5
+"""For each vector that goes into or comes out of the last transform, and each product."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window3x3:
-    """A convolution of three by three, taken apart."""
+class Window:
+    """A convolution over two axes."""
 
-    taps: tuple[Var, Var]
-    """Loops over rows and columns of the window."""
-    at: tuple[Loop, Loop]
-    """Output loops over rows and columns."""
-    outer: tuple[Loop, ...]
-    """The other output loops besides the channels."""
-    depth: Loop
-    """The loop over the channels of the data."""
+    contraction: Contraction
+    data: Load
+    weight: Load
+    row: Loop
+    """The output loop over rows of pixels."""
+    column: Loop
+    """The output loop over the pixels of a row."""
+    tap_row: Var
+    tap_column: Var
+    taps: int
+    channel_blocks: Loop | None
+    """The reduction loop over blocks of channels."""
+    channel: Loop
+    """The reduction loop inside a block."""
+    images: tuple[Loop, ...]
+    """Output loops outside the pixels."""
+
+    @property
+    def channels(self) -> int:
+        """Input channels, those that fill the last block included."""
+        return _int(self.channel) * (1 if self.channel_blocks is None else _int(self.channel_blocks))
+
+    @property
+    def output_blocks(self) -> int:
+        """Vectors of output channels."""
+        assert isinstance(self.contraction.blocks, int)
+        return self.contraction.blocks
 
 
-def extent_of(loop: Loop) -> int:
-    """Extent of a loop that is known to have one."""
+def _int(loop: Loop) -> int:
     assert isinstance(loop[1], int)
     return loop[1]
 
 
-def window_3x3(dot: Dot) -> Window3x3 | str:
-    """Find the loops of a convolution with steps and distances of one."""
-    *taps, depth = dot.form.reduce
-    if dot.is_depthwise or [extent for _, extent in taps] != [TAPS, TAPS] or stride(dot.data.index, depth[0]) != 1:
-        return "no window of three by three in which channels lie side by side"
-    at: list[Loop] = []
-    for tap, _ in taps:
-        step = stride(dot.data.index, tap)
-        same = [loop for loop in dot.pixels if stride(dot.data.index, loop[0]) == step and loop not in at]
-        if len(same) != 1 or not isinstance(same[0][1], int) or not _move_together(dot.inside, tap, same[0][0]):
-            return "the window does not move by single steps"
-        at.append(same[0])
-    outer = tuple(loop for loop in dot.pixels if loop not in at)
-    if any(var in free_vars(dot.inside) for var, _ in (*outer, depth)):
-        return "channels or images decide what is inside"
-    return Window3x3((taps[0][0], taps[1][0]), (at[0], at[1]), outer, depth)
+def window_form(c: Contraction) -> Window | str:
+    """Find the window in a contraction, or say why there is none."""
+    data, weight = single_load(c.scalar), single_load(c.vector)
+    if data is None or weight is None or weight.buffer.scope is not Scope.CONST:
+        return "a factor is computed"
+    if c.rows is None or c.columns is None or c.is_depthwise or c.columns_extent:
+        return "no blocks of channels and rows of pixels"
+    loops = (*c.outer, c.rows, c.columns, *c.form.reduce)
+    if any(not isinstance(extent, int) for _, extent in loops):
+        return "unknown extents"
+    in_vector = free_vars(c.vector)
+    tap_column = _tap_of(c, data, c.rows)
+    outer = [loop for loop in c.outer if loop[0] not in in_vector]
+    row = next((loop for loop in reversed(outer) if _tap_of(c, data, loop) not in (None, tap_column)), None)
+    tap_row = None if row is None else _tap_of(c, data, row)
+    if len(outer) != len(c.outer) or row is None or tap_row is None or tap_column is None or tap_row[1] != tap_column[1]:
+        return "no square window over two axes"
+    channels = [loop for loop in c.form.reduce if loop not in (tap_row, tap_column)]
+    if not 1 <= len(channels) <= 2 or stride(data.index, channels[-1][0]) != 1 or _int(channels[-1]) % c.lanes:
+        return "the channels do not lie in vectors"
+    if not isinstance(substitute(weight.index, {var: const(0) for var, _ in (*loops, c.lane)}), Const):
+        return "the weights begin at an unknown place"
+    images = tuple(loop for loop in c.outer if loop is not row)
+    blocks = channels[0] if len(channels) == 2 else None
+    return Window(c, data, weight, row, c.rows, tap_row[0], tap_column[0], _int(tap_row), blocks, channels[-1], images)
 
 
-def _move_together(inside: Expr, tap: Var, at: Var) -> bool:
-    """True if conditions depend on the sum of two variables only."""
-    for part in conjuncts(inside):
-        assert isinstance(part, Binary)
-        for side in (part.a, part.b):
-            by_tap, by_place = coefficient(side, tap), coefficient(side, at)
-            if by_place is None or by_tap is not by_place:
-                return False
-    return True
+def _tap_of(c: Contraction, data: Load, loop: Loop) -> Loop | None:
+    """The reduction loop that moves through the data as an output loop does."""
+    step = stride(data.index, loop[0])
+    return next((tap for tap in c.form.reduce if step and stride(data.index, tap[0]) == step), None)
 
 
-def has_room(algorithm: Winograd, largest: int, dot: Dot) -> bool:
-    """True if transforms of data up to `largest` are 16-bit integers, and outputs leave the upper bits free."""
-    weight = max(-dot.weight.dtype.limits[0], dot.weight.dtype.limits[1])
-    output = dot.window.size * largest * weight
-    spread = max(sum(map(abs, row)) for row in algorithm.weights) ** 2
-    return algorithm.growth * largest < 1 << 15 and spread * weight < 1 << 15 and output < 1 << (31 - algorithm.lost_bits)
+@dataclass(frozen=True, slots=True)
+class WinogradPlan:
+    """The sizes of the schedule."""
 
-
-# --- Costs ------------------------------------------------------------------------------------
-
-
-def _steps_cost(row: DotStep, pixels: int, blocks: int) -> float:
-    """Cycles of one step of the depth for all tiles."""
-    mr, nv = choose_tile(row, pixels, blocks)
-    return sum(cm * cn * step_cycles(row, m, n) for m, cm in parts(pixels, mr) for n, cn in parts(blocks, nv))
-
-
-def direct_cost(dot: Dot, row: DotStep, channels: int) -> float:
-    """Cycles of the sums as they are."""
-    pixels = build.product(extent for _, extent in dot.pixels)
-    return _steps_cost(row, known(pixels), -(-channels // row.lanes)) * -(-dot.window.size // row.k)
-
-
-class SquaresCost:
-    """Cycles of an algorithm."""
-
-    def __init__(self, algorithm: Winograd, window: Window3x3, channels: int, row: DotStep) -> None:
-        depth, places = extent_of(window.depth), algorithm.n**2
-        high, wide = (-(-extent_of(loop) // algorithm.m) for loop in window.at)
-        images = known(build.product(extent for _, extent in window.outer))
-        blocks = -(-channels // row.lanes)
-        self.sums = images * places * _steps_cost(row, high * wide, blocks) * (depth // row.k)
-        additions = sum(bool(c) for line in (*algorithm.data, *algorithm.outputs) for c in line) / algorithm.n
-        each = places * (additions + MOVES) / row.steps_per_cycle
-        self.data = images * high * wide * each * depth / (2 * row.lanes)
-        self.outputs = images * high * wide * each * blocks
+    filtering: Filtering
+    across: int
+    """Tiles side by side in an image."""
+    image_tiles: int
+    """All tiles of an image."""
+    images: int
+    tiles: int
+    """Tiles of an image that go together."""
+    depth: int
+    """Input channels that are summed at once."""
+    width: int
+    """Vectors of output channels that a task makes."""
+    mr: int
+    nv: int
+    """The register tile: tiles x vectors."""
+    parts_in: int
+    """Parts of the input channels."""
+    parts_out: int
+    """Parts of the output channels."""
+    cycles: float
+    """Estimated for the whole convolution on one core."""
 
     @property
-    def total(self) -> float:
-        """All of it."""
-        return self.sums + self.data + self.outputs
+    def blocks(self) -> int:
+        """Groups of tiles in an image."""
+        return -(-self.image_tiles // self.tiles)
+
+    @property
+    def units(self) -> int:
+        """What is done one after the other: groups of tiles, for some of the output channels."""
+        return self.parts_out * self.images * self.blocks
+
+    @property
+    def tasks(self) -> int:
+        """Parallel tasks: enough for the threads, few enough for the memory that each has."""
+        return min(self.units, ENOUGH_TASKS)
+
+
+def plan_winograd(w: Window, row: Mma, l2_bytes: int) -> WinogradPlan | str:
+    """The sizes that take the least time, or why the direct sum is better."""
+    plans = [
+        plan
+        for products in POINTS
+        if products > w.taps
+        for depth in _divisors(w.channels, w.contraction.lanes)
+        for width in _divisors(w.output_blocks, 1)
+        for plan in [_plan(w, row, l2_bytes, filtering(products - w.taps + 1, w.taps), depth, width)]
+        if plan is not None
+    ]
+    direct = _pixels(w) * w.taps**2 * w.channels * w.output_blocks / row.fma_per_cycle / DIRECT_EFFICIENCY
+    best = min(plans, key=lambda plan: plan.cycles, default=None)
+    return "the direct sum is faster" if best is None or best.cycles > GAIN * direct else best
+
+
+def _pixels(w: Window) -> int:
+    return math.prod(_int(loop) for loop in (*w.images, w.row, w.column))
+
+
+def _divisors(total: int, step: int) -> list[int]:
+    return [n for n in range(step, total + 1, step) if total % n == 0]
+
+
+def _plan(w: Window, row: Mma, l2_bytes: int, f: Filtering, depth: int, width: int) -> WinogradPlan | None:
+    """A plan with the tiles that fit the cache; None if too few do to reuse the weights."""
+    points, lanes = f.products**2, w.contraction.lanes
+    down, across = -(-_int(w.row) // f.outputs), -(-_int(w.column) // f.outputs)
+    most = int(L2_SHARE * l2_bytes) // (4 * points * (depth + width * lanes))
+    if most < min(down * across, MIN_TILES):
+        return None
+    tiles = -(-down * across // -(-down * across // most))
+    mr, nv = _register_tile(row, tiles, width)
+    images, parts_in, parts_out = math.prod(map(_int, w.images)), w.channels // depth, w.output_blocks // width
+    made = WinogradPlan(f, across, down * across, images, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
+    return replace(made, cycles=made.units * _unit_cycles(made, row, w.channels, lanes))
+
+
+def _unit_cycles(plan: WinogradPlan, row: Mma, channels: int, lanes: int) -> float:
+    """Estimated time of one unit."""
+    f, points = plan.filtering, plan.filtering.products**2
+    steps = sum(n * step_cycles(row, m, plan.nv) for m, n in parts(plan.tiles, plan.mr)) * (plan.width // plan.nv)
+    sums = points * (steps * channels + WAIT * plan.tiles * plan.width * plan.parts_in)
+    weights = points * channels * plan.width * lanes * 4 / STREAM_BYTES_PER_CYCLE
+    data = plan.tiles * (channels // lanes) * f.products * DATA_CYCLES * f.products
+    results = plan.tiles * plan.width * (f.products + f.outputs) * RESULT_CYCLES * f.products
+    return max(sums, weights) + data + results
+
+
+def _register_tile(row: Mma, tiles: int, width: int) -> tuple[int, int]:
+    """The register tile for whole vectors only."""
+    counts = [nv for nv in _divisors(width, 1) if nv <= MAX_VECTORS]
+    tilings = [(mr, nv) for nv in counts for mr in range(1, min(MAX_ROWS, tiles) + 1) if fits(row, mr, nv)]
+    return min(tilings, key=lambda t: sum(n * step_cycles(row, m, t[1]) for m, n in parts(tiles, t[0])) * (width // t[1]))

@@ -32,13 +32,13 @@ from ...compiler.program.stages import Group, ScheduledKernel, Stage
 from ...compiler.program.weights import Pack
 from .contraction_form import contraction_form
 from .contraction_plan import known
+from .filtered_window import Window, WinogradPlan, plan_winograd, window_form
 from .loop_form import collapse, stride
 from .minimal_filtering import Filtering, Matrix, apply
 from .pack_constant import Limit, StridedPack
 from .schedule_contraction import UNROLL, ContractionTarget
 from .schedule_rows import Binder
 from .tile_model import parts
-from .filtered_window import Window, WinogradPlan, plan_winograd, window_form
 
 LINE = 16
 """Elements between the points in scratch memory beyond what they need, so that they do not share places in the cache."""
