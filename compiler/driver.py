@@ -20,6 +20,7 @@ from .files import write_folder
 from .pipeline import Model, Options, make_graph, make_program, timed
 from .program.aggregates import with_aggregates
 from .program.interface import Interface, Port
+from .program.string_ports import callers_ports, with_strings
 from .record.check import RECORD_NAME, check_folder, sealed
 from .record.text import from_json, to_json
 from .target import Artifact, Target, load_target
@@ -28,6 +29,7 @@ from .watch import Watch, environment_watch, show_times, watching
 if TYPE_CHECKING:
     import numpy as np
 
+    from .program.kv_cache import KvCache
     from .program.nodes import Program
     from .record.nodes import Record
 
@@ -56,12 +58,12 @@ class CompiledModel:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """Name, dtype and shape of each input."""
-        return self.interface.inputs
+        return callers_ports(self.interface.inputs, self.interface.texts)
 
     @property
     def outputs(self) -> tuple[Port, ...]:
         """Name, dtype and shape of each output."""
-        return self.interface.outputs
+        return callers_ports(self.interface.outputs, self.interface.texts)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -75,16 +77,36 @@ class CompiledModel:
         signature = self.interface.signature
         return tuple(p.name for p in (self.outputs if signature is None else signature.outputs))
 
-    def run(self, inputs: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, object], cache: KvCache | None = None) -> dict[str, np.ndarray]:
         """Run on arrays by name and return the outputs by name.
+
+        Args:
+            inputs: arrays by name; without those that are in the cache.
+            cache: keys and values of earlier runs, of `new_cache`; the run adds its own.
 
         Raises:
             CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running, E0302 if
                 this machine cannot run the target.
         """
         if self._runner is None:
-            self._runner = with_aggregates(self.interface, self.artifact.runner(self.threads).run)
-        return self._runner(inputs)
+            self._runner = with_aggregates(self.interface, with_strings(self.interface, self.artifact.runner(self.threads).run))
+        return self._runner(inputs) if cache is None else self._runner(inputs, cache)
+
+    def new_cache(self, rows: int, **extents: int) -> KvCache:
+        """Memory for keys and values between runs, empty at first; the model must be compiled with `kv_cache`.
+
+        Args:
+            rows: positions that there shall be room for, those of the prompt included.
+            extents: other symbolic extents of the caches, such as `batch=1`.
+
+        Raises:
+            CompileError: E0401 if the model has no such caches, or an extent is missing.
+        """
+        from .program.kv_cache import KvCache
+
+        if not self.interface.caches:
+            raise CompileError("E0401", "the model has no cache that grows in place", hint="compile it with kv_cache=True")
+        return KvCache.empty(self.interface, rows, extents)
 
     def __call__(self, *inputs: object, **named: object) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on arrays in the order of the inputs, or by name; a single output is returned bare."""
@@ -151,6 +173,7 @@ def compile(
     name: str = "",
     max_ram: int | None = None,
     max_flash: int | None = None,
+    kv_cache: bool = False,
     cache: bool = True,
     dump: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
@@ -165,6 +188,7 @@ def compile(
         name: name of the model in symbols and files; empty for that of its graph.
         max_ram: bytes of arena and (estimated) stack that the model may take.
         max_flash: bytes of weights and (estimated) code that the model may take.
+        kv_cache: whether the caches of keys and values of a decoder grow in place (`CompiledModel.new_cache`).
         cache: whether the cache on disk may be used.
         dump: folder for the text of every stage, one numbered file each.
 
@@ -174,7 +198,7 @@ def compile(
     Raises:
         CompileError: for every fault of the model, the target or the options.
     """
-    options = Options(dict(bind or {}), dict(max or {}), name, max_ram, max_flash)
+    options = Options(dict(bind or {}), dict(max or {}), name, max_ram, max_flash, kv_cache)
     digest = _Digest(source) if cache else None
     chosen = load_target(target)
     with watching(environment_watch(None if dump is None else Path(dump))) as watch:
@@ -268,7 +292,7 @@ class _Digest:
 def _key(digest: _Digest, target: Target, options: Options) -> Key | None:
     """The cache key of a compile; None if the model cannot be read."""
     chosen: dict[str, object] = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
-    chosen |= {"max_ram": options.max_ram, "max_flash": options.max_flash}
+    chosen |= {"max_ram": options.max_ram, "max_flash": options.max_flash, "kv_cache": options.kv_cache}
     identity, model = compiler_identity(), digest.wait()
     return Key(model, chosen, target.fingerprint, identity) if model else None
 

@@ -14,10 +14,12 @@ from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.grow_caches import grow_caches
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.graph.quantize_activations import quantize_activations
 from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_codes import CodeTarget, schedule_codes
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
 from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
 from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
@@ -27,6 +29,7 @@ from ...passes.kernel.schedule_winograd_floats import schedule_winograd_floats
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .byte_rows import dot_steps, lane_steps
+from .code_rows import code_steps
 from .emit import emit
 from .features import CpuFeatures
 from .lower import lower
@@ -35,10 +38,13 @@ from .package import package
 from .stages import stages
 
 
-def schedule(group: Group, machine: ContractionTarget, dots: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel]:
+def schedule(
+    group: Group, machine: ContractionTarget, dots: DotTarget, codes: CodeTarget, is_constant: Callable[[Value], bool]
+) -> Sequence[ScheduledKernel]:
     """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
         lambda: schedule_winograd(group, dots, is_constant),
+        lambda: schedule_codes(group, codes, is_constant),
         lambda: schedule_dot_tiles(group, dots, is_constant),
         lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
         lambda: schedule_winograd_floats(group, machine, is_constant) if machine.winograd else "switched off",
@@ -56,8 +62,9 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
     """How models are compiled for a CPU."""
     machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes, features.has_winograd)
     dots = DotTarget(dot_steps(features), lane_steps(features), features.vector_bits, features.l2_bytes)
+    codes = CodeTarget(rows(features)[0], code_steps(features))
     options = LoweringOptions(
-        schedule=lambda group, is_constant: schedule(group, machine, dots, is_constant),
+        schedule=lambda group, is_constant: schedule(group, machine, dots, codes, is_constant),
         kernel_passes=(lambda kernel: lower(kernel, features),),
         clear_halo=lambda value: clear_halo(value, machine.vector),
     )
@@ -70,12 +77,13 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(widen_floats),
             *GRAPH_PASSES,
             Pass(quantized_contractions),
+            Pass(quantize_activations({step.bits for step in codes.steps})),
             Pass(eliminate_dead_code),
             Pass(assign_layouts(max(4, features.vector_bits // 32))),
         ),
+        cache_pass=Pass(grow_caches),
         kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
         build=build,
-        cache_pass=Pass(grow_caches),
         emit=lambda program: emit(program, features),
         stages=stages(features),
         package=package,

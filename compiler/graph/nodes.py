@@ -129,6 +129,25 @@ class Node:
         return replace(self, inputs=inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class CachePair:
+    """An input whose rows are kept between runs, and the output that is the same memory with rows appended.
+
+    Both have the type of the whole memory, whose extent along the axis is a symbol of its own: the rows that there is room for.
+    """
+
+    input: str
+    output: str
+    axis: int
+    """The axis of the rows, such as 2 in `[batch, heads, sequence, size]`."""
+    rows: Dim
+    """How many there are before a run: the extent of the input that the model declares."""
+    grown: Dim
+    """How many there are after it: that of the output."""
+    room: Dim
+    """The most that there can be after it, in terms of what is known before."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """A computation from inputs to outputs.
@@ -154,6 +173,11 @@ class Graph:
     """Upper bounds of symbols of the inputs, as far as the user gave any."""
     declared: Mapping[str, tuple[int | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Shapes that the model declares for its outputs, None for what is no number; targets without a heap rely on it and check."""
+    caches: tuple[CachePair, ...] = ()
+    """Inputs that outputs extend in place, after the pass that makes them so."""
+    texts: Mapping[str, str | bytes] = field(default_factory=lambda: MappingProxyType({}))
+    """For inputs and outputs that are spans of strings, the input or output with the text, or the text itself (`strings.py`)."""
+
     signature: Signature | None = None
     """What inputs and outputs are to the caller, if they are more than tensors."""
 

@@ -14,7 +14,7 @@ from ..dtypes import DType, Kind
 from ..kernel import build
 from ..kernel.nodes import BinaryOp, Expr, UnaryOp, Var
 from .facts import index_symbols
-from .nodes import PLAIN, Attribute, Graph, CachePair, Layout, Node, Quant, TensorType, Value
+from .nodes import PLAIN, Attribute, CachePair, Graph, Layout, Node, Quant, TensorType, Value
 from .text import digest
 
 T = TypeVar("T")

@@ -95,6 +95,29 @@ class DotStep:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeStep:
+    """Products of data of 8 bits with words of codes: `acc[l] += sum over j of data[j] * code j of word[l]`.
+
+    Kernel IR calls it through `Extern(name, (acc, data, word), (accumulators, data, words))`. A word holds four codes of 8 bits, or
+    eight of 4: one in the low bits of each byte, and in the high bits the one that is four places further. Sums are exact.
+    """
+
+    name: str
+    """Unique in its backend, such as `codes4.vpdpbusd.v16i32`."""
+    lanes: int
+    bits: int
+    """4 or 8; codes are not negative."""
+    registers: int
+    source: str = ""
+    """The document that defines the instruction."""
+
+    @property
+    def k(self) -> int:
+        """Products that one step adds into each accumulator."""
+        return 32 // self.bits
+
+
+@dataclass(frozen=True, slots=True)
 class LaneStep:
     """Products that stay in their lane, as in a depthwise convolution.
 

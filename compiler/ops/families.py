@@ -67,6 +67,8 @@ FAMILIES = (
     "suppression",
     "topk",
     "training",
+    "tree_sets",
+    "tree_walk",
     "trees",
     "unique",
     "unpool",

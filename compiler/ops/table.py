@@ -290,6 +290,8 @@ class OpDef:
     """Attributes with default values."""
     adapt: Mapping[int, Adapt] = field(default_factory=dict)
     """By opset version: what turns a node of the version before into one of this version."""
+    strings: Rewrite | None = None
+    """What defines it where an input or output holds strings, if `define` does not."""
     is_view: bool = False
     """True if output 0 has the elements of input 0 in the same row-major order (Reshape and its kin)."""
     meaning: Callable[..., object] | None = None

@@ -7,7 +7,7 @@ Extents are integers, or expressions over symbols in prefix form: `["mul", "batc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from ..graph.nodes import Value
 from ..graph.signature import Signature, signature_json, signature_of
 from ..kernel import build
 from ..kernel.nodes import Assert, Binary, BinaryOp, Const, Dim, Expr, Select, Unary, UnaryOp, Var
+from ..kernel.scalar import Scalar, binary, unary
 from ..kernel.traverse import walk_statements
 from .nodes import InputSymbol, Program
 
@@ -30,6 +31,17 @@ class Port:
     name: str
     dtype: DType
     shape: tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePorts:
+    """An input with rows of earlier runs, and the output that is the same memory with more rows (`CachePair`)."""
+
+    input: int
+    output: int
+    axis: int
+    room: Dim
+    """The rows that there must be room for, in terms of what is known before the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +65,25 @@ class Interface:
     """Elements that the caller provides for outputs whose size the run finds out, where the model cannot allocate them."""
     layers: tuple[tuple[str, ...], ...] = ()
     """ONNX nodes of each layer in order, where the target tells layers apart."""
+    caches: tuple[CachePorts, ...] = ()
+    """Inputs that outputs extend in place; the shapes of their ports are those of the rows that there are."""
+    texts: Mapping[str, str | bytes] = field(default_factory=dict)
+    """For inputs and outputs that are spans of strings, the input or output with the text, or the text itself (`strings.py`)."""
     signature: Signature | None = None
     """What inputs and outputs are to the caller, if they are more than tensors (`aggregates.py`)."""
 
 
 def interface_of(program: Program) -> Interface:
     """The interface of a program."""
+    rows = {cache.input: (cache.axis, cache.rows) for cache in program.caches}
+    rows |= {cache.output: (cache.axis, cache.grown) for cache in program.caches}
 
     def port(value: Value) -> Port:
-        return Port(value.name, value.type.dtype, value.type.shape)
+        shape = value.type.shape
+        if value.name in rows:
+            axis, extent = rows[value.name]
+            shape = (*shape[:axis], extent, *shape[axis + 1 :])
+        return Port(value.name, value.type.dtype, shape)
 
     return Interface(
         program.name,
@@ -74,8 +96,16 @@ def interface_of(program: Program) -> Interface:
         sum(a.nbytes for a in program.constants),
         {**_kernel_messages(program), **program.messages},
         program.capacities,
+        texts=program.texts,
         signature=program.signature,
+        caches=tuple(_cache_ports(program)),
     )
+
+
+def _cache_ports(program: Program) -> Iterator[CachePorts]:
+    inputs, outputs = ([v.name for v in values] for values in (program.inputs, program.outputs))
+    for cache in program.caches:
+        yield CachePorts(inputs.index(cache.input), outputs.index(cache.output), cache.axis, cache.room)
 
 
 def _kernel_messages(program: Program) -> dict[int, str]:
@@ -101,6 +131,10 @@ def to_json(interface: Interface) -> str:
         "capacities": {str(position): elements for position, elements in interface.capacities.items()},
         "messages": {str(code): text for code, text in interface.messages.items()},
     }
+    if interface.caches:
+        data["caches"] = [[c.input, c.output, c.axis, dim_to_json(c.room)] for c in interface.caches]
+    if interface.texts:
+        data["texts"] = {name: text if isinstance(text, str) else [text.decode("latin-1")] for name, text in interface.texts.items()}
     if interface.signature is not None:
         data["signature"] = signature_json(interface.signature)
     if interface.layers:
@@ -128,6 +162,8 @@ def from_json(text: str | bytes) -> Interface:
             {int(code): text for code, text in data["messages"].items()},
             {int(position): elements for position, elements in data["capacities"].items()},
             tuple(tuple(nodes) for nodes in data.get("layers", ())),
+            tuple(CachePorts(*ports, dim_from_json(room)) for *ports, room in data.get("caches", ())),
+            texts={name: text if isinstance(text, str) else text[0].encode("latin-1") for name, text in data.get("texts", {}).items()},
             signature=signature_of(data["signature"]) if "signature" in data else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -176,11 +212,26 @@ def dim_from_json(data: Json) -> Dim:
 
 def evaluate_dim(extent: Dim, symbols: Mapping[str, int]) -> int:
     """Value of an extent; the arithmetic is that of the kernel IR."""
-    if isinstance(extent, int):
-        return extent
-    from ..kernel.traverse import substitute
+    return extent if isinstance(extent, int) else int(_value(extent, symbols, {}))
 
-    values: dict[Var, Expr] = {Var(name): build.const(value) for name, value in symbols.items()}
-    found = substitute(extent, values)
-    assert isinstance(found, Const), "a symbol has no value"
-    return int(found.value)
+
+def _value(e: Expr, symbols: Mapping[str, int], known: dict[Expr, int | bool]) -> int | bool:
+    """Value of an expression of integers; shared parts are computed once."""
+    if e in known:
+        return known[e]
+    found: Scalar
+    match e:
+        case Var(name=name):
+            found = symbols[name]
+        case Const(value=value):
+            found = value
+        case Unary(op=op, a=a):
+            found = unary(op, _value(a, symbols, known), a.dtype)
+        case Binary(op=op, a=a, b=b):
+            found = binary(op, _value(a, symbols, known), _value(b, symbols, known), a.dtype)
+        case Select(cond=cond, then=then, other=other):
+            found = _value(then if _value(cond, symbols, known) else other, symbols, known)
+        case _:
+            raise AssertionError(f"{type(e).__name__} in an extent")
+    known[e] = bool(found) if e.dtype is DType.BOOL else int(found)  # type: ignore[arg-type]
+    return known[e]

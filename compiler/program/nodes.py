@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
-from ..graph.nodes import Quant, Value
+from ..graph.nodes import CachePair, Quant, Value
 from ..graph.signature import Signature
 from ..kernel.nodes import Dim, Expr, Kernel, Var
 from .weights import PackedConstant
@@ -181,9 +181,16 @@ class Program:
     """Elements that the caller provides for outputs whose size is known only after the run, if there is no heap."""
     lower_bound_bytes: Dim = 0
     """Largest sum of the bytes that are live at one time: no plan can use less."""
+    """The axis of the input whose extent it is, or `ROOM`."""
+
+
+ROOM = -1
+"""In the place of an axis: the rows that a cache has room for (`CachePair`)."""
     messages: Mapping[int, str] = field(default_factory=dict)
     """What each status code of a `Check` means."""
     quantization: Mapping[str, Quant] = field(default_factory=dict)
     """Scale and zero point of inputs and outputs that are codes, by name (`quantization.py`)."""
     signature: Signature | None = None
     """What inputs and outputs are to the caller, if they are more than tensors."""
+    caches: tuple[CachePair, ...] = ()
+    """Inputs that outputs extend in place."""

@@ -180,9 +180,7 @@ class Runner:
         found = frame.symbols[len(face.symbols) : len(face.symbols) + len(face.locals)]
         return {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
 
-    def _late_outputs(
-        self, symbols: Mapping[str, int], frame: _Frame, outputs: Sequence[np.ndarray | None]
-    ) -> dict[int, np.ndarray]:
+    def _late_outputs(self, symbols: Mapping[str, int], frame: _Frame, outputs: Sequence[np.ndarray | None]) -> dict[int, np.ndarray]:
         """The outputs whose sizes were found out while running."""
         face = self.interface
         late: dict[int, np.ndarray] = {}

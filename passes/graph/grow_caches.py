@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ...compiler.diagnostics import CompileError
 from ...compiler.graph.builder import GraphBuilder
-from ...compiler.graph.nodes import Graph, CachePair, Node, TensorType, Value
+from ...compiler.graph.nodes import CachePair, Graph, Node, TensorType, Value
 from ...compiler.graph.rebuild import Rebuilder, all_names, with_output_names
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Var

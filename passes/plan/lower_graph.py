@@ -48,6 +48,7 @@ from .options import LoweringOptions
 from .order_units import order_units
 from .place_outputs import copy_outputs, direct_outputs, made_for
 from .places import lasting_names
+from .place_caches import input_extents, share_input
 from .write_in_place import write_in_place
 
 FIRST_CHECK = 256
@@ -118,7 +119,7 @@ class Lowering:
         for position, value in enumerate(graph.inputs):
             self.storages[value.name] = Storage(Place.INPUT, position)
             self.values[value.name] = value
-            for axis, extent in enumerate(value.type.shape):
+            for axis, extent in input_extents(graph, value):
                 if isinstance(extent, Var) and extent not in self.entry:
                     self.symbols.append(InputSymbol(extent, position, axis))
                     self.entry.add(extent)
@@ -183,8 +184,8 @@ class Lowering:
         return Program(
             self.name, graph.inputs, graph.outputs, tuple(self.symbols), tuple(self.locals), tuple(self.steps),
             self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
-            capacities=dict(self.limits.capacities), messages={code: text for text, code in self.messages.items()},
-            signature=graph.signature,
+            capacities=dict(self.limits.capacities), messages={code: text for text, code in self.messages.items()}, caches=graph.caches,
+            texts=graph.texts, signature=graph.signature,
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------
@@ -248,10 +249,11 @@ class Lowering:
         outputs = [self._buffer(v, f"b{k + len(inputs)}") for k, v in enumerate(node.outputs)]
         k = KernelBuilder()
         define.build(ctx, k, inputs, outputs)
-        for value in node.outputs:
+        for value in node.outputs[int(define.in_place) :]:
             if value is not None:
                 self.place(value, wanted.get(value.name))
-        self._call(node, k, [*node.inputs, *node.outputs], [*inputs, *outputs])
+        made = [(v, b) for v, b in zip(node.outputs, outputs, strict=True) if b not in inputs]
+        self._call(node, k, [*node.inputs, *(v for v, _ in made)], [*inputs, *(b for _, b in made)])
 
     def _sizes(self, node: Node) -> None:
         """Run the kernel that finds out extents of a node's outputs, and read them."""
@@ -274,6 +276,8 @@ class Lowering:
         if value is None:
             return None
         scope = Scope.CONST if self.is_constant(value) else Scope.GLOBAL
+        if define.in_place:
+            share_input(self, node, inputs, outputs)
         return Buffer(name, value.type.dtype, build.product(physical_shape(value.type)), scope)
 
     def _call(

@@ -15,6 +15,7 @@ from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.nodes import Allocate, Copy, Place, Storage
 from ...compiler.program.stages import NodeUnit, Unit
 from ..kernel.clear_halo import has_halo
+from .place_caches import cached_outputs
 from .places import Places
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def direct_outputs(lowering: Lowering, graph: Graph) -> dict[str, Storage]:
     """Storages of the outputs that a kernel can write directly."""
-    direct = lowering.written_directly(graph) - _cached(graph)
+    direct = lowering.written_directly(graph) - cached_outputs(graph)
     wanted: dict[str, Storage] = {}
     for position, value in enumerate(graph.outputs):
         if value.name in direct and value.name not in wanted and _has_room(lowering, position, value):
@@ -45,17 +46,12 @@ def made_for(units: Sequence[Unit], wanted: Mapping[str, Storage]) -> dict[str, 
 
 def copy_outputs(lowering: Lowering, graph: Graph, wanted: dict[str, Storage]) -> None:
     """Copy the outputs that were not written where the caller wants them."""
-    cached = _cached(graph)
+    cached = cached_outputs(graph)
     for position, value in enumerate(graph.outputs):
         if value.name in cached:
             continue
         if lowering.storages[value.name] != wanted.get(value.name) or graph.outputs.index(value) != position:
             _copy(lowering, position, value)
-
-
-def _cached(graph: Graph) -> set[str]:
-    """Outputs that are inputs with rows appended: they are where they shall be."""
-    return {cache.output for cache in graph.caches}
 
 
 def _copy(lowering: Lowering, position: int, value: Value) -> None:
