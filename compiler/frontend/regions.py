@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..diagnostics import CompileError, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, Value
-from ..ops.control import CONDITION, COUNTER, region_inputs
+from ..ops.control import BATCHED, CONDITION, COUNTER, region_inputs
 from .aggregates import (
     Item,
     Optional,
@@ -191,12 +191,26 @@ class RegionReader:
 
     def _scan(self, body: Body, inputs: list[Item | None], attrs: dict[str, Attribute], names: list[str]) -> list[Item]:
         operands = [self._tensor(item, k) for k, item in enumerate(inputs)]
+        if BATCHED in attrs:
+            rest = {name: value for name, value in attrs.items() if name != BATCHED}
+            return self._batched_scan(body, [v for v in operands if v is not None], rest, names)
         types = region_inputs("Scan", attrs, [None if v is None else v.type for v in operands], self.loc)
         if len(types) != len(body.inputs):
             raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {len(types)} are needed", self.loc)
         region = self._read(body, [Value("", t) for t in types], op="Scan")
         outputs = [self._slice(item, k) for k, item in enumerate(region.outputs)]
         return self._add("Scan", operands, attrs, outputs, names, [region.finish(outputs, self.loc)])
+
+
+    def _batched_scan(self, body: Body, operands: list[Value], attrs: dict[str, Attribute], names: list[str]) -> list[Item]:
+        """A Scan of opset 8: one over the batch, around one over the steps."""
+        around: dict[str, Attribute] = {"num_scan_inputs": len(operands)}
+        types = region_inputs("Scan", around, [v.type for v in operands], self.loc)
+        builder = GraphBuilder(f"{body.name}.batch", self.frame.builder, loc=self.loc)
+        parts = [builder.input(builder.free_name("batch"), type_) for type_ in types]
+        frame = replace(self.frame, builder=builder, scope=self.importer.inner_scope(self.frame), rounds=(None, *self.frame.rounds))
+        inner = replace(self, frame=frame)._scan(body, list(parts), attrs, list(body.outputs))
+        return self._add("Scan", operands, around, inner, names, [builder.finish(values_of(inner))])
 
 
 _COUNTER = Value("", COUNTER)

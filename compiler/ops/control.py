@@ -274,9 +274,18 @@ def _scan_length(ctx: OpContext, extents: Sequence[Dim]) -> Dim:
     return known[0] if known else extents[0]
 
 
+BATCHED = "batched"
+"""Attribute of a Scan of opset 8 on its way in: all operands have a batch axis in front."""
+
+
 def _adapt_scan_9(raw: RawNode) -> None:
-    hint = "convert the model to opset 9 or newer with onnx.version_converter"
-    raise CompileError("E0105", "Scan of opset 8, which has a batch dimension, is not supported", hint=hint)
+    if raw.inputs[0]:
+        hint = "convert the model to opset 9 or newer with onnx.version_converter"
+        raise CompileError("E0105", "sequence_lens of a Scan of opset 8 are not supported", hint=hint)
+    del raw.inputs[0]
+    raw.attrs[BATCHED] = 1
+    if "directions" in raw.attrs:
+        raw.attrs["scan_input_directions"] = raw.attrs.pop("directions")
 
 
 register(
