@@ -19,6 +19,7 @@ FAMILIES = (
     "contrib_gqa",
     "contrib_matmul",
     "contrib_quantized",
+    "contrib_quantized_layers",
     "control",
     "convolution",
     "cumulative",

@@ -1,50 +1,27 @@
 """Tree ensembles: all three operators become tables of nodes, which one kernel walks.
 
-The kernel (`onnxc::TreeSums`) goes through the rows of X in parallel, follows every tree from its root to a
-leaf, and adds (or takes the extremum of) the weights of that leaf. Tables are constants of the model.
+Where nodes compare with thresholds, the table is that of `tree_tables.py` and the kernel `tree_walk.py`; ensembles that test
+membership in sets are walked by `tree_sets.py`. Tables are constants of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
-from ..kernel import build
-from ..kernel.build import load
-from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import Buffer, Expr, LoopKind
 from .scores import ML, best_label, class_labels, label_type, post_transform, two_labels, two_sided
-from .table import Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .tree_sets import MEMBER
+from .tree_tables import LEAF, Trees, tabulate
+from .tree_walk import neutral
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER", "LEAF")
-MEMBER, LEAF = 6, 7
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-
-
-@dataclass(frozen=True, slots=True)
-class Trees:
-    """An ensemble as tables. Nodes and leaves share one numbering."""
-
-    feature: np.ndarray
-    value: np.ndarray
-    """Threshold of each node, in the type in which features are compared."""
-    mode: np.ndarray
-    yes: np.ndarray
-    no: np.ndarray
-    missing: np.ndarray
-    """1 where NaN goes to the side `yes`."""
-    roots: np.ndarray
-    first: np.ndarray
-    """Weights of node `i` are those from `first[i]` to `first[i + 1]`."""
-    target: np.ndarray
-    weight: np.ndarray
-    member_first: np.ndarray
-    """Members of node `i` are those from `member_first[i]` to `member_first[i + 1]`."""
-    members: np.ndarray
+MAX_REPEATED = 4
+"""How many times as large as the ensemble a table may be that repeats nodes which have several parents."""
 
 
 def _array(ctx: OpContext, name: str, dtype: type = np.int64) -> np.ndarray:
@@ -90,7 +67,7 @@ def _classic_trees(ctx: OpContext, prefix: str) -> Trees:
         _array(ctx, f"{prefix}_ids")[order], _array(ctx, f"{prefix}_weights", np.float32)[order],
         np.zeros(len(keys) + 1, np.int64), np.zeros(1, np.float32),
     )  # fmt: skip
-    if _visits(trees) != len(keys):
+    if not _ends(trees):
         ctx.fail("E0203", "the nodes do not form trees")
     return trees
 
@@ -149,99 +126,56 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     if any(len(t) != size for t in (trees.feature, trees.value, trees.yes, trees.no, trees.missing)):
         ctx.fail("E0203", "the attributes of the nodes differ in length")
     inner = trees.mode != LEAF
-    if not all(0 <= int(i) < size for t in (trees.yes[inner], trees.no[inner], trees.roots) for i in t) or _visits(trees) > size:
+    if not all(0 <= int(i) < size for t in (trees.yes[inner], trees.no[inner], trees.roots) for i in t) or not _ends(trees):
         ctx.fail("E0203", "the nodes do not form trees")
     if not all(0 <= int(t) < targets for t in trees.target) or (trees.feature[inner] < 0).any():
         ctx.fail("E0203", "a target or feature is out of range")
     width = ctx.shape(0)[1] if ctx.rank(0) == 2 else 0
     if isinstance(width, int) and inner.any() and int(trees.feature[inner].max()) >= width:
         ctx.fail("E0203", f"the trees use feature {int(trees.feature[inner].max())} of an input with {width}")
+    trees = replace(trees, weight=trees.weight.astype(dtype.numpy))
+    if MEMBER in trees.mode or _visits(trees) > MAX_REPEATED * size:
+        return _sums_of_sets(ctx, b, trees, targets, aggregate)
+    table = tabulate(trees, targets, neutral(aggregate, dtype))
+    tables = (table.words, table.roots, table.targets, table.weights, table.first)
+    return b.op(
+        "onnxc::WalkTrees", ctx.value(0), *map(b.const, tables), targets=targets, aggregate=aggregate, modes=table.modes,
+        feature_bits=table.feature_bits, has_missing=int(table.has_missing),
+    )  # fmt: skip
+
+
+def _sums_of_sets(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggregate: str) -> Value:
     feature, *links = (
         b.const(t.astype(np.int64))
         for t in (trees.feature, trees.mode, trees.yes, trees.no, trees.missing, trees.roots, trees.first, trees.target)
     )
-    constants = [feature, b.const(trees.value), *links]
-    weights = [b.const(trees.weight.astype(dtype.numpy)), b.const(trees.member_first), b.const(trees.members.astype(trees.value.dtype))]
+    sets = [b.const(trees.weight), b.const(trees.member_first), b.const(trees.members.astype(trees.value.dtype))]
     present = tuple(sorted({int(m) for m in trees.mode if m != LEAF}))
-    return b.op("onnxc::TreeSums", ctx.value(0), *constants, *weights, targets=targets, aggregate=aggregate, modes=present)
+    return b.op("onnxc::WalkSets", ctx.value(0), feature, b.const(trees.value), *links, *sets, targets=targets, aggregate=aggregate, modes=present)
+
+
+def _ends(trees: Trees) -> bool:
+    """True if no node is its own descendant: all nodes are reached if each waits for all of its parents."""
+    inner = trees.mode != LEAF
+    parents = np.bincount(np.concatenate([trees.yes[inner], trees.no[inner]]), minlength=len(trees.mode))
+    ready, seen = np.flatnonzero(parents == 0), 0
+    while len(ready):
+        seen += len(ready)
+        open_ = ready[inner[ready]]
+        children = np.concatenate([trees.yes[open_], trees.no[open_]])
+        np.subtract.at(parents, children, 1)
+        ready = np.unique(children[parents[children] == 0])
+    return seen == len(trees.mode)
 
 
 def _visits(trees: Trees) -> int:
-    """How many nodes a walk of all branches from the roots visits, at most one more than there are."""
+    """How many nodes a walk of all branches from the roots visits, those with several parents more than once."""
     visited, level = 0, trees.roots
-    while len(level) and visited <= len(trees.mode):
+    while len(level) and visited <= MAX_REPEATED * len(trees.mode):
         visited += len(level)
         inner = level[trees.mode[level] != LEAF]
         level = np.concatenate([trees.yes[inner], trees.no[inner]])
     return visited
-
-
-# --- The kernel -------------------------------------------------------------------------------
-
-
-def _sums_type(ctx: OpContext) -> list[TensorType]:
-    if ctx.rank(0) != 2:
-        ctx.fail("E0203", "the features must have two axes")
-    return [TensorType(ctx.dtype(10), (ctx.shape(0)[0], ctx.int_attr("targets")))]
-
-
-def _walk(ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer | None]) -> None:
-    x, feature, _, mode, yes, no, _, roots, first, target, weight = (i for i in inputs[:11] if i is not None)
-    (y,) = (o for o in outputs if o is not None)
-    targets, aggregate, count = ctx.int_attr("targets"), ctx.str_attr("aggregate"), ctx.shape(7)[0]
-    start = {"MIN": np.finfo(y.dtype.numpy).max, "MAX": np.finfo(y.dtype.numpy).min}.get(aggregate, 0.0)
-    with k.loop("n", ctx.shape(0)[0], LoopKind.PARALLEL) as n, k.local(DType.INT64, 1, "node") as node, k.local(y.dtype, targets) as acc:
-        with k.loop("j", targets) as j:
-            k.store(acc, j, float(start))
-        with k.loop("t", count) as t:
-            k.store(node, 0, load(roots, t))
-            with k.repeat(build.ne(load(mode, load(node, 0)), LEAF)), k.let(load(node, 0)) as here:
-                row = build.mul(n, build.index(ctx.shape(0)[1]))
-                with k.let(load(x, build.add(row, load(feature, here)))) as value:
-                    _step(ctx, k, inputs, node, here, value, yes, no)
-            begin, end = load(first, load(node, 0)), load(first, build.add(load(node, 0), 1))
-            with k.let(begin) as start_here, k.loop("w", build.sub(end, start_here)) as w:
-                entry = build.add(start_here, w)
-                with k.let(load(target, entry)) as which:
-                    k.store(acc, which, _combined(aggregate, load(acc, which), load(weight, entry)))
-        with k.loop("j", targets) as j:
-            total: Expr = load(acc, j)
-            if aggregate == "AVERAGE":
-                total = build.div(total, build.cast(build.index(count), y.dtype))
-            k.store(y, build.add(build.mul(n, targets), j), total)
-
-
-def _combined(aggregate: str, a: Expr, b: Expr) -> Expr:
-    if aggregate == "MIN":
-        return build.minimum(a, b)
-    return build.maximum(a, b) if aggregate == "MAX" else build.add(a, b)
-
-
-def _step(
-    ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], node: Buffer, here: Expr, x: Expr, yes: Buffer, no: Buffer
-) -> None:
-    """Move `node` to the child that the feature `x` leads to."""
-    threshold, mode, missing = inputs[2], inputs[3], inputs[6]
-    assert threshold is not None and mode is not None and missing is not None
-    feature = build.cast(x, threshold.dtype)
-    limit, present = load(threshold, here), ctx.ints_attr("modes") or ()
-    comparisons = (build.le, build.lt, build.ge, build.gt, build.eq, build.ne)
-    with k.local(DType.BOOL, 1, "holds") as holds:
-        taken: Expr = build.FALSE
-        for which in (m for m in present if m != MEMBER):
-            met = comparisons[which](feature, limit)
-            taken = met if taken is build.FALSE else build.select(build.eq(load(mode, here), which), met, taken)
-        k.store(holds, 0, taken)
-        if MEMBER in present:
-            first, members = inputs[11], inputs[12]
-            assert first is not None and members is not None
-            with k.when(build.eq(load(mode, here), MEMBER)):
-                k.store(holds, 0, build.FALSE)
-                begin, count = load(first, here), build.sub(load(first, build.add(here, 1)), load(first, here))
-                with k.loop("m", count) as m, k.when(build.eq(feature, load(members, build.add(begin, m)))):
-                    k.store(holds, 0, build.TRUE)
-        is_missing = build.logical_and(build.ne(feature, feature), build.ne(load(missing, here), 0))
-        k.store(node, 0, build.select(build.logical_or(load(holds, 0), is_missing), load(yes, here), load(no, here)))
 
 
 # --- Operators --------------------------------------------------------------------------------
@@ -311,5 +245,4 @@ register(
     OpDef("TreeEnsembleRegressor", _regressor_type, Rewrite(_regressor), ML),
     OpDef("TreeEnsembleClassifier", _classifier_type, Rewrite(_classifier), ML),
     OpDef("TreeEnsemble", _ensemble_type, Rewrite(_ensemble), ML),
-    OpDef("TreeSums", _sums_type, Imperative(_walk), "onnxc", doc="features, tables -> sums of the leaves that are reached"),
 )
