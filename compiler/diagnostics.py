@@ -23,6 +23,7 @@ CODES: dict[str, str] = {
     "E0203": "an attribute or a shape breaks a rule of the operator",
     "E0204": "an operand must be known when compiling for this target",
     "E0205": "the number of inputs or outputs breaks a rule of the operator",
+    "E0206": "a custom operator is not defined as it must be",
     "E0301": "the target string is not understood",
     "E0302": "the target cannot compile this node",
     "E0303": "a tool that the target needs is missing",

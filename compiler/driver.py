@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .cache import Cache, Key, compiler_identity, default_cache, hash_bytes
 from .diagnostics import CompileError
 from .files import write_folder
+from .ops.overlay import has_custom_rows
 from .pipeline import Model, Options, make_graph, make_program, timed
 from .program.aggregates import with_aggregates
 from .program.interface import Interface, Port
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .program.kv_cache import KvCache
+    from .ops.table import OpDef
     from .program.nodes import Program
     from .record.nodes import Record
 
@@ -174,6 +176,7 @@ def compile(
     max_ram: int | None = None,
     max_flash: int | None = None,
     kv_cache: bool = False,
+    operators: Sequence[OpDef] = (),
     cache: bool = True,
     dump: str | os.PathLike[str] | None = None,
 ) -> CompiledModel:
@@ -189,6 +192,8 @@ def compile(
         max_ram: bytes of arena and (estimated) stack that the model may take.
         max_flash: bytes of weights and (estimated) code that the model may take.
         kv_cache: whether the caches of keys and values of a decoder grow in place (`CompiledModel.new_cache`).
+        operators: operators of your own, in the form of the operator table; see docs/custom-operators.md. With such
+            operators, the cache is not used.
         cache: whether the cache on disk may be used.
         dump: folder for the text of every stage, one numbered file each.
 
@@ -199,13 +204,23 @@ def compile(
         CompileError: for every fault of the model, the target or the options.
     """
     options = Options(dict(bind or {}), dict(max or {}), name, max_ram, max_flash, kv_cache)
-    digest = _Digest(source) if cache else None
-    chosen = load_target(target)
-    with watching(environment_watch(None if dump is None else Path(dump))) as watch:
+    with _known(operators), watching(environment_watch(None if dump is None else Path(dump))) as watch:
+        cache = cache and not has_custom_rows()
+        digest = _Digest(source) if cache else None
+        chosen = load_target(target)
         store = default_cache() if cache and chosen.load is not None else None
         found = _compile(source, chosen, options, store, digest, watch)
     found.threads = threads
     return found
+
+
+def _known(operators: Sequence[OpDef]) -> AbstractContextManager[None]:
+    """Lets the compiler know a user's operators."""
+    if not operators:
+        return nullcontext()
+    from .ops.custom import using_operators
+
+    return using_operators(operators)
 
 
 def _compile(source: Model, target: Target, options: Options, store: Cache | None, digest: _Digest | None, watch: Watch) -> CompiledModel:

@@ -50,7 +50,14 @@ def _load(compiler: str, folder: Path, sources: Mapping[str, str]) -> Entry:
     units = [str(folder / name) for name in sources if name.endswith(".c")]
     done = subprocess.run([compiler, *FLAGS, "-o", str(library), *units, "-lm"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"generated C does not compile:\n{done.stderr}"
-    address = ctypes.cast(ctypes.CDLL(str(library)).onnxc_entry, ctypes.c_void_p).value or 0
+    try:
+        loaded = ctypes.CDLL(str(library))
+    except OSError as error:  # a custom operator's function that this process does not have
+        hint = "load the library with the functions of custom operators: c_function(..., library=PATH)"
+        raise CompileError(
+            "E0303", f"the code calls a function that this process does not have: {str(error).rpartition(': ')[2]}", hint=hint
+        ) from None
+    address = ctypes.cast(loaded.onnxc_entry, ctypes.c_void_p).value or 0
     return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(address)
 
 

@@ -14,6 +14,7 @@ from ...compiler.graph.nodes import Quant, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Assert, Dim
 from ...compiler.kernel.traverse import walk_statements
+from ...compiler.program.foreign import Prototype, prototypes
 from ...compiler.program.memory_use import stack_bytes
 from ...compiler.program.nodes import Check, Program
 from .dialect import Dialect, integer
@@ -75,6 +76,7 @@ def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "codes": status_codes(program),
         "layers": layers_of(program),
         "parameters": signature.parameters,
+        "functions": [_declaration(name, found, dialect) for name, found in sorted(prototypes(program).items())],
     }
 
 
@@ -109,6 +111,14 @@ def _port(role: str, value: Value, parameter: str, most: int | None, macro: str,
     extents = value.type.static_shape if value.type.is_static else ()
     count = elements if isinstance(elements, int) else 0
     return Port(role, comment(value.name), parameter, f"{macro}_{parameter.upper()}", held, kind, shape, extents, count, codes)
+
+
+def _declaration(name: str, found: Prototype, dialect: Dialect) -> str:
+    """The declaration of a function that the user links."""
+    inputs = [f"const {dialect.type(t)} *in{k}" for k, t in enumerate(found.inputs)]
+    outputs = [f"{dialect.type(t)} *out{k}" for k, t in enumerate(found.outputs)]
+    numbers = [f"{dialect.type(t)} n{k}" for k, t in enumerate(found.numbers)]
+    return f"void {name}({', '.join([*inputs, *outputs, *numbers])});"
 
 
 def _codes(quant: Quant, dialect: Dialect) -> Codes:

@@ -73,7 +73,7 @@ class CPrinter(Lines):
         self.kernel, self.dialect = kernel, dialect
         self.e.is_exact = any(isinstance(e, Cast) and self.e.code_operands(e) for e in _expressions(kernel))
         self.stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
-        self.stored |= {s.buffers[0] for s in walk_statements(kernel.body) if isinstance(s, Extern)}
+        self.stored |= {b for s in walk_statements(kernel.body) if isinstance(s, Extern) for b in s.filled}
 
     # --- Functions ----------------------------------------------------------------------------
 
@@ -276,11 +276,19 @@ class CPrinter(Lines):
         """One thread: nothing to wait for."""
 
     def extern(self, stmt: Extern) -> None:
-        """A call of a row's function: pointers to elements of the buffers, then numbers."""
+        """A call of a row's function: pointers to elements of the buffers, then numbers; or of a user's function."""
+        if stmt.results:
+            self.foreign(stmt)
+            return
         add_texts(stmt.name, self.e.helpers)
         pointers = [self._pointer(buffer, at, k) for k, (buffer, at) in enumerate(zip(stmt.buffers, stmt.args, strict=False))]
         numbers = [f"(int32_t){{{k}}}" for k in range(len(stmt.buffers), len(stmt.args))]
         self.scoped(f"{stmt.name}({', '.join([*pointers, *numbers])});", *stmt.args)
+
+    def foreign(self, stmt: Extern) -> None:
+        """A call of a function that the user links."""
+        slots = [f"{{{k}}}" for k in range(len(stmt.args))]
+        self.scoped(f"{stmt.name}({', '.join([*(self.e.buffers[b] for b in stmt.buffers), *slots])});", *stmt.args)
 
     def _pointer(self, buffer: Buffer, at: Expr, k: int) -> str:
         name = self.e.buffers[buffer]

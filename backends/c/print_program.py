@@ -309,5 +309,6 @@ class ProgramPrinter(Lines):
 
 def written_buffers(kernel: Kernel) -> set[object]:
     """Buffers that a kernel stores to, whose pointers are not const."""
-    found = (s.buffer if isinstance(s, Store) else s.buffers[0] for s in walk_statements(kernel.body) if isinstance(s, (Store, Extern)))
+    stores = [s for s in walk_statements(kernel.body) if isinstance(s, (Store, Extern))]
+    found = {b for s in stores for b in ((s.buffer,) if isinstance(s, Store) else s.filled)}
     return {buffer for buffer in found if buffer.scope is not Scope.CONST}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...compiler.program.foreign import prototypes
 from ...compiler.program.interface import interface_of
 from ...compiler.program.nodes import Program
 from ...compiler.program.weights import pack_weights
@@ -28,6 +29,7 @@ def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
 def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
     """The texts of all modules: threads, kernels, program. Names are the model's own, but for the pool, which models share."""
     prefix = model_name(program.name)
+    prototypes(program)  # all calls of a function of the user's take the same
     yield pool_module(features, linkage="weak")
     kernels = [(f"{prefix}.{name}", kernel) for name, kernel in program.kernels.items()]
     for k in range(0, len(kernels), KERNELS_PER_MODULE):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 from llvmlite.binding import ffi
 
+from ...compiler.diagnostics import CompileError
 from .features import CpuFeatures
 
 
@@ -128,5 +129,9 @@ class Library:
         for symbol in symbols:
             builder.export_symbol(symbol)
         self._serial += 1
-        self._resource = builder.link(self._jit, f"onnxc{self._serial}")
+        try:
+            self._resource = builder.link(self._jit, f"onnxc{self._serial}")
+        except RuntimeError as error:  # a custom operator's function that this process does not have
+            hint = "load the library with the functions of custom operators: c_function(..., library=PATH)"
+            raise CompileError("E0303", f"the code calls a function that this process does not have: {error}", hint=hint) from None
         return {symbol: int(self._resource[symbol]) for symbol in symbols}

@@ -9,6 +9,7 @@ Loops marked `unroll` are repeated here; loops marked `vector` must be gone (`pa
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from ...compiler.kernel.build import const
@@ -31,8 +32,9 @@ from ...compiler.kernel.nodes import (
     While,
 )
 from ...compiler.kernel.traverse import walk_statements
+from ...compiler.program.foreign import calls_of
 from .expressions import typed, value
-from .externs import emit_extern, written
+from .externs import declaration, emit_extern, written
 from .features import CpuFeatures
 from .llvmtypes import memory_type
 from .memory import ZEROS, store
@@ -43,8 +45,10 @@ LOCAL_ALIGN_BYTES = 64
 
 def print_module(kernels: Iterable[tuple[str, Kernel]], features: CpuFeatures, *, visibility: str = "") -> str:
     """The text of a module that holds some kernels, each under its symbol name; `visibility` of their tasks may be `hidden`."""
+    kernels = list(kernels)
     functions = [print_kernel(kernel, features, symbol_name=name, visibility=visibility) for name, kernel in kernels]
-    return "\n\n".join([f'target triple = "{features.triple}"\n\n{ZEROS}', *functions]) + "\n"
+    declarations = dict.fromkeys(declaration(call) for _, kernel in kernels for call in calls_of(kernel))
+    return "\n\n".join([f'target triple = "{features.triple}"\n\n{ZEROS}', *declarations, *functions]) + "\n"
 
 
 def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str, visibility: str = "") -> str:
@@ -171,7 +175,7 @@ class _Printer:
 
     def extern(self, stmt: Extern) -> None:
         """Emit an instruction of the target."""
-        emit_extern(self.w, Extern(stmt.name, tuple(self.w.resolve(a) for a in stmt.args), stmt.buffers))
+        emit_extern(self.w, replace(stmt, args=tuple(self.w.resolve(a) for a in stmt.args)))
         self.w.touch(written(stmt))
 
     def alloc(self, stmt: Alloc) -> None:

@@ -72,7 +72,8 @@ def _hints(call: Call, version: int) -> Iterator[str]:
     if find_schema(call.domain, call.op_type, version) is None and was_withdrawn(call.domain, call.op_type):
         yield f"opset {version} has it no longer, name its successor"
     elif call.domain not in ("", "ai.onnx.ml", "com.microsoft"):
-        yield f"give the model a function {call.op_type} of the domain '{call.domain}'"
+        yield f"give the model a function {call.op_type} of the domain '{call.domain}', or define the operator yourself"
+        yield "--operators FILE.py, onnxc.compile(..., operators=[...]); see docs/custom-operators.md"
     else:
         yield "export the model with simpler operators, or give it a function of this name"
 

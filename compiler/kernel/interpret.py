@@ -282,6 +282,11 @@ class _Machine:
                     raise CompileError("E0402", stmt.message or f"check {stmt.code} failed", self.kernel.loc)
             case Extern():
                 now = self.now(env, memory)
+                if stmt.name not in self.externs:
+                    hint = "give its row a meaning: a function of numpy arrays"
+                    raise CompileError(
+                        "E0302", f"the C function {stmt.name} of a custom operator runs on targets only", self.kernel.loc, hint
+                    )
                 self.externs[stmt.name](tuple(now.lanes(a) for a in stmt.args), tuple(memory[b] for b in stmt.buffers))
             case Barrier():
                 raise AssertionError("barriers are handled by step")

@@ -452,11 +452,21 @@ class Assert:
 
 @dataclass(frozen=True, slots=True)
 class Extern:
-    """A row's instruction: the target's table turns `name` into text (`mma.ExternRow` says what the arguments are)."""
+    """A row's instruction: the target's table turns `name` into text (`mma.ExternRow` says what the arguments are).
+
+    Or, if it has results, a C function of the user's: `name(buffers..., args...)` (`ops/custom.py`).
+    """
 
     name: str
     args: tuple[Expr, ...]
     buffers: tuple[Buffer, ...]
+    results: int = 0
+    """How many of the last buffers a function of the user's fills; 0 for an instruction."""
+
+    @property
+    def filled(self) -> tuple[Buffer, ...]:
+        """The buffers that it writes; an instruction writes its first one, unless the target says otherwise."""
+        return self.buffers[-self.results :] if self.results else self.buffers[:1]
 
 
 Stmt: TypeAlias = For | While | Block | Store | If | Let | Alloc | Barrier | Assert | Extern

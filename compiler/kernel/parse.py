@@ -248,7 +248,8 @@ class _Parser:
         while not self.accept(")"):
             buffers.append(self.buffer())
             self.accept(",")
-        return self.end(Extern(name, tuple(args), tuple(buffers)))
+        results = self.number() if self.accept("results") else 0
+        return self.end(Extern(name, tuple(args), tuple(buffers), results))
 
     # --- Names --------------------------------------------------------------------------------
 

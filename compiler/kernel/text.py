@@ -139,7 +139,8 @@ class _Printer:
                 return f"assert {v(stmt.cond)} {stmt.code} {json.dumps(stmt.message)}", []
             case Extern():
                 args, buffers = ", ".join(map(v, stmt.args)), ", ".join(map(self.buffer, stmt.buffers))
-                return f"extern {quoted(stmt.name)}({args}) on ({buffers})", []
+                results = f" results {stmt.results}" if stmt.results else ""
+                return f"extern {quoted(stmt.name)}({args}) on ({buffers}){results}", []
 
     def shared(self, exprs: Iterable[Expr]) -> Iterator[str]:
         """Lines that name the parts which expressions use more than once."""

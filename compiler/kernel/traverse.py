@@ -179,6 +179,6 @@ def map_statement(stmt: Stmt, expr: Callable[[Expr], Expr], inner: Callable[[Stm
         case Assert():
             return Assert(expr(stmt.cond), stmt.code, stmt.message)
         case Extern():
-            return Extern(stmt.name, tuple(expr(a) for a in stmt.args), stmt.buffers)
+            return Extern(stmt.name, tuple(expr(a) for a in stmt.args), stmt.buffers, stmt.results)
         case Barrier():
             return stmt

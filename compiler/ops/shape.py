@@ -121,6 +121,11 @@ def _flattened(ctx: OpContext) -> tuple[Dim, ...]:
 def _squeezed(ctx: OpContext) -> tuple[Dim, ...]:
     shape = ctx.shape(0)
     if not ctx.has(1):
+        for axis, extent in enumerate(shape):
+            if not isinstance(extent, int):  # the rank of the result would depend on it
+                ctx.require(
+                    build.ne(build.index(extent), 1), f"axis {axis} has one element, which was not known when compiling: name the axes"
+                )
         return tuple(d for d in shape if d != 1)
     if not _is_static(ctx.ints(1)):
         return _squeezed_at_run_time(ctx)

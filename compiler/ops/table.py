@@ -28,6 +28,7 @@ from ..graph.nodes import Attribute, Graph, Node, TensorType, Value
 from ..kernel import build
 from ..kernel.nest import Nest
 from ..kernel.nodes import Buffer, Const, Dim, Expr, Read, Var
+from .overlay import custom_row
 
 if TYPE_CHECKING:
     from ..kernel.builder import KernelBuilder
@@ -249,6 +250,8 @@ class Imperative:
     in_place: bool = False
     """Output 0 is input 0, of which the kernel stores some elements; a program gives both one memory. Whoever makes such a node
     answers for it that nobody reads the old elements afterwards."""
+    calls: str = ""
+    """C function of the user's that the kernel calls (`custom.py`); only a target can run it, so that it is not folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +323,11 @@ def register(*rows: OpDef) -> None:
 
 def lookup(op: str) -> OpDef | None:
     """Find the row of an operator; None if the compiler does not know it."""
+    return custom_row(op) or own_row(op)
+
+
+def own_row(op: str) -> OpDef | None:
+    """Find the row of an operator among those that are the compiler's own."""
     _load_families()
     return _TABLE.get(op)
 

@@ -97,6 +97,8 @@ def _is_affordable(ctx: OpContext, source_bytes: int, limit: int) -> bool:
         return False
     row = lookup(ctx.node.op)
     assert row is not None
+    if isinstance(row.define, Imperative) and row.define.calls and row.meaning is None:
+        return False
     if isinstance(row.define, Imperative) and row.meaning is None:
         return source_bytes <= MAX_IMPERATIVE_BYTES
     if not isinstance(row.define, Nests):
