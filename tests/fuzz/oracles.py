@@ -1,0 +1,148 @@
+"""Whether the compiler computes what others do: ONNX Runtime and ONNX's reference evaluator are asked, two of three must agree.
+
+A result that fits neither of them is a finding, and so is a model that is refused although ONNX Runtime runs it.
+A result that fits one of them is taken for right: both have faults of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import onnxc
+from onnxc.compiler.diagnostics import CompileError
+
+from .draft import FLOATS, Noise, Sample
+
+Tensors = Mapping[str, np.ndarray]
+
+TOLERANCE = {"float64": 1e-6, "float32": 2e-4, "float16": 1e-2, "bfloat16": 6e-2}
+"""Of values with rounding errors, relative to the largest element."""
+STEPPED_TOLERANCE = 0.05
+CODES_APART = 3
+"""How many steps integers may lie apart that are quantized from values with rounding errors."""
+REFUSALS = {"c": ("E0302", "E0304", "E0204"), "cuda:shim": ("E0302", "E0304", "E0204")}
+"""What other targets may refuse: working memory of unknown size, operators that need a heap."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the models that were tried."""
+
+    models: int = 0
+    compared: int = 0
+    refused: int = 0
+    """By all: the evaluator and ONNX Runtime do not run them either, or another target may refuse."""
+    against: dict[str, int] = field(default_factory=dict)
+    """Models that agreed with only one of the others although both ran them."""
+
+
+def find_fault(sample: Sample, targets: tuple[tuple[str, int], ...], tally: Tally) -> str:
+    """What is wrong with the compiler's results for a model, empty if nothing is.
+
+    Args:
+        sample: the model with inputs and the evaluator's results.
+        targets: targets with the number of threads.
+        tally: counts what happened.
+    """
+    tally.models += 1
+    runtime = run_onnxruntime(sample)
+    others = {"onnx.reference": sample.expected} | ({"onnxruntime": runtime} if isinstance(runtime, dict) else {})
+    for target, threads in targets:
+        try:
+            with np.errstate(all="ignore"):
+                found = onnxc.compile(sample.model, target, threads=threads, cache=False).run(sample.inputs)
+        except CompileError as error:
+            may_refuse = error.code in REFUSALS.get(target, ()) or (error.code in ("E0204", "E0402") and _reads_ranks(sample))
+            if error.code == "E0901" or (isinstance(runtime, dict) and not may_refuse):
+                return f"{target}: refused: {error}"
+            tally.refused += 1
+            continue
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is a fault)
+            return f"{target}: {type(error).__name__}: {error}"
+        faults = {name: differences(found, wanted, sample.noise) for name, wanted in others.items()}
+        tally.compared += 1
+        if all(faults.values()):
+            if len(others) == 2 and differences(others["onnxruntime"], sample.expected, sample.noise):
+                tally.against["all three differ"] = tally.against.get("all three differ", 0) + 1
+                continue
+            return f"{target}, {threads} threads: " + "; ".join(f"{fault} ({name})" for name, fault in faults.items())
+        for name, fault in faults.items():
+            if fault:
+                tally.against[name] = tally.against.get(name, 0) + 1
+    return ""
+
+
+def _reads_ranks(sample: Sample) -> bool:
+    """True if the rank of a value may depend on what is known only while the model runs, which no target compiles."""
+    squeezes = any(node.op_type == "Squeeze" and len(node.input) < 2 for node in sample.model.graph.node)
+    return squeezes or any(array.dtype.name in ("int64", "int32") for array in sample.inputs.values())
+
+
+def run_onnxruntime(sample: Sample) -> dict[str, np.ndarray] | str:
+    """The results of ONNX Runtime without its optimizations; what it says if it refuses."""
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    feeds = {name: _plain(array) for name, array in sample.inputs.items()}
+    if any(array is None for array in feeds.values()):
+        return "a type that numpy does not have"
+    try:
+        session = onnxruntime.InferenceSession(sample.model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+        results = session.run(None, feeds)
+    except Exception as error:  # noqa: BLE001 (its exceptions have no common class)
+        return str(error)
+    return dict(zip((value.name for value in sample.model.graph.output), results, strict=True))
+
+
+def _plain(array: np.ndarray) -> np.ndarray | None:
+    return None if array.dtype.name == "bfloat16" else array
+
+
+def differences(found: Tensors, wanted: Tensors, noise: Mapping[str, Noise]) -> str:
+    """How results differ; empty if they do not."""
+    faults = (difference(np.asarray(found[name]), np.asarray(array), noise[name]) for name, array in wanted.items())
+    return ", ".join(f"{name}: {fault}" for name, fault in zip(wanted, faults, strict=True) if fault)
+
+
+def difference(found: np.ndarray, wanted: np.ndarray, noise: Noise) -> str:
+    """How one tensor differs from another."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return f"{found.dtype}{list(found.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
+    if wanted.dtype.name not in FLOATS:
+        apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+        wrong = apart > (CODES_APART if noise is Noise.STEPPED else 0)
+        return _shown(found, wanted, wrong)
+    a, b = found.astype(np.float64), wanted.astype(np.float64)
+    if noise is Noise.EXACT:
+        limit = np.zeros_like(b) + (1e-6 if wanted.itemsize > 2 else TOLERANCE[wanted.dtype.name]) * np.abs(b)
+    else:
+        finite = np.abs(b[np.isfinite(b)])
+        share = STEPPED_TOLERANCE if noise is Noise.STEPPED else TOLERANCE[wanted.dtype.name]
+        limit = np.full_like(b, share * max(float(finite.max(initial=0.0)), 1e-3))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if noise is not Noise.EXACT:  # what is about to overflow may have done so
+        most = _LARGEST[wanted.dtype.name] / 8
+        same |= (np.abs(a) > most) & (np.abs(b) > most) | np.isnan(b) & (np.abs(a) > most)
+    with np.errstate(invalid="ignore"):
+        return _shown(found, wanted, ~(same | (np.abs(a - b) <= limit)))
+
+
+_LARGEST = {"float64": 1e300, "float32": 3e38, "float16": 6e4, "bfloat16": 3e38}
+
+
+def _shown(found: np.ndarray, wanted: np.ndarray, wrong: np.ndarray) -> str:
+    if not wrong.any():
+        return ""
+    first = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"{int(wrong.sum())} of {wrong.size} differ, at {list(first)} {found[first]} instead of {wanted[first]}"
+
+
+def describe(model: onnx.ModelProto) -> str:
+    """A model as text, with its weights."""
+    return onnx.printer.to_text(model)
