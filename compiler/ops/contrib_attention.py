@@ -54,7 +54,7 @@ def _cut(b: RewriteBuilder, x: Value, axis: int, start: int, end: int) -> Value:
 # --- Attention --------------------------------------------------------------------------------
 
 
-def _sizes(ctx: OpContext) -> tuple[int, int, int]:
+def projected_sizes(ctx: OpContext) -> tuple[int, int, int]:
     """Widths of the projected queries, keys and values."""
     width = ctx.shape(1)[1]
     given = ctx.ints_attr("qkv_hidden_sizes")
@@ -67,7 +67,7 @@ def _sizes(ctx: OpContext) -> tuple[int, int, int]:
 
 def _attention_type(ctx: OpContext) -> list[TensorType]:
     batch, sequence, _ = ctx.shape(0)
-    heads, (query, _, value), dtype = _heads_attr(ctx), _sizes(ctx), ctx.dtype(0)
+    heads, (query, _, value), dtype = _heads_attr(ctx), projected_sizes(ctx), ctx.dtype(0)
     past = ctx.shape(4)[3] if ctx.has(4) else 0
     present = TensorType(dtype, (2, batch, heads, total(past, sequence), query // heads))
     return [TensorType(dtype, (batch, sequence, value)), present]
@@ -79,18 +79,25 @@ def _attention(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     projected = b.op("MatMul", ctx.value(0), ctx.value(1))
     if ctx.has(2):
         projected = b.op("Add", projected, ctx.value(2))
+    return attention_of(ctx, b, projected, _optional(ctx, 3), _optional(ctx, 4), _optional(ctx, 5))
+
+
+def attention_of(
+    ctx: OpContext, b: RewriteBuilder, projected: Value, mask: Value | None, past: Value | None, bias: Value | None = None
+) -> Sequence[Value | None]:
+    """Output and cache of a node whose input is projected to queries, keys and values side by side."""
     starts, parts = 0, []
-    for size in _sizes(ctx):
+    for size in projected_sizes(ctx):
         parts.append(split_heads(b, _cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
         starts += size
     query, key, value = parts
     present = None
-    if ctx.has(4) or len(ctx.node.outputs) > 1:
+    if past is not None or len(ctx.node.outputs) > 1:
         present = b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)
-    if ctx.has(4):
-        present = b.op("Concat", ctx.value(4), present, axis=3)
+    if past is not None:
+        present = b.op("Concat", past, present, axis=3)
         key, value = (b.op("Squeeze", _cut(b, present, 0, i, i + 1), b.const([0])) for i in range(2))
-    output, _ = attend(ctx, b, Heads(query, key, value), _optional(ctx, 3), _optional(ctx, 5))
+    output, _ = attend(ctx, b, Heads(query, key, value), mask, bias)
     return [output, present][: len(ctx.node.outputs)]
 
 

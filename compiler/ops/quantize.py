@@ -138,11 +138,12 @@ def _dynamic_infer(ctx: OpContext) -> list[TensorType]:
 
 
 def _dynamic(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    """The range is that of the data and zero; the zero point is `-min` quantized without one."""
+    """The range is that of the data and zero; the zero point is `-min` quantized without one. Without a range the scale is 1."""
     x, zero = ctx.value(0), b.const(0.0)
     low = b.op("Min", b.op("ReduceMin", x, keepdims=0), zero)
     high = b.op("Max", b.op("ReduceMax", x, keepdims=0), zero)
-    scale = b.op("Div", b.op("Sub", high, low), b.const(255.0))
+    width = b.op("Sub", high, low)
+    scale = b.op("Where", b.op("Equal", width, zero), b.const(1.0), b.op("Div", width, b.const(255.0)))
     zero_point = b.op("QuantizeLinear", b.op("Neg", low), scale)
     return [b.op("QuantizeLinear", x, scale, zero_point), scale, zero_point][: len(ctx.node.outputs)]
 

@@ -167,7 +167,7 @@ def _row(name: str, row: Recurrence) -> OpDef:
 
 
 register(
-    _row("LSTM", Recurrence("onnxc::LstmSteps", 4, 2, ("Sigmoid", "Tanh", "Tanh"), _peepholes, ("input_forget",))),
+    _row("LSTM", Recurrence("onnxc::LstmSteps", 4, 2, ("Sigmoid", "Tanh", "Tanh"), _peepholes, ("input_forget", "quantize_state"))),
     _row("GRU", Recurrence("onnxc::GruSteps", 3, 1, ("Sigmoid", "Tanh"), _recurrent_bias, ("linear_before_reset",))),
     _row("RNN", Recurrence("onnxc::RnnSteps", 1, 1, ("Tanh",), lambda part: ())),
 )

@@ -19,7 +19,7 @@ from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.build import add, load, mul, sub
 from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import Buffer, Dim, Expr, LoopKind, MathFn
+from ..kernel.nodes import Buffer, Dim, Expr, LoopKind, MathFn, Scope
 from .contraction import accumulator
 from .recurrent_activation import Functions
 from .recurrent_blocks import Segment, Tiling
@@ -181,10 +181,12 @@ def step_kernel(gates: int, states: int, cell: Cell) -> Imperative:
         with k.loop("group", build.dim(mul(groups, directions)), LoopKind.PARALLEL) as at, ExitStack() as scopes:
             direction, group = (build.const(0), at) if directions == 1 else (build.floordiv(at, groups), build.floormod(at, groups))
             steps = Steps(k, ctx, inputs, tiling, Functions(names, alpha, beta), direction, mul(group, tiling.rows))
-            kept, fresh = [
-                [scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64)) for _ in range(n)] for n in (states, 1)
-            ]
-            _run(steps, cell, kept, fresh[0], outputs)
+
+            def state() -> Buffer:
+                return scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64))
+
+            kept, fresh = [state() for _ in range(states)], state()
+            _run(steps, _quantizing(cell, state()) if ctx.int_attr("quantize_state") else cell, kept, fresh, outputs)
 
     return Imperative(emit)
 
@@ -213,6 +215,34 @@ def _run(steps: Steps, cell: Cell, states: Sequence[Buffer], fresh: Buffer, outp
     for state, output in zip(states, outputs[1:], strict=False):
         if output is not None:
             _copy(steps, state, output, lambda row: _place(steps, row))
+
+
+def _quantizing(cell: Cell, rounded: Buffer) -> Cell:
+    """A cell whose h goes through 8-bit codes of its range and back, as `DynamicQuantizeLinear` makes them, into a buffer of its own."""
+
+    def step(steps: Steps, states: Sequence[Buffer], at: Expr, fresh: Buffer) -> None:
+        with steps.k.loop("m", steps.tiling.rows) as row:
+            _round_state(steps, states[0], rounded, mul(row, steps.hidden))
+        cell(steps, (rounded, *states[1:]), at, fresh)
+
+    return step
+
+
+def _round_state(steps: Steps, state: Buffer, rounded: Buffer, first: Expr) -> None:
+    k, hidden = steps.k, steps.hidden
+    with k.local(steps.wide, 2, "range", Scope.REGISTER) as ends:
+        for end in range(2):
+            k.store(ends, end, build.const(0, steps.wide))
+        with k.loop("j", hidden) as j:
+            for end, extreme in enumerate((build.minimum, build.maximum)):
+                k.store(ends, end, extreme(load(ends, end), load(state, add(first, j))))
+        width = build.div(sub(load(ends, 1), load(ends, 0)), 255.0)
+        low = build.neg(load(ends, 0))
+        with k.let(build.select(build.gt(width, 0.0), width, build.const(1, steps.wide))) as scale, k.loop("j", hidden) as j:
+            zero = build.clamp(build.math_fn(MathFn.ROUND, build.div(low, scale)), 0.0, 255.0)
+            units = build.math_fn(MathFn.ROUND, build.div(load(state, add(first, j)), scale))
+            code = build.clamp(add(units, zero), 0.0, 255.0)
+            k.store(rounded, add(first, j), mul(sub(code, zero), scale))
 
 
 def _place(steps: Steps, row: Expr) -> Expr:
