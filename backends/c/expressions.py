@@ -51,7 +51,7 @@ from .dialect import (
     wrapped,
 )
 from .names import Names
-from .round_texts import APART, code_texts
+from .round_texts import APART, RINT, code_texts
 
 _INT32 = DType.INT32.limits
 _DIVISION = frozenset({BinaryOp.DIV, BinaryOp.MOD, BinaryOp.FLOORDIV, BinaryOp.FLOORMOD})
@@ -303,6 +303,8 @@ class ExprPrinter:
             return f"({self.call('fabs', args, e.args[0].dtype)} == {self.dialect.constant(float('inf'), e.args[0].dtype)})"
         if e.fn is MathFn.FMA:
             return self.fma(e, *args)
+        if e.fn is MathFn.ROUND and self.dialect.codes:
+            self.helpers["rintf"] = RINT
         return self.call(self.dialect.functions[e.fn], args, e.dtype)
 
     def fma(self, e: Math, a: str, b: str, c: str) -> str:

@@ -101,6 +101,17 @@ static inline float onnxc_apart(float x) {
 }
 """
 
+RINT = """#if defined(__AVR__) /* whose C library has none */
+static float onnxc_rintf(float x) {
+    const float down = floorf(x), rest = x - down;
+    const float whole = rest > 0.5f || (rest == 0.5f && floorf(down * 0.5f) * 2.0f != down) ? down + 1.0f : down;
+    return copysignf(whole, x);
+}
+#define rintf onnxc_rintf
+#define rint onnxc_rintf /* doubles have 32 bits */
+#endif
+"""
+
 CODE = """static inline $C onnxc_code_$t(float x, int32_t zero) {
     return onnxc_byte_$t(onnxc_rounded(x), zero);
 }

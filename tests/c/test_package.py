@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxc
 from onnxc.backends.c.package import comment
+from onnxc.backends.c.round_texts import RINT
 from onnxc.backends.c.target import make_target
 from onnxc.compiler.diagnostics import CompileError
 
@@ -58,8 +59,9 @@ MODELS = {
     ),
     "functions": (
         """<ir_version: 8, opset_import: ["" : 17]>
-        functions (float[64] x) => (float[64] a, float[64] b, float[64] c, float[64] d)
-        { a = Sin(x)
+        functions (float[64] x) => (float[64] a, float[64] b, float[64] c, float[64] d, float[64] f)
+        { f = Round(x)
+          a = Sin(x)
           b = Sigmoid(x)
           e = Exp(x)
           c = Log(e)
@@ -111,6 +113,30 @@ def test_files_compile_without_a_warning(name: str, target: str, compiler: str, 
         done = subprocess.run([compiler, *STRICT, "-c", file, "-o", "model.o"], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert any(f.endswith("_weights.c") for f in files) == ("separate" in target)
+
+
+@pytest.mark.skipif(shutil.which("avr-gcc") is None, reason="avr-gcc is not installed")
+@pytest.mark.parametrize("name", MODELS)
+def test_processors_whose_int_has_16_bits_compile_it(name: str, tmp_path: Path) -> None:
+    for file, data in onnxc.compile(build(name)[0], target="c:avr").artifact.files().items():
+        (tmp_path / file).write_bytes(data)
+    source = next(tmp_path.glob("*.c")).name
+    command = ["avr-gcc", "-mmcu=atmega2560", *STRICT, "-Wno-overflow", "-c", source]  # its doubles have 32 bits
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rounding_without_a_library_is_that_of_the_library(tmp_path: Path) -> None:
+    main = (
+        "int main(void) {\n    union { float real; uint32_t bits; } x, y, z;\n"
+        "    for (uint64_t i = 0; i < UINT64_C(0x100000000); i += 4999) {\n"
+        "        x.bits = (uint32_t)i;\n        y.real = onnxc_rintf(x.real);\n        z.real = (rintf)(x.real);\n"
+        "        if (y.bits != z.bits && (y.real == y.real || z.real == z.real)) { return 1; }\n    }\n    return 0;\n}\n"
+    )
+    text = RINT.replace("#define rintf onnxc_rintf\n", "")
+    (tmp_path / "main.c").write_text(f"#include <math.h>\n#include <stdint.h>\n#define __AVR__\n{text}{main}")
+    assert subprocess.run(["gcc", *STRICT, "main.c", "-o", "main", "-lm"], cwd=tmp_path, check=False).returncode == 0
+    assert subprocess.run([str(tmp_path / "main")], check=False).returncode == 0
 
 
 @pytest.mark.skipif(shutil.which("cppcheck") is None, reason="cppcheck is not installed")

@@ -65,7 +65,7 @@ class _Device:
         del arena
         count = len(self.face.symbols)
         table = (ctypes.c_int64 * (count + len(self.face.locals))).from_address(symbols)
-        self.sizes = _sizes(self.face, list(table[:count]))
+        self.sizes = sizes_of(self.face, list(table[:count]))
         pointers = (ctypes.c_void_p * len(self.sizes.inputs)).from_address(inputs)
         parts = [ctypes.string_at(address or 0, size) for address, size in zip(pointers, self.sizes.inputs, strict=True)]
         (self.folder / "inputs.bin").write_bytes(b"".join(parts))
@@ -115,7 +115,7 @@ class _Device:
         )
 
 
-def _sizes(face: Interface, values: list[int]) -> Sizes:
+def sizes_of(face: Interface, values: list[int]) -> Sizes:
     """Bytes of inputs, outputs and arena for extents of the symbols."""
     symbols = {s.symbol.name: value for s, value in zip(face.symbols, values, strict=True)}
 
