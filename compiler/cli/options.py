@@ -69,6 +69,14 @@ def _load_operators(ctx: click.Context, param: click.Parameter, path: Path | Non
         ctx.with_resource(using_operators(load_operators(path)))
 
 
+operators_option = click.option(
+    "--operators",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_load_operators,
+    expose_value=False,
+    metavar="FILE.py",
+    help="Python file with operators of your own: a list OPERATORS of rows.",
+)
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 
@@ -79,14 +87,7 @@ def compile_options(command: F) -> F:
         click.option("--dump", type=click.Path(path_type=Path, file_okay=False), help="Folder for the text of every stage, one file each."),
         click.option("--name", default="", help="Name of the model in symbols and files. [default: that of its graph]"),
         click.option("--kv-cache", is_flag=True, help="Let the key and value caches of a decoder grow in place, in the caller's memory."),
-        click.option(
-            "--operators",
-            type=click.Path(path_type=Path, dir_okay=False),
-            callback=_load_operators,
-            expose_value=False,
-            metavar="FILE.py",
-            help="Python file with operators of your own: a list OPERATORS of rows.",
-        ),
+        operators_option,
         click.option("--no-cache", is_flag=True, help="Neither read nor write the compile cache."),
         extents_option("--max", "Upper bound of a symbolic dimension."),
         extents_option("--bind", "Value of a symbolic dimension, fixed in the code."),
