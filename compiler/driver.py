@@ -51,6 +51,7 @@ class CompiledModel:
     record: Record | None = None
     """The deployment record, which `save` writes."""
     _runner: Callable[..., dict[str, np.ndarray]] | None = None
+    _names: tuple[str, ...] | None = None
 
     @property
     def interface(self) -> Interface:
@@ -112,7 +113,9 @@ class CompiledModel:
 
     def __call__(self, *inputs: object, **named: object) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on arrays in the order of the inputs, or by name; a single output is returned bare."""
-        given = dict(zip(self.input_names, inputs, strict=False)) | named
+        if self._names is None:
+            self._names = self.input_names
+        given = dict(zip(self._names, inputs, strict=False)) | named
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
 
