@@ -121,6 +121,10 @@ def stage_files(source: Model, target: Target, options: Options, stage: str, sto
     from .kernel.text import print_kernel
     from .program.text import print_program
 
+    if stage == "onnx":
+        from .simplified import model_files, simplified_model
+
+        return model_files(simplified_model(source, target, options), "model.onnx")
     seconds: dict[str, float] = {}
     graph = make_graph(source, target, options, seconds, stop_after)
     if stage == "graph":
@@ -135,7 +139,7 @@ def stage_files(source: Model, target: Target, options: Options, stage: str, sto
 
 def stage_names(target: Target) -> tuple[str, ...]:
     """What `stage_files` can show for a target."""
-    return ("graph", "kernel", "program", *target.pipeline.stages)
+    return ("graph", "onnx", "kernel", "program", *target.pipeline.stages)
 
 
 def pass_names(target: Target) -> tuple[str, ...]:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     "--self-test", is_flag=False, flag_value="random", metavar="[FILE]", help="Add a test on a .npz file's inputs, or random ones."
 )
 @click.option("--depfile", type=click.Path(path_type=Path, dir_okay=False), help="Write what the products depend on, for Make and Ninja.")
-@click.option("--emit", metavar="STAGE", help="Show a stage instead: graph, kernel, program, llvm, asm, object or source.")
+@click.option(
+    "--emit",
+    metavar="STAGE",
+    help="Show a stage instead: graph, onnx (the simplified model), kernel, program, llvm, asm, object or source.",
+)
 @click.option("--stop-after", metavar="PASS", default="", help="Show the graph after this pass; see `onnxc passes`.")
 @json_option
 def compile_command(
@@ -111,20 +115,43 @@ def _stage(model: Path, stage: str, stop_after: str, options: Mapping[str, Any])
 
 def _show_stage(files: Mapping[str, bytes], output: Path | None, as_json: bool) -> None:
     """Write the files to a folder if one is named; else print them if they are text."""
-    from ..files import write_folder
+    from ..files import write_file, write_folder
 
+    if output is not None and output.suffix == ".onnx" and "model.onnx" in files:
+        files = _renamed_model(files, output.name)
+        for name, data in files.items():
+            write_file(output.parent / name, data)
+        _say_written(output, files, as_json)
+        return
     if output is not None:
         write_folder(output, files)
-        shown = {"folder": str(output), "files": {name: len(data) for name, data in files.items()}}
-        if as_json:
-            show_json({"ok": True, **shown})
-        else:
-            click.echo(f"{output}: {len(files)} files")
+        _say_written(output, files, as_json)
         return
     if any(b"\0" in data for data in files.values()):
-        raise click.UsageError("objects are not text: name a folder with -o")
+        raise click.UsageError("this is not text: name a folder with -o, or a file MODEL.onnx for a model")
     if as_json:
         show_json({"ok": True, "files": {name: data.decode() for name, data in files.items()}})
         return
     for data in files.values():
         click.echo(data.decode(), nl=False)
+
+
+def _renamed_model(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    """The files of a model under another name; weights outside of it are found by that name, too."""
+    if len(files) == 1:
+        return {name: files["model.onnx"]}
+    import onnx
+
+    model = onnx.ModelProto.FromString(files["model.onnx"])
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = f"{name}.data" if entry.key == "location" else entry.value
+    return {name: model.SerializeToString(), f"{name}.data": files["model.onnx.data"]}
+
+
+def _say_written(output: Path, files: Mapping[str, bytes], as_json: bool) -> None:
+    sizes = {name: len(data) for name, data in files.items()}
+    if as_json:
+        show_json({"ok": True, "folder": str(output.parent if output.suffix == ".onnx" else output), "files": sizes})
+    else:
+        click.echo(f"{output}: {len(files)} files" if len(files) > 1 else f"{output}: {sum(sizes.values()):,} bytes")

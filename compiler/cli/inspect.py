@@ -63,9 +63,10 @@ def _as_json(found: Placements) -> dict[str, object]:
 
 
 def _show(found: Placements) -> None:
+    operators = {node.node: node.operator for node in found.nodes}
     rows = []
     for node in found.nodes:
-        together = f"with {', '.join(node.group)}" if node.group else ""
+        together = f"with {', '.join(operators.get(name, name) for name in node.group)}" if node.group else ""
         what = "; ".join(filter(None, (node.schedule, together, node.reason)))
         rows.append((node.node, node.operator, ", ".join(node.kernels) or node.place.value, what))
     show_table(f"on {found.target}:", ("node", "operator", "kernel", "how, or why not"), rows)
