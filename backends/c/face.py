@@ -16,9 +16,9 @@ from ...compiler.kernel.nodes import Assert, Dim
 from ...compiler.kernel.traverse import walk_statements
 from ...compiler.program.foreign import Prototype, prototypes
 from ...compiler.program.memory_use import stack_bytes
-from ...compiler.program.nodes import Check, Program
+from ...compiler.program.nodes import Check, Program, walk_steps
 from .dialect import Dialect, integer
-from .layers import layers_of, walk_steps
+from .layers import layers_of
 from .names import comment, model_prefix
 from .print_program import Signature
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...compiler.program.nodes import Branch, Call, Program, Repeat, Step
+from ...compiler.program.nodes import Branch, Call, Program, Repeat, Rows, Step, walk_steps
 
 NAME_LENGTH = 40
 """Of a longer name of a node, what a layer's name takes."""
@@ -25,30 +25,28 @@ def layers_of(program: Program) -> tuple[Layer, ...]:
     return tuple(Layer(layer_name(step), step) for step in walk_steps(program.steps) if isinstance(step, Call))
 
 
+def row_kernels(program: Program) -> set[str]:
+    """Names of the kernels that are called again and again to make a row each."""
+    rows = (step for step in walk_steps(program.steps) if isinstance(step, Rows))
+    return {step.kernel for found in rows for step in walk_steps(found.body) if isinstance(step, Call)}
+
+
 def layer_name(step: Call) -> str:
     """What a layer is called: after the first and the last of its nodes."""
     ends = dict.fromkeys((step.covers[0], step.covers[-1])) if step.covers else {step.loc.node or step.kernel: None}
     return "..".join(name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}_" for name in ends)
 
 
-def walk_steps(steps: Sequence[Step]) -> Iterator[Step]:
-    """All steps, each before those inside it."""
-    for step in steps:
-        yield step
-        if isinstance(step, Branch):
-            yield from walk_steps(step.then)
-            yield from walk_steps(step.other)
-        elif isinstance(step, Repeat):
-            yield from walk_steps(step.body)
-
-
 def stages(steps: Sequence[Step]) -> list[list[Step]]:
-    """The steps cut into pieces that run one layer each; a branch or a loop is a piece, and what precedes a layer goes with it."""
+    """The steps cut into pieces that run one layer each; what precedes a layer goes with it.
+
+    A branch, a loop, and layers that run row by row are one piece.
+    """
     pieces: list[list[Step]] = []
     pending: list[Step] = []
     for step in steps:
         pending.append(step)
-        if isinstance(step, Call | Branch | Repeat):
+        if isinstance(step, Call | Branch | Repeat | Rows):
             pieces.append(pending)
             pending = []
     if pending and pieces:

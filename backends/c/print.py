@@ -104,7 +104,7 @@ class CPrinter(Lines):
     def symbol_parameter(self, symbol: Var) -> str:
         """A dimension known at run time."""
         name = self.e.vars[symbol.name] = self.e.names.fresh(symbol.name)
-        return f"int64_t {name}"
+        return f"{self.e.type(symbol)} {name}"
 
     def unused(self) -> list[str]:
         """Parameters that the body does not mention."""

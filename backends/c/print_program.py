@@ -30,6 +30,7 @@ from ...compiler.program.nodes import (
     Program,
     ReadSymbol,
     Repeat,
+    Rows,
     SetSymbol,
     Step,
     Storage,
@@ -226,10 +227,21 @@ class ProgramPrinter(Lines):
                 self.line(f"if (!{test}) {{ break; }}")
                 self.steps(step.body)
                 self.close()
+            case Rows():
+                self.rows(step)
             case Allocate() | Free() | Move():
                 raise CompileError("E0302", "the model needs memory of a size that is known only while it runs; this target has no heap")
             case _:
                 assert_never(step)
+
+    def rows(self, step: Rows) -> None:
+        """Steps with counters of their own."""
+        self.open("")
+        for counter in step.counters:
+            name = self.e.vars[counter.name] = self.e.names.fresh(counter.name)
+            self.line(f"{self.e.type(counter)} {name} = 0;")
+        self.steps(step.body)
+        self.close()
 
     def branch(self, step: Branch) -> None:
         """Either of two lists of steps."""
@@ -252,7 +264,7 @@ class ProgramPrinter(Lines):
             self.pointer(storage, buffer.dtype, is_const=buffer not in stored)
             for storage, buffer in zip(step.buffers, kernel.buffers, strict=True)
         ]
-        slots = [f"{{{k}}}" for k in range(len(step.symbols))]
+        slots = [f"{'(int32_t)' if self.e.is_narrow(symbol) else ''}{{{k}}}" for k, symbol in enumerate(kernel.symbols)]
         call = f"{self.functions[step.kernel]}({', '.join([*pointers, *slots])})"
         symbols = [build.index(d) for d in step.symbols]
         layer = f'({self.layers_printed}, "{comment(layer_name(step))}");'

@@ -64,6 +64,8 @@ def make_target(text: str) -> Target:
         heap=False,
         align=ARENA_ALIGN_BYTES,
         saves_memory=True,
+        by_rows="whole-layers" not in parts,
+        copies=bytes_.copy,
     )
 
     def build(graph: Graph) -> Program:

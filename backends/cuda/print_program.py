@@ -9,13 +9,13 @@ steps neither wait nor allocate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ...compiler.dtypes import DType, Kind
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Expr, Var
 from ...compiler.kernel.traverse import substitute
-from ...compiler.program.nodes import Allocate, Branch, Call, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Step, Storage
+from ...compiler.program.nodes import Allocate, Call, Copy, Free, Move, Place, Program, ReadSymbol, Step, Storage, walk_steps
 from ...compiler.program.weights import weight_offsets
 from ..c.print_program import ProgramPrinter, written_buffers
 from .print import CUDA, launch_of
@@ -29,17 +29,6 @@ PARAMETERS = "const void *const *inputs, void **outputs, int64_t *symbols, const
 def arena_bytes(program: Program) -> Dim:
     """Size of the arena with the status word."""
     return build.dim(build.add(build.index(program.arena_bytes), STATUS_BYTES))
-
-
-def walk_steps(steps: Sequence[Step]) -> Iterator[Step]:
-    """All steps, those inside branches and loops too."""
-    for step in steps:
-        yield step
-        if isinstance(step, Branch):
-            yield from walk_steps(step.then)
-            yield from walk_steps(step.other)
-        elif isinstance(step, Repeat):
-            yield from walk_steps(step.body)
 
 
 class CudaProgramPrinter(ProgramPrinter):

@@ -33,9 +33,11 @@ from ...compiler.program.nodes import (
     Program,
     ReadSymbol,
     Repeat,
+    Rows,
     SetSymbol,
     Step,
     Storage,
+    walk_steps,
 )
 from ...compiler.program.weights import weight_offsets
 from .expressions import value
@@ -58,7 +60,7 @@ OUT_OF_MEMORY = 255
 
 def print_program(program: Program, features: CpuFeatures, *, prefix: str) -> str:
     """The text of a module with the program's functions, named with a prefix; kernels (`<prefix>.<kernel>`) are declared only."""
-    kernels = dict.fromkeys(step.kernel for step in _walk(program.steps) if isinstance(step, Call))
+    kernels = dict.fromkeys(step.kernel for step in walk_steps(program.steps) if isinstance(step, Call))
     functions = [
         _ProgramPrinter(program, features, prefix).run_function(),
         _ProgramPrinter(program, features, prefix).arena_function(),
@@ -77,16 +79,6 @@ def size_type(features: CpuFeatures) -> str:
 def task_name(prefix: str, kernel: str) -> str:
     """Global name of a kernel's task, quoted."""
     return quoted(f"{prefix}.{kernel}.task")
-
-
-def _walk(steps: tuple[Step, ...]) -> Iterator[Step]:
-    for step in steps:
-        yield step
-        if isinstance(step, Branch):
-            yield from _walk(step.then)
-            yield from _walk(step.other)
-        elif isinstance(step, Repeat):
-            yield from _walk(step.body)
 
 
 class _ProgramPrinter:
@@ -112,7 +104,7 @@ class _ProgramPrinter:
         w.line("store i32 0, ptr %status")
         w.jump("leave")
         self._leave()
-        slots = max((len(s.buffers) + len(s.symbols) for s in _walk(self.program.steps) if isinstance(s, Call)), default=1)
+        slots = max((len(s.buffers) + len(s.symbols) for s in walk_steps(self.program.steps) if isinstance(s, Call)), default=1)
         name = quoted(f"{self.prefix}_run")
         head = f"define i32 @{name}(ptr %inputs, ptr %outputs, ptr %symbols, ptr %weights, ptr %arena, ptr %pool) nounwind {{"
         return "\n".join([head, "entry:", f"  %args = alloca [{slots} x i64], align 16", *w.lines, "}"])
@@ -196,6 +188,8 @@ class _ProgramPrinter:
                 self.branch(step)
             case Repeat():
                 self.repeat(step)
+            case Rows():
+                raise AssertionError("programs of this target run whole layers")
 
     def call(self, step: Call) -> None:
         """Fill the table of arguments and run the kernel's task, on the pool if it is worth it."""

@@ -17,7 +17,7 @@ from ..graph.nodes import Value
 from ..kernel import build
 from ..kernel.interpret import AccessError, ExternMeaning, evaluate, run_kernel
 from ..kernel.nodes import Buffer, Dim
-from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, SetSymbol, Step, Storage
+from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Rows, SetSymbol, Step, Storage
 
 UNWRITTEN = 0xFF
 """Content of every byte of fresh memory."""
@@ -129,6 +129,9 @@ class _Machine:
             case Repeat():
                 while self.value(step.cond):
                     self.run(step.body)
+            case Rows(counters=counters, body=body):
+                self.symbols.update({counter.name: 0 for counter in counters})
+                self.run(body)
 
     def call(self, step: Call) -> None:
         """Run a kernel on views of its storages."""

@@ -14,7 +14,7 @@ from ..kernel.bounds import Bounds
 from ..kernel.build import index
 from ..kernel.nodes import Alloc, Buffer, Dim, Extern, Kernel, Store
 from ..kernel.traverse import statement_exprs, walk, walk_statements
-from .nodes import Branch, Call, Copy, Place, Program, Repeat, Step, Storage
+from .nodes import Branch, Call, Copy, Place, Program, Repeat, Rows, Step, Storage
 
 CODE_BYTES_PER_EXPRESSION = 6
 """Measured on nine models for Cortex-M4: 3 to 7 bytes for each distinct expression with gcc -O2, 4 to 14 with -O3."""
@@ -149,6 +149,8 @@ class _Collector:
                     self.visit(other)
                 case Repeat(body=body):
                     self._loop(body)
+                case Rows(body=body):
+                    self._rows(body)
                 case _:
                     pass
 
@@ -160,6 +162,14 @@ class _Collector:
         for tensor in self.tensors.values():
             if tensor.first < begin <= tensor.last:
                 tensor.last = max(tensor.last, end)
+
+    def _rows(self, body: Sequence[Step]) -> None:
+        """All that rows touch lives until the last of their layers."""
+        begin = len(self.layers)
+        self.visit(body)
+        for tensor in self.tensors.values():
+            if tensor.last >= begin:
+                tensor.first, tensor.last = min(tensor.first, begin), len(self.layers) - 1
 
     def _call(self, step: Call) -> None:
         kernel, number = self.program.kernels[step.kernel], len(self.layers)

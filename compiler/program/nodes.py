@@ -11,7 +11,7 @@ shapes; the others are set by steps. Expressions in steps use only symbols, neve
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -142,7 +142,37 @@ class Repeat:
     body: tuple[Step, ...]
 
 
-Step: TypeAlias = Call | Copy | SetSymbol | ReadSymbol | Check | Allocate | Free | Move | Branch | Repeat
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Runs its body, in which kernels take turns to make a few rows each. It is one step: all memory that it touches is in use
+    from its begin to its end.
+    """
+
+    counters: tuple[Var, ...]
+    """Symbols that nobody else sees, 0 at the begin."""
+    body: tuple[Step, ...]
+
+
+Step: TypeAlias = Call | Copy | SetSymbol | ReadSymbol | Check | Allocate | Free | Move | Branch | Repeat | Rows
+
+
+def bodies(step: Step) -> tuple[tuple[Step, ...], ...]:
+    """The lists of steps that stand in a step."""
+    match step:
+        case Branch(then=then, other=other):
+            return then, other
+        case Repeat(body=body) | Rows(body=body):
+            return (body,)
+        case _:
+            return ()
+
+
+def walk_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    """All steps, each before those inside it."""
+    for step in steps:
+        yield step
+        for body in bodies(step):
+            yield from walk_steps(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +182,11 @@ class InputSymbol:
     symbol: Var
     input: int
     axis: int
+    """The axis of the input whose extent it is, or `ROOM`."""
+
+
+ROOM = -1
+"""In the place of an axis: the rows that a cache has room for (`CachePair`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,15 +216,12 @@ class Program:
     """Elements that the caller provides for outputs whose size is known only after the run, if there is no heap."""
     lower_bound_bytes: Dim = 0
     """Largest sum of the bytes that are live at one time: no plan can use less."""
-    """The axis of the input whose extent it is, or `ROOM`."""
-
-
-ROOM = -1
-"""In the place of an axis: the rows that a cache has room for (`CachePair`)."""
     messages: Mapping[int, str] = field(default_factory=dict)
     """What each status code of a `Check` means."""
     quantization: Mapping[str, Quant] = field(default_factory=dict)
     """Scale and zero point of inputs and outputs that are codes, by name (`quantization.py`)."""
+    texts: Mapping[str, str | bytes] = field(default_factory=dict)
+    """The text of each input or output that is spans of strings, as in `Graph.texts`."""
     signature: Signature | None = None
     """What inputs and outputs are to the caller, if they are more than tensors."""
     caches: tuple[CachePair, ...] = ()

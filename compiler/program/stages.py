@@ -139,7 +139,28 @@ class Known:
     array: np.ndarray
 
 
-Unit: TypeAlias = Group | View | NodeUnit | Known
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """Groups that become one kernel in which they run row by row, each when the next one asks for its rows (`walk_rows.py`).
+
+    Invariants: each group has one stage and one output, and stands after those that it reads; what all but the last one make is
+    read by groups of the chain only, and never lies in memory as a whole.
+    """
+
+    groups: tuple[Group, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stage of each group."""
+        return tuple(stage for group in self.groups for stage in group.stages)
+
+    @property
+    def output(self) -> Value:
+        """What the last group makes."""
+        return self.groups[-1].outputs[0]
+
+
+Unit: TypeAlias = Group | Chain | View | NodeUnit | Known
 
 
 # --- What schedules give back -----------------------------------------------------------------

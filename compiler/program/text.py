@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..graph.text import print_dim, print_type
 from ..kernel.nodes import Dim, Expr
 from ..kernel.text import print_expr
-from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, SetSymbol, Step, Storage
+from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Rows, SetSymbol, Step, Storage
 
 
 def print_program(program: Program) -> str:
@@ -44,6 +44,9 @@ def _steps(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
                 yield from _steps(other, indent + "  ")
             case Repeat(cond=cond, body=body):
                 yield f"{indent}while {print_expr(cond)}:"
+                yield from _steps(body, indent + "  ")
+            case Rows(counters=counters, body=body):
+                yield f"{indent}rows with {', '.join(counter.name for counter in counters)}:"
                 yield from _steps(body, indent + "  ")
             case _:
                 yield indent + _step(step)

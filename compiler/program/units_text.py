@@ -9,7 +9,7 @@ from ..kernel.nest import Nest
 from ..kernel.nodes import Expr
 from ..kernel.text import print_expr
 from ..kernel.traverse import children
-from .stages import Group, Known, NodeUnit, Stage, Unit, View
+from .stages import Chain, Group, Known, NodeUnit, Stage, Unit, View
 
 LONGEST = 400
 """Expressions of more nodes, shared ones counted each time, are not spelled out."""
@@ -28,6 +28,10 @@ def _lines(unit: Unit) -> Iterator[str]:
             yield f"constant {value.name}: {print_type(value.type)}"
         case NodeUnit(node=node):
             yield f"node {node.op} {node.loc.node}".rstrip()
+        case Chain(groups=groups, output=output):
+            yield f"chain of {len(groups)}, row by row, makes {output.name}"
+            for group in groups:
+                yield from (f"  {line}" for line in _lines(group))
         case Group():
             rows = f" by {unit.rows} common axes" if unit.rows else ""
             yield f"group of {len(unit.stages)}{rows} makes {', '.join(value.name for value in unit.outputs)}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from ..program.nodes import Branch, Call, Program, Repeat, Step
+from ..program.nodes import Call, Program, walk_steps
 from .check import hash_files
 from .nodes import Compilation, Export, KernelRecord, Record, Security, Source
 
@@ -21,7 +21,7 @@ _LIBRARIES = ("onnx", "numpy", "llvmlite", "ml_dtypes")
 def describe_compilation(target: Target, program: Program, options: Mapping[str, str | int | bool | None], version: str) -> Compilation:
     """Describe how a program was made, and which kernel computes which ONNX nodes."""
     covers: dict[str, dict[str, None]] = {name: {} for name in program.kernels}
-    for call in _calls(program.steps):
+    for call in (step for step in walk_steps(program.steps) if isinstance(step, Call)):
         covers[call.kernel].update(dict.fromkeys(call.covers))
     return Compilation(
         compiler_version=version,
@@ -37,16 +37,3 @@ def describe_compilation(target: Target, program: Program, options: Mapping[str,
 def make_record(model: tuple[Source, Export], compilation: Compilation, limits: Limits, files: Mapping[str, bytes | memoryview]) -> Record:
     """Put a record together and seal the artifact's files with their hashes."""
     return Record(*model, compilation, Security(dataclasses.asdict(limits), hash_files(files)))
-
-
-def _calls(steps: Iterable[Step]) -> Iterator[Call]:
-    for step in steps:
-        match step:
-            case Call():
-                yield step
-            case Branch():
-                yield from _calls((*step.then, *step.other))
-            case Repeat():
-                yield from _calls(step.body)
-            case _:
-                pass

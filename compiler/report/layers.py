@@ -7,7 +7,7 @@ Multiply-accumulates come from the nodes of the graph, bytes from the buffers of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..diagnostics import CompileError
@@ -15,7 +15,7 @@ from ..graph.nodes import Graph, Node
 from ..kernel.nodes import Buffer, Extern, Kernel, Store
 from ..kernel.traverse import walk_statements
 from ..program.memory_use import MemoryUse
-from ..program.nodes import Branch, Call, Place, Program, Repeat, Step, Storage
+from ..program.nodes import Call, Place, Program, Storage, walk_steps
 
 WEIGHTS_AT: Mapping[str, int] = {
     "Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "ConvInteger": 1, "MatMulInteger": 1, "QLinearConv": 3, "QLinearMatMul": 3,
@@ -61,7 +61,7 @@ def layer_costs(graph: Graph, program: Program, use: MemoryUse, measured: Mappin
     Raises:
         CompileError: E0601 if the measurements are those of another program.
     """
-    calls = list(_calls(program.steps))
+    calls = [step for step in walk_steps(program.steps) if isinstance(step, Call)]
     counts = None if measured is None else _instructions(measured, len(calls))
     by_node: dict[str, list[Node]] = {}
     for node in graph.nodes:
@@ -121,19 +121,6 @@ def node_macs(node: Node) -> int:
 
 def _bytes(buffer: Buffer) -> int:
     return buffer.size * buffer.dtype.bytes if isinstance(buffer.size, int) else 0
-
-
-def _calls(steps: Sequence[Step]) -> Iterator[Call]:
-    for step in steps:
-        match step:
-            case Call():
-                yield step
-            case Branch(then=then, other=other):
-                yield from _calls((*then, *other))
-            case Repeat(body=body):
-                yield from _calls(body)
-            case _:
-                pass
 
 
 def _instructions(measured: Mapping[str, object], layers: int) -> list[int]:

@@ -40,7 +40,7 @@ def with_leads(scheduled: ScheduledKernel, form: LoopForm, outer: Sequence[Loop]
     leads: list[int | None] = []
     for value, buffer in zip(scheduled.operands, scheduled.kernel.buffers, strict=True):
         is_input = value is not output and buffer is not form.target and buffer.scope is Scope.GLOBAL
-        leads.append(lead_bytes(form, outer, buffer, together) if is_input and _may_alias(buffer, form.target) else None)
+        leads.append(lead_bytes(form, outer, buffer, together) if is_input and are_aliases(buffer.dtype, form.target.dtype) else None)
     if all(lead is None for lead in leads):
         return scheduled
     found = {buffer for buffer, lead in zip(scheduled.kernel.buffers, leads, strict=True) if lead is not None}
@@ -48,9 +48,9 @@ def with_leads(scheduled: ScheduledKernel, form: LoopForm, outer: Sequence[Loop]
     return replace(scheduled, kernel=kernel, leads=tuple(leads))
 
 
-def _may_alias(buffer: Buffer, target: Buffer) -> bool:
+def are_aliases(one: DType, other: DType) -> bool:
     """C compilers assume that objects of different types do not overlap, but for bytes."""
-    return buffer.dtype is target.dtype or (buffer.dtype in BYTES and target.dtype in BYTES)
+    return one is other or (one in BYTES and other in BYTES)
 
 
 def lead_bytes(form: LoopForm, outer: Sequence[Loop], buffer: Buffer, together: int = 1) -> int | None:

@@ -23,7 +23,7 @@ from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
 from ...compiler.kernel.nodes import Cast, Dim, Expr, LoopKind, Scope, Select, Var
-from ...compiler.kernel.traverse import substitute
+from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, contraction_form, single_load
@@ -91,7 +91,9 @@ class _Tiles:
 
     def __init__(self, group: Group, binder: Binder, found: Contraction, row: Mma) -> None:
         self.group, self.stage, self.binder, self.row = group, group.stages[0], binder, row
-        around = [var for var, _ in found.outer]
+        loops = {var for var, _ in (*found.form.axes, *found.form.reduce)}
+        symbols = [var for var in free_vars(found.scalar, found.vector) if var not in loops]
+        around = [*(var for var, _ in found.outer), *symbols]
         scalar = find_windows(found.scalar, found.form.reduce, around, found.rows)
         vector = find_windows(found.vector, found.form.reduce, around, found.rows)
         self.windows = Windows(scalar.factor, scalar.tests + vector.tests)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Expr
-from ...compiler.program.nodes import Branch, Place, Program, Repeat, Step, Storage
+from ...compiler.program.nodes import Branch, Place, Program, Repeat, Rows, Step, Storage, walk_steps
 from .place_lives import Leads, Span, largest_sum, place_lives
 
 ALIGN = 64
@@ -80,7 +80,7 @@ def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = A
         nonlocal position
         for step in steps:
             position += 1
-            for storage in storages(step):
+            for storage in touched(step):
                 if storage.place is Place.ARENA:
                     size = align_up(temporaries[storage.index], align)
                     lives.setdefault(storage.index, Life(storage.index, position, position, size)).last = position
@@ -100,6 +100,14 @@ def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = A
             elif begin < life.first <= end < life.last:
                 life.first = begin
     return sorted(lives.values(), key=lambda life: life.number)
+
+
+def touched(step: Step) -> Iterator[Storage]:
+    """The storages that are in use while a step runs, but for those of steps that have a time of their own."""
+    yield from storages(step)
+    if isinstance(step, Rows):
+        for inner in walk_steps(step.body):
+            yield from storages(inner)
 
 
 def storages(step: Step) -> Iterator[Storage]:
@@ -148,7 +156,7 @@ def _with_offsets(step: Step, offsets: dict[int, Dim]) -> Step:
     if isinstance(step, Branch):
         then, other = (tuple(_with_offsets(s, offsets) for s in steps) for steps in (step.then, step.other))
         return replace(step, then=then, other=other)
-    if isinstance(step, Repeat):
+    if isinstance(step, Repeat | Rows):
         return replace(step, body=tuple(_with_offsets(s, offsets) for s in step.body))
     changes: dict[str, object] = {}
     for f in fields(step):

@@ -6,13 +6,13 @@ The last pass that sees the graph IR. Memory is left abstract here (`Place.ARENA
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from ...compiler.diagnostics import CompileError, Loc
+from ...compiler.diagnostics import NOWHERE, CompileError, Loc
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
@@ -32,7 +32,7 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Group, Known, NodeUnit, View, shift_symbol
+from ...compiler.program.stages import Chain, Group, Known, NodeUnit, ScheduledKernel, Stage, View, shift_symbol
 from ...compiler.program.units_text import print_units
 from ...compiler.program.weights import Pack, PackedConstant
 from ...compiler.watch import GROUPS, show
@@ -43,12 +43,14 @@ from .assign_memory import arena_leads, assign_memory
 from .bound_sizes import SizeBounds
 from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
+from .form_chains import form_chains
 from .kernel_pool import KernelPool, parallel_extent
+from .lower_chain import lower_chain
 from .options import LoweringOptions
 from .order_units import order_units
+from .place_caches import input_extents, share_input
 from .place_outputs import copy_outputs, direct_outputs, made_for
 from .places import lasting_names
-from .place_caches import input_extents, share_input
 from .write_in_place import write_in_place
 
 FIRST_CHECK = 256
@@ -159,6 +161,8 @@ class Lowering:
         least = partial(order_units, bytes_of=self.bytes_of, elsewhere=wanted, kept=lasting_names(graph, facts))
         units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics)
         wanted = made_for(units, wanted)
+        if self.options.by_rows:
+            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of)
         if self.options.saves_memory:
             units = write_in_place(units, {*lasting_names(graph, facts), *wanted})
         show(GROUPS, "groups.txt", lambda: print_units(units))
@@ -170,6 +174,8 @@ class Lowering:
                     self.storages[value.name] = self.storage(source)
                 case Group():
                     self._group(unit, wanted)
+                case Chain():
+                    lower_chain(self, unit, wanted)
                 case Known(value=value, array=array):
                     self.arrays[value.name] = array
                 case NodeUnit(node=node):
@@ -200,24 +206,46 @@ class Lowering:
             elif root.name not in self.storages:
                 self.place(root, wanted.get(root.name))
         shifts = self._shifts(group)
-        covers = tuple(dict.fromkeys(name for stage in group.stages for name in stage.covers))
         for name, scheduled in kernels:
-            operands = [values.get(v.name, v) for v in scheduled.operands]
-            packs = scheduled.packs or (None,) * len(operands)
-            storages = []
-            for operand, pack in zip(operands, packs, strict=True):
-                if operand.name not in self.storages and operand.name not in self.arrays:
-                    if operand.name not in scratch:
-                        scratch[operand.name] = self.temporary(self.bytes_of(operand))
-                    storages.append(scratch[operand.name])
-                else:
-                    storages.append(self.storage(operand, pack))
-            symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
-            self.require(free_vars(*(build.index(s) for s in symbols)))
+            storages = self.run(group.stages, name, scheduled, values, shifts, scratch)
             if group.outputs[0].name not in group.placements:  # parts of others begin somewhere in them
                 self.leads.update(arena_leads(scheduled.leads, storages, self.storages[group.outputs[0].name]))
-            loc = group.stages[-1].loc
-            self.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        name: str,
+        scheduled: ScheduledKernel,
+        values: Mapping[str, Value],
+        shifts: Mapping[Var, Dim],
+        scratch: dict[str, Storage],
+    ) -> list[Storage]:
+        """Append the call of a kernel; returns the memory of its operands.
+
+        Args:
+            stages: what it computes.
+            name: its name in the program.
+            scheduled: the kernel with its operands.
+            values: what stands for the operands, by name, where it was scheduled for others.
+            shifts: values for its symbols, where they are not those of the program.
+            scratch: gets memory for the operands that are no values of the graph.
+        """
+        operands = [values.get(v.name, v) for v in scheduled.operands]
+        packs = scheduled.packs or (None,) * len(operands)
+        storages = []
+        for operand, pack in zip(operands, packs, strict=True):
+            if operand.name not in self.storages and operand.name not in self.arrays:
+                if operand.name not in scratch:
+                    scratch[operand.name] = self.temporary(self.bytes_of(operand))
+                storages.append(scratch[operand.name])
+            else:
+                storages.append(self.storage(operand, pack))
+        symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
+        self.require(free_vars(*(build.index(s) for s in symbols)))
+        covers = tuple(dict.fromkeys(name for stage in stages for name in stage.covers))
+        loc = stages[-1].loc if stages else NOWHERE
+        self.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
+        return storages
 
     def _shifts(self, group: Group) -> dict[Var, Dim]:
         """Where the values of a group that are parts of others start in them, in elements."""
@@ -247,6 +275,8 @@ class Lowering:
         ctx = context(node, self.facts[-1])
         inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
         outputs = [self._buffer(v, f"b{k + len(inputs)}") for k, v in enumerate(node.outputs)]
+        if define.in_place:
+            share_input(self, node, inputs, outputs)
         k = KernelBuilder()
         define.build(ctx, k, inputs, outputs)
         for value in node.outputs[int(define.in_place) :]:
@@ -276,8 +306,6 @@ class Lowering:
         if value is None:
             return None
         scope = Scope.CONST if self.is_constant(value) else Scope.GLOBAL
-        if define.in_place:
-            share_input(self, node, inputs, outputs)
         return Buffer(name, value.type.dtype, build.product(physical_shape(value.type)), scope)
 
     def _call(

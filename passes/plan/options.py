@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel.nodes import Kernel
 from ...compiler.program.stages import Group, ScheduledKernel
@@ -31,3 +33,7 @@ class LoweringOptions:
     """Bytes to which temporary tensors are aligned: those of a cache line, or of the widest load."""
     saves_memory: bool = False
     """Whether units run in the order that takes the least memory, and write over inputs that nobody reads again."""
+    by_rows: bool = False
+    """Whether neighbouring groups may run row by row where the arena falls."""
+    copies: Mapping[DType, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Functions that copy elements of a type, for kernels: (target, source, count)."""

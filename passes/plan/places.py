@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Value
-from ...compiler.program.stages import Group, Known, NodeUnit, Unit, View
+from ...compiler.program.stages import Chain, Group, Known, NodeUnit, Unit, View
 from ..fusion.form_groups import used
 
 
@@ -68,6 +68,8 @@ def _written(unit: Unit) -> list[tuple[str, Value]]:
     match unit:
         case Group(outputs=outputs, placements=placements):
             return [(v.name, placements[v.name].root if v.name in placements else v) for v in outputs]
+        case Chain(output=output):
+            return [(output.name, output)]
         case NodeUnit(node=node):
             return [(v.name, v) for v in node.outputs if v is not None]
         case View() | Known():

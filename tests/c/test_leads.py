@@ -99,7 +99,7 @@ def test_chains_of_floats_take_little_more_than_their_largest_tensor(name: str) 
     rng = np.random.default_rng(0)
     for weight, shape in WEIGHTS.items():
         model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), weight))
-    graph, target = load_graph(model), make_target("c")
+    graph, target = load_graph(model), make_target("c:whole-layers")
     inputs = {"x": rng.standard_normal((1, 3, 12, 12)).astype(np.float32)}
     wanted = run_graph(graph, inputs)["y"]
     program = target.pipeline.build(run_passes(graph, target.pipeline.graph_passes))

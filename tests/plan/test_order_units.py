@@ -107,7 +107,7 @@ def test_graphs_that_are_too_large_to_search_get_no_worse(shape):
 
 
 def program_of(text: str) -> Program:
-    target = make_target("c")
+    target = make_target("c:whole-layers")
     return target.pipeline.build(run_passes(load_graph(parser.parse_model(HEADER + text)), target.pipeline.graph_passes))
 
 
