@@ -1,8 +1,7 @@
 """Values of a model that are more than a tensor: sequences, optionals, and tensors whose rank is found out while running.
 
 The graph IR knows tensors only; the frontend takes these values apart. A sequence whose length is known is a tuple of values
-and costs nothing; any other one is three vectors (`compiler/ops/sequence.py`). Where control flow joins two values, `join`
-finds the form that has room for both, and `coerce` brings each into it.
+and costs nothing; any other one is three vectors (`compiler/ops/sequence.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +10,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
-from ..diagnostics import CompileError, Loc
 from ..dtypes import DType
-from ..graph.builder import GraphBuilder
-from ..graph.nodes import TensorType, Value
-from ..graph.signature import Form, ListForm, MapForm, MapRowsForm, NoneForm, OptionalForm, SequenceForm, TensorForm, UnrankedForm
+from ..graph.nodes import Value
+from ..graph.signature import (
+    Form,
+    ImageForm,
+    ListForm,
+    MapForm,
+    MapRowsForm,
+    NoneForm,
+    OptionalForm,
+    SequenceForm,
+    TensorForm,
+    UnrankedForm,
+)
 from .schemas import spelled, spelled_element
 
 if TYPE_CHECKING:
@@ -25,8 +31,6 @@ if TYPE_CHECKING:
 
 ANY_RANK = -1
 """Rank of the tensors of a sequence that has none: it agrees with every other."""
-MAX_PLACEHOLDER = 1 << 16
-"""Elements up to which an absent tensor is given its full shape, so that the shape stays known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +134,6 @@ def spelled_type(item: Item) -> str:
             return f"seq(map({key}, {spelled_element(columns.type.dtype)}))"
 
 
-_VECTOR = TensorType(DType.INT64, (0,))
-_FLAG = Value("", TensorType(DType.BOOL, ()))
-"""Stand for tensors that mean nothing."""
-
-
 def type_proto(item: Item | None) -> onnx.TypeProto:
     """The type as a model says it; empty for an absent operand."""
     import onnx
@@ -193,23 +192,25 @@ def with_tensors(item: Item, values: Iterator[Value]) -> Item:
         case Sequence():
             return replace(item, elements=next(values), extents=next(values), ranks=next(values))
         case Tuple(items=items):
-            return replace(item, items=tuple(_tensor(with_tensors(inner, values)) for inner in items))
+            return replace(item, items=tuple(tensor_of(with_tensors(inner, values)) for inner in items))
         case Optional(present=present, content=content):
             flag = next(values) if isinstance(present, Value) else present
             inner = None if content is None else with_tensors(content, values)
-            return replace(item, present=flag, content=_content(inner))
+            return replace(item, present=flag, content=content_of(inner))
         case Map():
             return Map(next(values), next(values))
         case MapRows():
             return replace(item, columns=next(values))
 
 
-def _content(item: Item | None) -> Value | Unranked | Sequence | Tuple | None:
+def content_of(item: Item | None) -> Value | Unranked | Sequence | Tuple | None:
+    """What an optional may hold."""
     assert not isinstance(item, (Optional, Map, MapRows)), item
     return item
 
 
-def _tensor(item: Item) -> Value | Unranked:
+def tensor_of(item: Item) -> Value | Unranked:
+    """What a sequence may hold."""
     assert isinstance(item, (Value, Unranked)), item
     return item
 
@@ -266,55 +267,16 @@ def item_of(form: Form, values: dict[str, Value]) -> Item:
         case SequenceForm(elements=elements, extents=extents, ranks=ranks, shape=shape):
             return Sequence(values[elements], values[extents], values[ranks], None if shape is None else len(shape))
         case OptionalForm(present=present, content=content):
-            return Optional(values[present], _content(item_of(content, values)))
+            return Optional(values[present], content_of(item_of(content, values)))
         case MapForm(keys=keys, values=items):
             return Map(values[keys], values[items])
-        case ListForm() | NoneForm() | MapRowsForm():
+        case ListForm() | NoneForm() | MapRowsForm() | ImageForm():
             raise AssertionError(form)
 
 
-# --- Joining ----------------------------------------------------------------------------------------
-
-
-def join(a: Item, b: Item, what: str, loc: Loc) -> Item:
-    """A form that has room for both; its tensors mean nothing.
-
-    Raises:
-        CompileError: E0202 if there is none.
-    """
-    one, two = dtype_of(a), dtype_of(b)
-    if one is not None and two is not None and one is not two:
-        raise CompileError("E0202", f"{what} is {one.label} and {two.label}", loc)
-    if isinstance(a, Optional) or isinstance(b, Optional):
-        return _join_optionals(_as_optional(a), _as_optional(b), what, loc)
-    if isinstance(a, (Value, Unranked)) and isinstance(b, (Value, Unranked)):
-        return _join_tensors(a, b)
-    if isinstance(a, (Sequence, Tuple)) and isinstance(b, (Sequence, Tuple)):
-        return _join_sequences(a, b)
-    raise CompileError("E0202", f"{what} is {spelled_type(a)} and {spelled_type(b)}", loc)
-
-
-def _join_tensors(a: Value | Unranked, b: Value | Unranked) -> Value | Unranked:
-    if isinstance(a, Value) and isinstance(b, Value) and a.type.rank == b.type.rank:
-        return a
-    ranks = [item.type.rank if isinstance(item, Value) else item.most for item in (a, b)]
-    known = [rank for rank in ranks if rank is not None]
-    nothing = a if isinstance(a, Value) else a.elements
-    return Unranked(nothing, nothing, max(known) if len(known) == 2 else None)
-
-
-def _join_sequences(a: Sequence | Tuple, b: Sequence | Tuple) -> Sequence | Tuple:
-    if isinstance(a, Tuple) and isinstance(b, Tuple) and len(a.items) == len(b.items):
-        return Tuple(a.dtype, tuple(map(_join_tensors, a.items, b.items)))
-    return open_form(a, common_rank(rank_of(a), rank_of(b)))
-
-
-def open_form(sequence: Sequence | Tuple, rank: int | None) -> Sequence:
-    """The form of a sequence of any length with the element type of another; its tensors mean nothing."""
-    if isinstance(sequence, Sequence):
-        return replace(sequence, rank=rank)
-    nothing = Value("", replace(_VECTOR, dtype=sequence.dtype))
-    return Sequence(nothing, nothing, nothing, rank)
+def values_of(items: Iterable[Item | None]) -> list[Value]:
+    """The tensors of many items."""
+    return [value for item in items for value in tensors(item)]
 
 
 def common_rank(*ranks: int | None) -> int | None:
@@ -328,113 +290,3 @@ def rank_of(sequence: Sequence | Tuple) -> int | None:
     if isinstance(sequence, Sequence):
         return sequence.rank
     return common_rank(*(item.type.rank if isinstance(item, Value) else None for item in sequence.items))
-
-
-def _as_optional(item: Item) -> Optional:
-    return item if isinstance(item, Optional) else Optional(True, item)
-
-
-def _join_optionals(a: Optional, b: Optional, what: str, loc: Loc) -> Optional:
-    present = a.present if isinstance(a.present, bool) and a.present is b.present else _FLAG
-    if a.content is None or b.content is None:
-        return Optional(present, a.content or b.content, a.kind or b.kind)
-    inner = join(a.content, b.content, what, loc)
-    return Optional(present, _content(inner))
-
-
-def same_form(a: Item | None, b: Item | None) -> bool:
-    """True if two items are made of tensors in the same way."""
-    match a, b:
-        case (Value(), Value()):
-            return a.type.rank == b.type.rank
-        case (Tuple(), Tuple()):
-            return len(a.items) == len(b.items) and all(map(same_form, a.items, b.items))
-        case (Sequence(), Sequence()):
-            return a.rank == b.rank
-        case (Optional(), Optional()):
-            known = a.present if isinstance(a.present, bool) else None
-            return known is (b.present if isinstance(b.present, bool) else None) and same_form(a.content, b.content)
-        case (Unranked(), Unranked()):
-            return a.most == b.most
-        case _:
-            return type(a) is type(b)
-
-
-# --- Bringing an item into a form -------------------------------------------------------------------
-
-
-def coerce(item: Item, form: Item, b: GraphBuilder) -> Item:
-    """Bring an item into a form that `join` found for it."""
-    match form:
-        case Optional(present=present, content=content):
-            given = _as_optional(item)
-            flag = b.const(np.array(given.present)) if isinstance(given.present, bool) and isinstance(present, Value) else given.present
-            inner = given.content
-            if content is not None:
-                found = placeholder(content, b) if inner is None else coerce(inner, content, b)
-                inner = _content(found)
-            return Optional(flag, inner, form.kind)
-        case Unranked(most=most) if isinstance(item, (Value, Unranked)):
-            return replace(unranked(item, b), most=most)
-        case Sequence() if isinstance(item, Tuple):
-            return replace(packed(item, b), rank=form.rank)
-        case Sequence() if isinstance(item, Sequence):
-            return replace(item, rank=form.rank)
-        case Tuple(items=items) if isinstance(item, Tuple):
-            return Tuple(item.dtype, tuple(_tensor(coerce(x, y, b)) for x, y in zip(item.items, items, strict=True)))
-        case _:
-            return item
-
-
-def unranked(item: Value | Unranked, b: GraphBuilder) -> Unranked:
-    """A tensor as one of any rank."""
-    if isinstance(item, Unranked):
-        return item
-    elements = item if item.type.rank == 1 else b.op("Reshape", item, b.const([-1]))
-    return Unranked(elements, b.op("Shape", item), item.type.rank)
-
-
-def packed(item: Sequence | Tuple, b: GraphBuilder) -> Sequence:
-    """A sequence as one of any length."""
-    if isinstance(item, Sequence):
-        return item
-    parts = [unranked(x, b) for x in item.items]
-    ranks = [_rank_value(x, b) for x in item.items]
-    none = b.const(np.zeros(0, np.int64))
-    return Sequence(
-        joined([p.elements for p in parts], b.const(np.zeros(0, item.dtype.numpy)), b),
-        joined([p.extents for p in parts], none, b),
-        joined(ranks, none, b),
-        rank_of(item),
-    )
-
-
-def joined(parts: list[Value], none: Value, b: GraphBuilder) -> Value:
-    """Vectors one after another; `none` if there are none."""
-    return b.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0] if parts else none
-
-
-def _rank_value(item: Value | Unranked, b: GraphBuilder) -> Value:
-    return b.const([item.type.rank]) if isinstance(item, Value) else b.op("Shape", item.extents)
-
-
-def placeholder(form: Item, b: GraphBuilder) -> Item:
-    """Anything of a form, for what is absent: zeros of a known shape of reasonable size, else as few elements as the rank allows."""
-    none = b.const(np.zeros(0, np.int64))
-    match form:
-        case Value(type=type_):
-            known = type_.is_static and type_.element_count <= MAX_PLACEHOLDER
-            return b.const(np.zeros(type_.static_shape if known else (0,) * type_.rank, type_.dtype.numpy))
-        case Unranked(elements=elements):
-            return replace(form, elements=b.const(np.zeros(0, elements.type.dtype.numpy)), extents=b.const([0]))
-        case Sequence(elements=elements, rank=rank):
-            return Sequence(b.const(np.zeros(0, elements.type.dtype.numpy)), none, none, rank)
-        case Tuple(dtype=dtype, items=items):
-            return Tuple(dtype, tuple(_tensor(placeholder(item, b)) for item in items))
-        case Optional():
-            raise AssertionError("an optional holds no optional")
-
-
-def values_of(items: Iterable[Item | None]) -> list[Value]:
-    """The tensors of many items."""
-    return [value for item in items for value in tensors(item)]

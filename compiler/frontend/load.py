@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..graph.nodes import Graph
 from .bodies import BodyReader
 from .coverage import check_operators
+from .dissolve_images import dissolve_images
 from .dissolve_strings import dissolve_strings
 from .external import ExternalData
 from .functions import check_size, read_functions
@@ -73,7 +74,7 @@ def _load(source: Source, limits: Limits, bind: Mapping[str, int], most: Mapping
     budget = Budget(limits)
     tensors = TensorReader(ExternalData(source.folder, name), budget, name)
     graph = Importer(name, library, tensors, budget).main(main, opsets, types, symbols.values, symbols.forms)
-    return dissolve_strings(replace(graph, bounds=symbols.bounds, declared=_declared_shapes(model.graph.output)))
+    return dissolve_strings(dissolve_images(replace(graph, bounds=symbols.bounds, declared=_declared_shapes(model.graph.output))))
 
 
 def _declared_shapes(outputs: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[int | None, ...]]:

@@ -16,21 +16,9 @@ from ..diagnostics import CompileError, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, Value
 from ..ops.control import BATCHED, CONDITION, COUNTER, region_inputs
-from .aggregates import (
-    Item,
-    Optional,
-    Tuple,
-    coerce,
-    join,
-    open_form,
-    part_names,
-    rank_of,
-    same_form,
-    tensors,
-    values_of,
-    with_tensors,
-)
+from .aggregates import Item, Optional, Tuple, part_names, rank_of, tensors, values_of, with_tensors
 from .bodies import Body
+from .coerce import coerce, join, open_form, same_form
 from .sequences import refuse_unranked
 
 if TYPE_CHECKING:
@@ -200,7 +188,6 @@ class RegionReader:
         region = self._read(body, [Value("", t) for t in types], op="Scan")
         outputs = [self._slice(item, k) for k, item in enumerate(region.outputs)]
         return self._add("Scan", operands, attrs, outputs, names, [region.finish(outputs, self.loc)])
-
 
     def _batched_scan(self, body: Body, operands: list[Value], attrs: dict[str, Attribute], names: list[str]) -> list[Item]:
         """A Scan of opset 8: one over the batch, around one over the steps."""

@@ -30,12 +30,12 @@ from .aggregates import (
     Unranked,
     common_rank,
     dtype_of,
-    packed,
     rank_of,
     spelled_type,
     tensors,
     with_tensors,
 )
+from .coerce import packed
 
 MAX_LENGTH = 64
 """Tensors that a sequence of known length may have; longer ones are vectors."""

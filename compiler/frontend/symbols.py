@@ -66,8 +66,8 @@ class Symbols:
             return OptionalForm(present, self._declare(f"{name}.value", type_.optional_type.elem_type, whole))
         if kind == "map" and name == whole:
             return self._declare_map(name, type_.map_type)
-        message = f"the input '{whole}' is of type {kind}, only tensors, sequences and optionals of them, and maps of numbers or strings can be inputs"
-        raise CompileError("E0202", message, Loc(self.model, whole))
+        hint = "inputs are tensors, sequences and optionals of them, and maps of numbers or strings"
+        raise CompileError("E0202", f"the input '{whole}' is of type {kind}", Loc(self.model, whole), hint)
 
     def _declare_tensor(self, name: str, tensor: onnx.TypeProto.Tensor, whole: str) -> Form:
         loc, dtype = Loc(self.model, whole), self._dtype(tensor, whole)

@@ -73,7 +73,17 @@ class MapRowsForm:
     columns: str
 
 
-Form: TypeAlias = TensorForm | UnrankedForm | SequenceForm | ListForm | OptionalForm | NoneForm | MapForm | MapRowsForm
+@dataclass(frozen=True, slots=True)
+class ImageForm:
+    """The bytes of a picture, which is decoded before the model runs."""
+
+    pixels: tuple[tuple[str, str], ...]
+    """Tensors `[height, width, channels]`, each with the format of its pixels."""
+    encoded: str | None
+    """The tensor of the bytes, if the model looks at them, too."""
+
+
+Form: TypeAlias = ImageForm | TensorForm | UnrankedForm | SequenceForm | ListForm | OptionalForm | NoneForm | MapForm | MapRowsForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,8 @@ def _form_json(form: Form) -> list[object]:
             return ["O", present, _form_json(content)]
         case NoneForm():
             return ["N"]
+        case ImageForm(pixels=pixels, encoded=encoded):
+            return ["I", [list(pair) for pair in pixels], encoded]
         case MapForm(keys=keys, values=values):
             return ["M", keys, values]
         case MapRowsForm(keys=labels, columns=columns):
@@ -145,6 +157,9 @@ def _form(data: list) -> Form:  # type: ignore[type-arg]
             return OptionalForm(present, _form(content))
         case "N":
             return NoneForm()
+        case "I":
+            pixels, encoded = rest
+            return ImageForm(tuple((tensor, pixel_format) for tensor, pixel_format in pixels), encoded)
         case "M":
             return MapForm(*rest)
         case "R":
@@ -167,6 +182,8 @@ def tensors_of(form: Form) -> tuple[str, ...]:
             return present, *tensors_of(content)
         case NoneForm():
             return ()
+        case ImageForm(pixels=pixels, encoded=encoded):
+            return *(tensor for tensor, _ in pixels), *([] if encoded is None else [encoded])
         case MapForm(keys=keys, values=values):
             return keys, values
         case MapRowsForm(columns=columns):

@@ -29,6 +29,7 @@ FAMILIES = (
     "features",
     "functions",
     "grid",
+    "image",
     "indexing",
     "kv_cache",
     "labels",

@@ -15,6 +15,7 @@ from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.signature import (
     Form,
+    ImageForm,
     ListForm,
     MapForm,
     MapRowsForm,
@@ -27,6 +28,7 @@ from ..graph.signature import (
     UnrankedForm,
     tensors_of,
 )
+from .images import decode_image
 from .interface import Interface, Port
 from .string_ports import callers_ports
 
@@ -79,6 +81,10 @@ class Packer:
                 found[tensor] = given
             case SequenceForm():
                 self._pack_sequence(name, form, given, found)
+            case ImageForm(pixels=pixels, encoded=encoded):
+                found.update({tensor: decode_image(given, pixel_format, name) for tensor, pixel_format in pixels})
+                if encoded is not None:
+                    found[encoded] = given
             case OptionalForm(present=present, content=content):
                 found[present] = np.array(given is not None)
                 if given is None:
