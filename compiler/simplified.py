@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import onnx
 
 PASSES = (
-    "fold_constants", "simplify", "eliminate_dead_code", "fold_batch_norm", "eliminate_common_subexpressions", "eliminate_dead_code",
+    "eliminate_dead_code", "fold_constants", "simplify", "eliminate_dead_code", "fold_batch_norm", "eliminate_common_subexpressions",
+    "eliminate_dead_code",
 )  # fmt: skip
 """Passes that make a graph simpler for everybody; the others are for targets."""
 MOST_BYTES = 2_000_000_000
@@ -50,8 +51,8 @@ def simplified_model(source: Model, target: Target, options: Options) -> onnx.Mo
     from .. import __version__
 
     graph = load_graph(source, bind=options.bind, max=options.max)
-    if graph.signature is not None:
-        raise CompileError("E0202", "a model with sequences or optionals is not written back", Loc(graph.name))
+    if graph.signature is not None or graph.texts:
+        raise CompileError("E0202", "a model with sequences, optionals or strings is not written back", Loc(graph.name))
     found = {graph_pass.name: graph_pass for graph_pass in target.pipeline.graph_passes}
     simple: Graph = run_passes(graph, tuple(found[name] for name in PASSES), (), "")
     model = to_onnx(simple, __version__)

@@ -1,12 +1,13 @@
 """From the graph IR back to an ONNX model: what the compiler understood of a model, as a file that others read.
 
 The other direction of `compiler/frontend`. Nodes are in the form of their newest version; the model is declared for
-the oldest opset from `OPSET` on in which all of them have that form. Used by `onnxc quantize`.
+the oldest opset from `OPSET` on in which all of them have that form. Used by `onnxc quantize` and `onnxc compile --emit onnx`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,9 @@ IR_VERSION = 8
 INNER_DOMAIN = "onnxc"
 """Domain of operators that only the compiler has."""
 
+FLATTEN = "flatten"
+"""Attribute of a node of an older opset that works on its operand as a matrix (`ops/softmax.py`)."""
+
 REGIONS: Mapping[str, tuple[str, ...]] = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Attributes that hold the regions of control flow, in the order of `Node.regions`."""
 
@@ -54,7 +58,7 @@ def to_onnx(graph: Graph, producer_version: str = "") -> onnx.ModelProto:
     if inner is not None:
         raise CompileError("E0202", f"{inner.op} is an operator of the compiler, which no model has", inner.loc)
     domains = {_domain(node) for node in _all_nodes(graph)} - {""}
-    opsets = [onnx.helper.make_opsetid("", _opset(graph)), *(onnx.helper.make_opsetid(d, _version(d)) for d in sorted(domains))]
+    opsets = [onnx.helper.make_opsetid(domain, _opset(graph, domain)) for domain in ("", *sorted(domains))]
     model = onnx.helper.make_model(_graph(graph), opset_imports=opsets, producer_name="onnxc", producer_version=producer_version)
     model.ir_version = max(IR_VERSION, onnx.helper.find_min_ir_version_for(opsets[:1], ignore_unknown=True))
     return model
@@ -67,7 +71,7 @@ def _graph(graph: Graph) -> onnx.GraphProto:
     made.input.extend(_info(value) for value in graph.inputs)
     made.output.extend(_info(value) for value in graph.outputs)
     made.initializer.extend(_tensor(name, array) for name, array in graph.constants.items())
-    made.node.extend(_node(node) for node in graph.nodes)
+    made.node.extend(written for node in graph.nodes for written in _nodes(node))
     return made
 
 
@@ -89,6 +93,33 @@ def _tensor(name: str, array: np.ndarray) -> onnx.TensorProto:
     if dtype is DType.STRING:
         return onnx.helper.make_tensor(name, dtype.onnx, array.shape, [str(s).encode() for s in array.reshape(-1)])  # type: ignore[misc]
     return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def _nodes(node: Node) -> list[onnx.NodeProto]:
+    """A node as nodes of a model: one, but for those of old versions that the newest one cannot say."""
+    if node.attrs.get(FLATTEN) and node.inputs[0] is not None:
+        return _through_a_matrix(node, node.inputs[0])
+    return [_node(node)]
+
+
+def _through_a_matrix(node: Node, x: Value) -> list[onnx.NodeProto]:
+    """Softmax and its kin before opset 13, over all axes from one on: of a matrix, split at this axis."""
+    import onnx
+
+    axis = node.attrs["axis"]
+    assert isinstance(axis, int)
+    made = _node(replace(node, attrs={"axis": -1}))
+    if axis % max(x.type.rank, 1) == x.type.rank - 1:
+        return [made]
+    name = made.output[0]
+    flat, result, shape = f"{name}/matrix", f"{name}/of_matrix", f"{name}/shape"
+    made.input[0], made.output[0] = flat, result
+    return [
+        onnx.helper.make_node("Flatten", [x.name], [flat], flat, axis=axis),
+        made,
+        onnx.helper.make_node("Shape", [x.name], [shape], shape),
+        onnx.helper.make_node("Reshape", [result, shape], [name], f"{name}/tensor"),
+    ]
 
 
 def _node(node: Node) -> onnx.NodeProto:
@@ -143,11 +174,11 @@ def _all_nodes(graph: Graph) -> Iterator[Node]:
             yield from _all_nodes(region)
 
 
-def _version(domain: str) -> int:
-    """The newest opset of a domain that this onnx knows; 1 for those that it does not."""
+def _newest(domain: str) -> int:
+    """The newest opset of a domain that this onnx knows; 0 for those that it does not."""
     import onnx
 
-    return max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=1)
+    return max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=0)
 
 
 def _schema(node: Node, opset: int) -> onnx.defs.OpSchema | None:
@@ -159,21 +190,24 @@ def _schema(node: Node, opset: int) -> onnx.defs.OpSchema | None:
         return None
 
 
-def _opset(graph: Graph) -> int:
-    """The oldest opset in which every node is as it stands here."""
-    import onnx
-
-    nodes = [node for node in _all_nodes(graph) if not _domain(node)]
-    for opset in range(OPSET, onnx.defs.onnx_opset_version() + 1):
+def _opset(graph: Graph, domain: str) -> int:
+    """The oldest opset of a domain in which every node is as it stands here."""
+    newest = _newest(domain)
+    if not newest:
+        return 1
+    nodes = [node for node in _all_nodes(graph) if _domain(node) == domain]
+    for opset in range(OPSET if not domain else 1, newest + 1):
         if all(_has_form(node, opset) for node in nodes):
             return opset
-    wrong = next(node for node in nodes if not _has_form(node, onnx.defs.onnx_opset_version()))
+    wrong = next(node for node in nodes if not any(_has_form(node, opset) for opset in range(1, newest + 1)))
     raise CompileError("E0202", "no opset has the operator in this form, so that it cannot be written to a model", wrong.loc)
 
 
 def _has_form(node: Node, opset: int) -> bool:
     schema = _schema(node, opset)
-    if schema is None or len(node.inputs) > schema.max_input or not all(name in schema.attributes for name in node.attrs):
+    if schema is None or schema.deprecated or len(node.inputs) > schema.max_input:
+        return False
+    if not all(name in schema.attributes or name == FLATTEN for name in node.attrs):
         return False
     return all(_takes(schema, position, value.type) for position, value in enumerate(node.inputs) if value is not None)
 

@@ -20,7 +20,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import BinaryOp, Dim, Expr, MathFn
-from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .table import Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, register
 from .types import FLOATS, attr_dtype, check_dtype
 
 ROUNDS = 10
@@ -186,6 +186,11 @@ def _dropout_type(ctx: OpContext) -> list[TensorType]:
     return [TensorType(ctx.dtype(0), ctx.shape(0)), TensorType(DType.BOOL, ctx.shape(0))]
 
 
+def _drop_ratio(node: RawNode) -> None:
+    """Before opset 12 there was no training, so that the ratio decides nothing."""
+    node.attrs.pop("ratio", None)
+
+
 def _dropout(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     """`where(drawn >= ratio, x / (1 - ratio), 0)` in training, else `x`."""
     x, training = ctx.value(0), ctx.array(2) if ctx.has(2) else np.array(False)
@@ -210,5 +215,5 @@ register(
     _row("RandomNormalLike", _normal, mean=0.0, scale=1.0),
     OpDef("Bernoulli", _bernoulli_type, Nests(_bernoulli), doc="Philox4x32-10"),
     OpDef("Multinomial", _multinomial_type, Rewrite(_multinomial), doc="Philox4x32-10"),
-    OpDef("Dropout", _dropout_type, Rewrite(_dropout), doc="Philox4x32-10 in training"),
+    OpDef("Dropout", _dropout_type, Rewrite(_dropout), adapt={12: _drop_ratio}, doc="Philox4x32-10 in training"),
 )

@@ -13,7 +13,8 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from .draft import Sample, needed_nodes, used_names
+from .draft import Sample
+from .prune import pruned, with_outputs
 
 
 def reduced(sample: Sample, is_faulty: Callable[[Sample], bool]) -> Sample:
@@ -35,17 +36,6 @@ def reduced(sample: Sample, is_faulty: Callable[[Sample], bool]) -> Sample:
     return sample
 
 
-def with_outputs(sample: Sample, names: tuple[str, ...]) -> Sample:
-    """The model with some of its outputs only, and what they need."""
-    model = onnx.ModelProto()
-    model.CopyFrom(sample.model)
-    graph = model.graph
-    outputs = [v for v in graph.output if v.name in names]
-    del graph.output[:]
-    graph.output.extend(outputs)
-    return _pruned(replace(sample, model=model, expected={n: sample.expected[n] for n in names}, noise={n: sample.noise[n] for n in names}))
-
-
 def _without(sample: Sample, node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> Sample | None:
     """The model with what a node makes as inputs; None if these are outputs."""
     names = [name for name in node.output if name]
@@ -57,21 +47,7 @@ def _without(sample: Sample, node: onnx.NodeProto, values: Mapping[str, np.ndarr
     for name in names:
         array = values[name]
         model.graph.input.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
-    return _pruned(replace(sample, model=model, inputs={**sample.inputs, **{name: values[name] for name in names}}))
-
-
-def _pruned(sample: Sample) -> Sample:
-    graph = sample.model.graph
-    kept = needed_nodes(graph.node, set(sample.expected))
-    used = {name for name, _ in used_names(kept)} | set(sample.expected)
-    for field, items in ((graph.node, kept), (graph.input, [v for v in graph.input if v.name in used])):
-        copies = [type(item).FromString(item.SerializeToString()) for item in items]
-        del field[:]
-        field.extend(copies)
-    constants = [c for c in graph.initializer if c.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
-    return replace(sample, inputs={k: v for k, v in sample.inputs.items() if k in used})
+    return pruned(replace(sample, model=model, inputs={**sample.inputs, **{name: values[name] for name in names}}))
 
 
 def _all_values(sample: Sample) -> dict[str, np.ndarray]:

@@ -34,7 +34,9 @@ def pool(d: Draft, op: str) -> None:
 @sample("GlobalAveragePool", weight=3)
 @sample("GlobalMaxPool", "GlobalLpPool", weight=1)
 def global_pool(d: Draft, op: str) -> None:
-    d.add(op, image(d, "float32", "float32", "float64", "float16"), noise=Noise.ROUNDED)
+    # The evaluator knows the maximum of images only.
+    rank = (4,) if op != "GlobalAveragePool" else (4, 4, 3, 5)
+    d.add(op, image(d, "float32", "float32", "float64", "float16", rank=rank), noise=Noise.ROUNDED)
 
 
 @sample("Softmax", "LogSoftmax", weight=4)
