@@ -77,11 +77,11 @@ def _eye_nest(ctx: OpContext) -> list[Nest]:
 def _range_length(ctx: OpContext) -> Dim:
     """`max(ceil((limit - start) / delta), 0)`; a symbol that `_range_size` fills in for floats of run time."""
     if ctx.dtype(0).is_int:
-        start, limit, delta = (build.index(ctx.ints(k)[0]) for k in range(3))
+        start, limit, delta = (build.index(ctx.ints(k)[0]) if ctx.has(k) else const(1) for k in range(3))
         count = build.neg(build.floordiv(build.sub(start, limit), delta))
         known = all(map(ctx.facts.is_extent, free_vars(count)))
         return at_least(build.dim(count), 0) if known else build.maximum(count, 0)
-    arrays = [ctx.array(k) for k in range(3)]
+    arrays = [ctx.array(k) if k < 2 or ctx.has(k) else np.ones(()) for k in range(3)]
     if any(a is None for a in arrays):
         return ctx.fresh("length")
     first, last, step = (float(a.reshape(())) for a in arrays if a is not None)
@@ -97,14 +97,15 @@ def _range_nest(ctx: OpContext) -> list[Nest]:
     wide = DType.FLOAT32 if kind.dtype.is_narrow_float else kind.dtype
 
     def element(i: Expr) -> Expr:
-        start, delta = (build.cast(ctx.read(k, *[const(0)] * ctx.rank(k)), wide) for k in (0, 2))
+        start, delta = (build.cast(ctx.read(k, *[const(0)] * ctx.rank(k)), wide) if ctx.has(k) else const(1, wide) for k in (0, 2))
         return build.cast(build.add(start, build.mul(build.cast(i, wide), delta)), kind.dtype)
 
     return [pointwise(kind.shape, element)]
 
 
 def _range_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: object) -> None:
-    first, last, step = (build.cast(build.load(b, 0), DType.FLOAT64) for b in inputs if b is not None)
+    given = [build.cast(build.load(b, 0), DType.FLOAT64) for b in inputs if b is not None]
+    first, last, step = given if len(given) == 3 else (*given, const(1.0, DType.FLOAT64))
     count = build.math_fn(MathFn.CEIL, build.div(build.sub(last, first), step))
     k.store(sizes, 0, build.cast(build.maximum(count, 0.0), INDEX, CastMode.SATURATE))  # type: ignore[arg-type]
 
@@ -114,4 +115,5 @@ register(
     OpDef("ConstantOfShape", _fill_type, Nests(lambda ctx: [pointwise(_fill_type(ctx)[0].shape, lambda *_: _fill_value(ctx))])),
     OpDef("EyeLike", _eye_type, Nests(_eye_nest), defaults={"k": 0}),
     OpDef("Range", _range_type, Nests(_range_nest, _range_size), defaults={"stash_type": 1}),
+    OpDef("Range", _range_type, Nests(_range_nest, _range_size), "com.microsoft", doc="The step may be absent."),
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.nodes import Dim
 from .attention import appended, default_scale, join_heads, scores, split_heads
+from .composite import MICROSOFT, optional
 from .extents import times, total
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
-
-MICROSOFT = "com.microsoft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,8 @@ def _heads_attr(ctx: OpContext) -> int:
     return heads
 
 
-def _optional(ctx: OpContext, position: int) -> Value | None:
-    return ctx.value(position) if ctx.has(position) else None
-
-
-def _cut(b: RewriteBuilder, x: Value, axis: int, start: int, end: int) -> Value:
+def cut(b: RewriteBuilder, x: Value, axis: int, start: int, end: int) -> Value:
+    """A part of a tensor along one axis."""
     return b.op("Slice", x, b.const([start]), b.const([end]), b.const([axis]))
 
 
@@ -79,7 +76,7 @@ def _attention(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     projected = b.op("MatMul", ctx.value(0), ctx.value(1))
     if ctx.has(2):
         projected = b.op("Add", projected, ctx.value(2))
-    return attention_of(ctx, b, projected, _optional(ctx, 3), _optional(ctx, 4), _optional(ctx, 5))
+    return attention_of(ctx, b, projected, optional(ctx, 3), optional(ctx, 4), optional(ctx, 5))
 
 
 def attention_of(
@@ -88,7 +85,7 @@ def attention_of(
     """Output and cache of a node whose input is projected to queries, keys and values side by side."""
     starts, parts = 0, []
     for size in projected_sizes(ctx):
-        parts.append(split_heads(b, _cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
+        parts.append(split_heads(b, cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
         starts += size
     query, key, value = parts
     present = None
@@ -96,7 +93,7 @@ def attention_of(
         present = b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)
     if past is not None:
         present = b.op("Concat", past, present, axis=3)
-        key, value = (b.op("Squeeze", _cut(b, present, 0, i, i + 1), b.const([0])) for i in range(2))
+        key, value = (b.op("Squeeze", cut(b, present, 0, i, i + 1), b.const([0])) for i in range(2))
     output, _ = attend(ctx, b, Heads(query, key, value), mask, bias)
     return [output, present][: len(ctx.node.outputs)]
 
@@ -117,11 +114,12 @@ def _multi_head_type(ctx: OpContext) -> list[TensorType]:
             value_head = value[3] if len(value) == 4 else _quotient(value[2], heads)
     past = ctx.shape(6)[2] if ctx.has(6) else 0
     whole = total(past, keys)
+    kept, seen = (past, total(ctx.ints(8)[0], keys)) if ctx.has(8) and ctx.has(6) else (whole, whole)
     return [
         TensorType(dtype, (batch, sequence, times(heads, value_head))),
-        TensorType(dtype, (batch, heads, whole, head)),
-        TensorType(dtype, (batch, heads, whole, value_head)),
-        TensorType(dtype, (batch, heads, sequence, whole)),
+        TensorType(dtype, (batch, heads, kept, head)),
+        TensorType(dtype, (batch, heads, kept, value_head)),
+        TensorType(dtype, (batch, heads, sequence, seen)),
     ]
 
 
@@ -130,12 +128,33 @@ def _quotient(whole: Dim, parts: int) -> Dim:
 
 
 def _multi_head(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
-    if ctx.has(8) or ctx.has(9):
-        ctx.fail("E0203", "MultiHeadAttention with a shared cache buffer is not supported", "use GroupQueryAttention")
-    query, key, value = (_biased(ctx, b, x, i) for i, x in enumerate(_operands(ctx, b)))
-    key, value = appended(b, _optional(ctx, 6), key), appended(b, _optional(ctx, 7), value)
-    output, before = attend(ctx, b, Heads(query, key, value), _optional(ctx, 4), _optional(ctx, 5))
+    refuse_beams(ctx, 9)
+    query, key, value = (biased(ctx, b, x, i, 3) for i, x in enumerate(_operands(ctx, b)))
+    key, seen_key = extended(b, optional(ctx, 6), key, optional(ctx, 8))
+    value, seen_value = extended(b, optional(ctx, 7), value, optional(ctx, 8))
+    output, before = attend(ctx, b, Heads(query, seen_key, seen_value), optional(ctx, 4), optional(ctx, 5))
     return [output, key, value, before]
+
+
+def refuse_beams(ctx: OpContext, position: int) -> None:
+    """E0203 if a table says which beam each key comes from."""
+    if ctx.has(position):
+        ctx.fail("E0203", "a cache that beams share (cache_indirection) is not supported", "search with one beam, or reorder the cache")
+
+
+def extended(b: RewriteBuilder, past: Value | None, new: Value, length: Value | None) -> tuple[Value, Value]:
+    """Keys or values with the new ones: as they are handed on, and those that are there.
+
+    With a length, the past is a buffer that has room for the new ones behind that many.
+    """
+    if past is None or length is None:
+        whole = appended(b, past, new)
+        return whole, whole
+    count = b.op("Slice", b.op("Shape", new), b.const([2]), b.const([3]))
+    total = b.op("Add", b.op("Cast", b.op("Reshape", length, b.const([1])), to=DType.INT64.onnx), count)
+    last = b.op("Expand", b.op("Sub", total, b.const([1])), b.op("Slice", b.op("Shape", new), b.const([0]), b.const([1])))
+    present = b.op("onnxc::CacheAppend", past, new, last)
+    return present, b.op("onnxc::CacheRows", present, None, total, axis=2, rows=0)
 
 
 def _operands(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value, Value]:
@@ -153,21 +172,21 @@ def _operands(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value, Value]:
 
 def _unpacked(b: RewriteBuilder, packed: Value, which: int) -> Value:
     """Part `which` of `[batch, sequence, heads, parts, size]`."""
-    part = b.op("Squeeze", _cut(b, packed, 3, which, which + 1), b.const([3]))
+    part = b.op("Squeeze", cut(b, packed, 3, which, which + 1), b.const([3]))
     return b.op("Transpose", part, perm=(0, 2, 1, 3))
 
 
-def _biased(ctx: OpContext, b: RewriteBuilder, x: Value, which: int) -> Value:
+def biased(ctx: OpContext, b: RewriteBuilder, x: Value, which: int, position: int) -> Value:
     """Add the part of the bias that belongs to queries, keys or values."""
-    if not ctx.has(3) or (which > 0 and ctx.has(1) and ctx.rank(1) == 4):
+    if not ctx.has(position) or (which > 0 and ctx.has(1) and ctx.rank(1) == 4):
         return x
     heads = _heads_attr(ctx)
     hidden = times(heads, x.type.shape[3])
-    all_biases = ctx.shape(3)[0]
+    all_biases = ctx.shape(position)[0]
     if not isinstance(hidden, int) or not isinstance(all_biases, int):
         ctx.fail("E0204", "the hidden size must be known when compiling")
     start = all_biases - hidden if which == 2 else which * hidden
-    part = _cut(b, ctx.value(3), 0, start, start + hidden)
+    part = cut(b, ctx.value(position), 0, start, start + hidden)
     return b.op("Add", x, b.op("Reshape", part, b.const([heads, 1, hidden // heads])))
 
 

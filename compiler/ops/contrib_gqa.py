@@ -131,11 +131,12 @@ def _past_length(ctx: OpContext, position: int, batch: Expr, sequence: Dim) -> E
 def _append_type(ctx: OpContext) -> list[TensorType]:
     batch, heads, _, head = ctx.shape(1)
     past = ctx.shape(0)[2] if ctx.has(0) else 0
-    return [TensorType(ctx.dtype(1), (batch, heads, cache_extent(ctx.ints(3)[0], past), head))]
+    whole = cache_extent(ctx.ints(3)[0], past) if ctx.has(3) else past
+    return [TensorType(ctx.dtype(1), (batch, heads, whole, head))]
 
 
 def _append(ctx: OpContext) -> list[Nest]:
-    """New rows behind those of the past; what lies behind them is zero."""
+    """New rows behind those of the past; what lies behind them is zero, or as it was in a buffer of full length."""
     sequence = ctx.shape(1)[2]
 
     def element(n: Expr, h: Expr, j: Expr, d: Expr) -> Expr:
@@ -144,7 +145,8 @@ def _append(ctx: OpContext) -> list[Nest]:
         is_new = build.logical_and(build.ge(offset, 0), build.lt(offset, build.index(sequence)))
         old: Expr = const(0, ctx.dtype(1))
         if ctx.has(0):
-            kept = build.logical_and(build.lt(j, start), build.lt(j, build.index(ctx.shape(0)[2])))
+            before = build.lt(j, start) if ctx.has(3) else build.TRUE
+            kept = build.logical_and(before, build.lt(j, build.index(ctx.shape(0)[2])))
             old = build.select(kept, ctx.read(0, n, h, j, d), old)
         return build.select(is_new, ctx.read(1, n, h, offset, d), old)
 
@@ -185,7 +187,7 @@ def _mask(ctx: OpContext) -> list[Nest]:
 
 register(
     OpDef("GroupQueryAttention", _types, Rewrite(_rewrite), MICROSOFT),
-    OpDef("CacheAppend", _append_type, Nests(_append), "onnxc", doc="past, new, seqlens_k, total length -> present"),
+    OpDef("CacheAppend", _append_type, Nests(_append), "onnxc", doc="past, new, seqlens_k, [total length] -> present"),
     OpDef("CachePositions", _positions_type, Nests(_positions), "onnxc", doc="seqlens_k, query -> position of each query"),
     OpDef("CacheMask", _mask_type, Nests(_mask), "onnxc", doc="seqlens_k, query, present -> what is added to the scores"),
 )

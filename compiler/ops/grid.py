@@ -13,6 +13,10 @@ from .interpolation import Tap, blend, cubic_taps, linear_taps
 from .padding import inside
 from .table import Nests, OpContext, OpDef, RawNode, register
 
+CONTRIB = "com.microsoft::GridSample"
+RENAMED = {"bilinear": "linear", "bicubic": "cubic"}
+"""The modes of GridSample in opset 16 and in com.microsoft, and what they are called since."""
+
 # --- GridSample -------------------------------------------------------------------------------
 
 
@@ -65,7 +69,7 @@ def _tap_index(ctx: OpContext, at: Expr, extent: Dim) -> Expr:
 
 
 def _sample_nest(ctx: OpContext) -> list[Nest]:
-    mode, extents = ctx.str_attr("mode", "linear"), ctx.shape(0)[2:]
+    mode, extents = RENAMED.get(ctx.str_attr("mode"), ctx.str_attr("mode", "linear")), ctx.shape(0)[2:]
     if mode not in ("nearest", "linear", "cubic"):
         ctx.fail("E0203", f"there is no interpolation '{mode}'")
     wide = DType.FLOAT64 if ctx.dtype(0) is DType.FLOAT64 else F32
@@ -83,7 +87,8 @@ def _sample_nest(ctx: OpContext) -> list[Nest]:
         coordinates = [_coordinate(ctx, at, axis) for axis in range(len(extents))]
         if mode == "nearest":
             coordinates = [build.math_fn(MathFn.ROUND, x) for x in coordinates]
-        coordinates = [_padded(ctx, x, d) for x, d in zip(coordinates, extents, strict=True)]
+        if not (ctx.node.op == CONTRIB and mode == "cubic"):  # there, the four taps are brought back one by one
+            coordinates = [_padded(ctx, x, d) for x, d in zip(coordinates, extents, strict=True)]
         if mode == "nearest":
             return read(tuple(build.cast(x, build.INDEX) for x in coordinates))
         taps: list[list[Tap]] = [linear_taps(Real(x)) if mode == "linear" else cubic_taps(Real(x), -0.75) for x in coordinates]
@@ -94,10 +99,9 @@ def _sample_nest(ctx: OpContext) -> list[Nest]:
 
 def _rename_modes(node: RawNode) -> None:
     """Opset 20 renamed the modes, as the data may have any number of spatial axes."""
-    renamed = {"bilinear": "linear", "bicubic": "cubic"}
     mode = node.attrs.get("mode")
     if isinstance(mode, str):
-        node.attrs["mode"] = renamed.get(mode, mode)
+        node.attrs["mode"] = RENAMED.get(mode, mode)
 
 
 # --- AffineGrid -------------------------------------------------------------------------------
@@ -143,5 +147,6 @@ register(
         defaults={"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
         adapt={20: _rename_modes},
     ),
+    OpDef("GridSample", _sample_type, Nests(_sample_nest), "com.microsoft", defaults={"padding_mode": "zeros", "align_corners": 0}),
     OpDef("AffineGrid", _affine_type, Nests(_affine_nest), defaults={"align_corners": 0}),
 )

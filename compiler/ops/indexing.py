@@ -141,6 +141,7 @@ register(
     OpDef("Gather", _gather_type, Nests(_gather_nest), defaults={"axis": 0}),
     OpDef("GatherElements", lambda ctx: [TensorType(ctx.dtype(0), ctx.shape(1))], Nests(_elements_nest), defaults={"axis": 0}),
     OpDef("GatherND", _gather_nd_type, Nests(_gather_nd_nest), defaults={"batch_dims": 0}),
+    OpDef("GatherND", _gather_nd_type, Nests(_gather_nd_nest), "com.microsoft"),
     OpDef("OneHot", _one_hot_type, Nests(_one_hot_nest, _depth_size), defaults={"axis": -1}),
     OpDef("Trilu", _same_type, Nests(_trilu_nest), defaults={"upper": 1}),
     OpDef("Trilu", _same_type, Nests(_trilu_nest), "com.microsoft", defaults={"upper": 1}),

@@ -44,7 +44,8 @@ class _Growth:
     def cache(self) -> CachePair:
         """What callers must know."""
         rows, new = self.past.type.shape[self.axis], self.new.type.shape[self.axis]
-        is_full = self.node.op == APPEND and isinstance(rows, int)  # it has all rows from the start
+        # A cache of known length, or one whose length nobody states, has all rows from the start.
+        is_full = self.node.op == APPEND and (isinstance(rows, int) or len(self.node.inputs) < 4)
         room = rows if is_full else total(rows, new)
         return CachePair(self.past.name, self.output.name, self.axis, rows, self.output.type.shape[self.axis], room)
 
@@ -67,7 +68,7 @@ def grow_caches(graph: Graph) -> Graph:
         new, lengths, whole = _operands(node)
         cache, attrs = caches[growth.past.name], {"axis": growth.axis, "rows": growth.rows}
         stored[growth.output.name] = builder.op(STORE, cache, new, lengths, **attrs)
-        return [builder.op(ROWS, stored[growth.output.name], new if whole is None else None, whole, **attrs)]
+        return [builder.op(ROWS, stored[growth.output.name], None if node.op == APPEND else new, whole, **attrs)]
 
     rebuilder = Rebuilder(builder, {}, visit, grow_caches.__name__, frozenset(graph.symbols))
     by_input = {growth.past.name: growth for growth in found.values()}

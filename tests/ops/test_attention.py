@@ -42,6 +42,51 @@ def test_multi_head_with_past(runtime, rng):
     runtime("MultiHeadAttention", inputs, {"num_heads": 2, "unidirectional": 1}, domain=MICROSOFT, outputs=3)
 
 
+def test_decoder_attention(runtime, check, rng):
+    """One new token: a buffer with room against ONNX Runtime; its CPU has no growing cache and no keys of an encoder."""
+    query, key, value = (normal(rng, 2, 1, 8) for _ in range(3))
+    past, bias = [normal(rng, 2, 2, 5, 4) for _ in range(2)], normal(rng, 24)
+    mask, attrs = ints([1, 0, 1, 1], [1, 1, 1, 1]), {"num_heads": 2, "past_present_share_buffer": 1}
+    name = "DecoderMaskedMultiHeadAttention"
+    runtime(name, [query, key, value, mask, None, *past, ints(3)], attrs, domain=MICROSOFT, outputs=3)
+    runtime(name, [query, key, value, None, None, *past, ints(4), None, None, bias], attrs, domain=MICROSOFT, outputs=3)
+
+    def attended(keys, values):
+        scores = query.reshape(2, 1, 2, 4).transpose(0, 2, 1, 3) @ keys.transpose(0, 1, 3, 2) / 2
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        return (weights @ values).transpose(0, 2, 1, 3).reshape(2, 1, 8)
+
+    keys, values = (np.concatenate([p, x.reshape(2, 1, 2, 4).transpose(0, 2, 1, 3)], 2) for p, x in zip(past, (key, value), strict=True))
+    wanted = [attended(keys, values), keys, values]
+    grown, packed = {"num_heads": 2}, np.concatenate([query, key, value], 2)
+    check(name, [query, key, value, None, None, *past], grown, domain=MICROSOFT, outputs=3, expected=wanted, rtol=1e-5)
+    check(name, [packed, None, None, None, None, *past], grown, domain=MICROSOFT, outputs=3, expected=wanted, rtol=1e-5)
+    check(name, [query, *past], grown, domain=MICROSOFT, expected=[attended(*past)], rtol=1e-5)
+
+
+def test_decoder_attention_refuses_beams(check, rng):
+    query, past = normal(rng, 1, 1, 8), normal(rng, 1, 2, 5, 4)
+    with pytest.raises(CompileError, match="cache_indirection"):
+        inputs = [query, query, query, None, None, past, past, ints(3), ints(1), np.zeros((1, 1, 5), np.int32)]
+        check("DecoderMaskedMultiHeadAttention", inputs, {"num_heads": 2}, domain=MICROSOFT, expected=[])
+
+
+def test_multi_head_with_room_in_the_cache(check, rng):
+    query, key, value = (normal(rng, 1, 2, 8) for _ in range(3))
+    past_key, past_value = (normal(rng, 1, 2, 6, 4) for _ in range(2))
+
+    def heads(x):
+        return x.reshape(1, 2, 2, 4).transpose(0, 2, 1, 3)
+
+    keys, values = past_key.copy(), past_value.copy()
+    keys[:, :, 3:5], values[:, :, 3:5] = heads(key), heads(value)
+    scores = heads(query) @ keys[:, :, :5].transpose(0, 1, 3, 2) / 2
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    wanted = (weights @ values[:, :, :5]).transpose(0, 2, 1, 3).reshape(1, 2, 8)
+    inputs = [query, key, value, None, None, None, past_key, past_value, ints(3)]
+    check("MultiHeadAttention", inputs, {"num_heads": 2}, domain=MICROSOFT, outputs=3, expected=[wanted, keys, values], rtol=1e-5)
+
+
 def test_packed_operands_equal_separate_ones(check, rng):
     packed = normal(rng, 2, 3, 2, 3, 4)
     q, k, v = (packed[:, :, :, i].transpose(0, 2, 1, 3) for i in range(3))
