@@ -18,7 +18,7 @@ from ..dtypes import DType
 from ..graph.builder import GraphBuilder
 from ..graph.expand import any_node, definition_of, expand
 from ..graph.nodes import Graph, Node, TensorType, Value
-from ..graph.rebuild import Rebuilder, all_names, own_outputs, with_output_names
+from ..graph.rebuild import Rebuilder, all_names, own_outputs, rebuild, with_output_names
 from ..kernel.nodes import Var
 from ..ops.strings import SPANS, STRINGS, TEXT
 from ..ops.table import Rewrite, lookup
@@ -107,7 +107,8 @@ class _Dissolver:
                 outputs.append(text)
                 names.append(f"{old.name}.text")
         made = with_output_names(builder, outputs, names)
-        return replace(made, bounds=self.graph.bounds, declared=self.graph.declared, signature=self.graph.signature, texts=texts)
+        made = replace(made, bounds=self.graph.bounds, declared=self.graph.declared, signature=self.graph.signature, texts=texts)
+        return rebuild(made, lambda *_: None, ORIGIN)  # symbols are named after the nodes that determine them
 
     def _visit(self, rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         builder = rebuilder.builder

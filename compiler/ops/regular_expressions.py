@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
@@ -19,7 +18,7 @@ from .regex_automaton import DEAD, END, NEWLINE, OTHER, START, WORD, Automaton, 
 from .regex_syntax import RegexError
 from .scatter import Buffers
 from .string_search import object_array
-from .strings import Bytes, advance, given, halves, span_of, strings_of
+from .strings import Bytes, advance, given, halves, put, span_of, strings_of, wanted
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 MARKS = ("\x02", "\x03")
@@ -113,13 +112,13 @@ def _most_tokens(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffe
 
 
 def _tokenize(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
-    (spans, text), (tokens, counts), most = given(inputs)[:2], given(outputs), ctx.fresh("tokens")
+    (spans, text), (tokens, counts), most = given(inputs)[:2], wanted(outputs, 2), ctx.fresh("tokens")
     with k.loop("n", build.product(ctx.shape(0)), LoopKind.PARALLEL) as n, k.let(load(spans, n)) as span:
         with k.loop("token", most) as i:
-            k.store(tokens, add(build.mul(n, most), i), 0)
+            put(k, tokens, add(build.mul(n, most), i), 0)
         _tokens(ctx, k, _Machine.of(ctx, inputs), Bytes.of(text, span),
-                lambda i, first, count: k.store(tokens, add(build.mul(n, most), i), span_of(first, count)),
-                lambda count: k.store(counts, n, count))  # fmt: skip
+                lambda i, first, count: put(k, tokens, add(build.mul(n, most), i), span_of(first, count)),
+                lambda count: put(k, counts, n, count))  # fmt: skip
 
 
 def _tokens(ctx: OpContext, k: KernelBuilder, machine: _Machine, string: Bytes, token: Token, done: Callable[[Expr], None]) -> None:

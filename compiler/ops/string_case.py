@@ -18,7 +18,7 @@ from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import BinaryOp, Buffer, Expr, Scope
 from .scatter import Buffers
 from .string_search import object_array, position_of
-from .strings import Bytes, advance, finish_string, given, halves, strings_of, text_type
+from .strings import Bytes, advance, finish_string, given, halves, strings_of, text_type, wanted
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .utf8 import code_points, encoded_size, put_code_point
 
@@ -82,12 +82,13 @@ def _case_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffer)
 
 
 def _case(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
-    (spans, text, numbers, blocks), (new_spans, new_text) = given(inputs), given(outputs)
+    (spans, text, numbers, blocks), (new_spans, new_text) = given(inputs), wanted(outputs, 2)
     with k.local(INDEX, 1, "end", Scope.REGISTER) as end:
         k.store(end, 0, 0)
         with k.loop("n", build.product(ctx.shape(0))) as n, k.let(load(spans, n)) as span, k.let(load(end, 0), "start") as start:
             with code_points(k, Bytes.of(text, span)) as point, k.let(_mapped(point.code, numbers, blocks), "mapped") as mapped:
-                put_code_point(k, new_text, load(end, 0), mapped)
+                if new_text is not None:
+                    put_code_point(k, new_text, load(end, 0), mapped)
                 advance(k, end, encoded_size(mapped))
             finish_string(k, new_spans, new_text, n, start, build.sub(load(end, 0), start))
             advance(k, end)

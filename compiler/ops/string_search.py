@@ -7,6 +7,7 @@ a search goes on from slot to slot until it finds the string or a free slot.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -109,29 +110,45 @@ def _find(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
             k.store(out, n, load(found, 0))
 
 
-# --- RankStrings(spans, text) -> ranks, and two vectors that the sort works in ---------------------
+# --- RankStrings(spans, text) -> ranks, and two more rows that the sort works in --------------------
 
 
 def ranks_of(b: RewriteBuilder, strings: Value) -> Value:
     """Numbers, int64, that are ordered as strings are by their code points; equal strings have the same number."""
-    return b.ops("onnxc::RankStrings", 3, *halves(b, strings))[0]
+    ranks = b.op("Gather", b.op("onnxc::RankStrings", *halves(b, strings)), b.const(0), axis=0)
+    return b.op("Reshape", ranks, b.op("Shape", strings))
 
 
 def _ranks_type(ctx: OpContext) -> list[TensorType]:
-    count = build.product(ctx.shape(0))
-    return [TensorType(DType.INT64, ctx.shape(0)), *[TensorType(DType.INT64, (count,))] * 2]
+    return [TensorType(DType.INT64, (3, build.product(ctx.shape(0))))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One of the rows: ranks, the order that the sort has found, and room to merge in."""
+
+    k: KernelBuilder
+    out: Buffer
+    start: Expr
+
+    def at(self, i: Expr) -> Expr:
+        return load(self.out, add(self.start, i))
+
+    def put(self, i: Expr, value: Expr) -> None:
+        self.k.store(self.out, add(self.start, i), value)
 
 
 def _rank(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     """A merge sort from below: runs of 1, 2, 4, ... strings; then numbers in the order that it found."""
-    (spans, text), (ranks, order, merged) = given(inputs), given(outputs)
+    (spans, text), (out,) = given(inputs), given(outputs)
     count = build.index(build.product(ctx.shape(0)))
+    ranks, order, merged = (_Row(k, out, build.mul(count, i)) for i in range(3))
 
     def string(position: Expr) -> Bytes:
         return Bytes.of(text, load(spans, position))
 
     with k.loop("n", build.dim(count)) as n:
-        k.store(order, n, n)
+        order.put(n, n)
     with k.local(INDEX, 1, "width", Scope.REGISTER) as width:
         k.store(width, 0, 1)
         with k.repeat(build.lt(load(width, 0), count)), k.let(load(width, 0)) as run:
@@ -140,19 +157,19 @@ def _rank(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
                 middle = build.minimum(add(begin, run), count)
                 _merge(k, string, order, merged, (begin, middle, build.minimum(add(middle, run), count)))
             with k.loop("n", build.dim(count)) as n:
-                k.store(order, n, load(merged, n))
+                order.put(n, merged.at(n))
             k.store(width, 0, build.mul(run, 2))
     with k.local(INDEX, 1, "rank", Scope.REGISTER) as rank, k.local(DType.BOOL, 1, "same", Scope.REGISTER) as same:
         k.store(rank, 0, 0)
         with k.loop("n", build.dim(count)) as n:
             with k.when(build.gt(n, 0)):
-                compare(k, same, string(load(order, n)), string(load(order, build.sub(n, 1))))
+                compare(k, same, string(order.at(n)), string(order.at(build.sub(n, 1))))
                 with k.when(build.logical_not(load(same, 0))):
                     advance(k, rank)
-            k.store(ranks, load(order, n), load(rank, 0))
+            ranks.put(order.at(n), load(rank, 0))
 
 
-def _merge(k: KernelBuilder, string: Callable[[Expr], Bytes], order: Buffer, merged: Buffer, bounds: tuple[Expr, Expr, Expr]) -> None:
+def _merge(k: KernelBuilder, string: Callable[[Expr], Bytes], order: _Row, merged: _Row, bounds: tuple[Expr, Expr, Expr]) -> None:
     """Merge two neighbouring runs of `order`, from the first bound to the second and from there to the third."""
     begin, middle, end = bounds
     with k.local(INDEX, 2, "next", Scope.REGISTER) as at, k.local(DType.BOOL, 1, "first", Scope.REGISTER) as first:
@@ -161,12 +178,12 @@ def _merge(k: KernelBuilder, string: Callable[[Expr], Bytes], order: Buffer, mer
         with k.loop("to", build.dim(build.sub(end, begin))) as to, k.let(load(at, 0)) as one, k.let(load(at, 1)) as two:
             k.store(first, 0, build.lt(one, middle))
             with k.when(build.logical_and(build.lt(one, middle), build.lt(two, end))):
-                _is_not_after(k, first, string(load(order, one)), string(load(order, two)))
+                _is_not_after(k, first, string(order.at(one)), string(order.at(two)))
             with k.when(load(first, 0)):
-                k.store(merged, add(begin, to), load(order, one))
+                merged.put(add(begin, to), order.at(one))
                 advance(k, at)
             with k.otherwise():
-                k.store(merged, add(begin, to), load(order, two))
+                merged.put(add(begin, to), order.at(two))
                 k.store(at, 1, add(two, 1))
 
 

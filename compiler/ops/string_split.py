@@ -17,7 +17,7 @@ from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Expr, LoopKind, Scope
 from ..strings import to_bytes
 from .scatter import Buffers
-from .strings import Bytes, advance, given, halves, span_of, strings_of
+from .strings import Bytes, given, halves, put, span_of, strings_of, wanted
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 WHITESPACE = tuple(to_bytes(chr(code)) for code in range(0x3001) if chr(code).isspace())
@@ -163,15 +163,15 @@ def _most_pieces(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffe
 
 
 def _pieces(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
-    (spans, text), (pieces, counts) = given(inputs), given(outputs)
+    (spans, text), (pieces, counts) = given(inputs), wanted(outputs, 2)
     most = ctx.fresh("pieces")
     with k.loop("n", build.product(ctx.shape(0)), LoopKind.PARALLEL) as n, k.let(load(spans, n)) as span:
         with k.loop("piece", most) as i:
-            k.store(pieces, add(build.mul(n, most), i), 0)
+            put(k, pieces, add(build.mul(n, most), i), 0)
         _walk(
             ctx, k, Bytes.of(text, span),
-            lambda i, first, count: k.store(pieces, add(build.mul(n, most), i), span_of(first, count)),
-            lambda count: k.store(counts, n, count),
+            lambda i, first, count: put(k, pieces, add(build.mul(n, most), i), span_of(first, count)),
+            lambda count: put(k, counts, n, count),
         )  # fmt: skip
 
 

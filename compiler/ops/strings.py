@@ -98,16 +98,22 @@ def advance(k: KernelBuilder, counter: Buffer, by: Expr | int = 1) -> None:
     k.store(counter, 0, add(load(counter, 0), by))
 
 
-def copy_bytes(k: KernelBuilder, target: Buffer, to: Expr, source: Bytes) -> None:
+def put(k: KernelBuilder, output: Buffer | None, at: Expr, value: Expr | int) -> None:
+    """Store an element of an output, if it is wanted."""
+    if output is not None:
+        k.store(output, at, value)
+
+
+def copy_bytes(k: KernelBuilder, target: Buffer | None, to: Expr, source: Bytes) -> None:
     """Copy a string to a place in a text."""
     with k.loop("byte", build.dim(source.count)) as i:
-        k.store(target, add(to, i), source.at(i))
+        put(k, target, add(to, i), source.at(i))
 
 
 # --- Rows -------------------------------------------------------------------------------------
 
 
-def _is_taken_out(ctx: OpContext, b: RewriteBuilder) -> NoReturn:
+def _is_taken_out(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> NoReturn:
     raise AssertionError(f"{ctx.node.op} is taken out when a model is loaded")
 
 
@@ -133,6 +139,11 @@ def given(buffers: Buffers) -> Sequence[Buffer]:
     return [buffer for buffer in buffers if buffer is not None]
 
 
+def wanted(outputs: Buffers, count: int) -> Sequence[Buffer | None]:
+    """The outputs of a kernel, None for those that nobody uses."""
+    return [*outputs, *(None for _ in range(count - len(outputs)))]
+
+
 def _joined_type(ctx: OpContext) -> list[TensorType]:
     return text_type(ctx, TensorType(DType.INT64, ctx.shape(0)))
 
@@ -145,7 +156,7 @@ def _joined_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffe
 
 
 def _joined(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
-    (spans_a, text_a, spans_b, text_b), (spans, text) = given(inputs), given(outputs)
+    (spans_a, text_a, spans_b, text_b), (spans, text) = given(inputs), wanted(outputs, 2)
     with k.local(INDEX, 1, "end", Scope.REGISTER) as end:
         k.store(end, 0, 0)
         with k.loop("n", build.product(ctx.shape(0))) as n, k.let(load(spans_a, n)) as span_a, k.let(load(spans_b, n)) as span_b:
@@ -157,10 +168,10 @@ def _joined(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers)
                 k.store(end, 0, add(add(add(start, a.count), b.count), 1))
 
 
-def finish_string(k: KernelBuilder, spans: Buffer, text: Buffer, n: Expr, start: Expr, count: Expr) -> None:
+def finish_string(k: KernelBuilder, spans: Buffer | None, text: Buffer | None, n: Expr, start: Expr, count: Expr) -> None:
     """Store the span of string `n`, whose bytes are there, and the zero byte behind it."""
-    k.store(spans, n, span_of(start, count))
-    k.store(text, add(start, count), 0)
+    put(k, spans, n, span_of(start, count))
+    put(k, text, add(start, count), 0)
 
 
 def _concat_type(ctx: OpContext) -> list[TensorType]:
@@ -178,9 +189,9 @@ def _concat(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 
 register(
     OpDef("StringConcat", _concat_type, Rewrite(_concat)),
-    OpDef("Spans", lambda ctx: [TensorType(DType.INT64, ctx.shape(0))], Rewrite(_is_taken_out), INTERNAL, doc="strings -> their spans"),
-    OpDef("Text", text_type, Rewrite(_is_taken_out), INTERNAL, doc="strings -> the text that their spans mean"),
-    OpDef("Strings", _strings_type, Rewrite(_is_taken_out), INTERNAL, doc="spans, text -> strings"),
+    OpDef("Spans", lambda ctx: [TensorType(DType.INT64, ctx.shape(0))], Imperative(_is_taken_out), INTERNAL, doc="strings -> their spans"),
+    OpDef("Text", text_type, Imperative(_is_taken_out), INTERNAL, doc="strings -> the text that their spans mean"),
+    OpDef("Strings", _strings_type, Imperative(_is_taken_out), INTERNAL, doc="spans, text -> strings"),
     OpDef("EqualStrings", _equal_type, Imperative(_equal), INTERNAL, doc="spans and text, twice -> true where strings are equal"),
     OpDef("JoinStrings", _joined_type, Imperative(_joined, _joined_size), INTERNAL, doc="spans and text, twice -> both strings in one"),
 )
