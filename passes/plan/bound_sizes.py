@@ -16,8 +16,8 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds, Interval
-from ...compiler.kernel.nodes import Dim, Var
-from ...compiler.kernel.traverse import free_vars
+from ...compiler.kernel.nodes import Binary, BinaryOp, Const, Dim, Expr, Var
+from ...compiler.kernel.traverse import free_vars, map_expr
 from ...compiler.ops.table import Imperative, context, lookup
 from .find_conditions import Condition
 
@@ -37,6 +37,8 @@ class SizeBounds:
     """The symbols that are extents of outputs, under these conditions, and those of `certain`."""
     certain: Mapping[str, Interval] = field(default_factory=dict)
     """Symbols that operators bound, also those of regions."""
+    extents: Mapping[Expr, Interval] = field(default_factory=dict)
+    """The extents of outputs, under the conditions."""
 
     @classmethod
     def of(cls, graph: Graph, entry: Collection[Var]) -> SizeBounds:
@@ -48,7 +50,7 @@ class SizeBounds:
         """
         conditions: list[Condition] = []
         certain = _certain(graph)
-        intervals = dict(certain)
+        intervals, extents = dict(certain), dict[Expr, Interval]()
         late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
         for _, value in late:
             for extent, most in zip(value.type.shape, _declared(graph, value), strict=True):
@@ -57,10 +59,13 @@ class SizeBounds:
                 holds = build.logical_and(build.le(0, extent), build.le(extent, most))
                 message = f"output '{value.name}' is larger than the model declares"
                 conditions.append(Condition(holds, message, Loc(graph.loc.model)))
-                if isinstance(extent, Var):
-                    intervals[extent.name] = (0, min(most, intervals.get(extent.name, (0, most))[1]))
+                extents[extent] = _both((0, most), extents.get(extent))
+                argument = _argument(extent, 0, most)
+                if argument is not None:
+                    name, interval = argument
+                    intervals[name] = _both(interval, intervals.get(name))
         found = {k: _elements(value, _declared(graph, value), Bounds(intervals)) for k, value in late}
-        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals, certain)
+        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals, certain, extents)
 
     def largest(self, size: Dim, *, is_checked: bool) -> int | None:
         """Upper bound of a size, None if there is none.
@@ -69,8 +74,34 @@ class SizeBounds:
             size: any expression over symbols.
             is_checked: whether the conditions hold where the size is used; false in regions, whose symbols are their own.
         """
-        found = Bounds(self.intervals if is_checked else self.certain).of(build.index(size))
-        return max(0, found[1]) if found is not None and found[1] <= LIMIT else None
+        if not is_checked:
+            return _most(build.index(size), self.certain)
+        names = {extent: Var(f"declared.{k}") for k, extent in enumerate(self.extents) if not isinstance(extent, Var)}
+        known = {name.name: self.extents[extent] for extent, name in names.items()}
+        return _most(map_expr(build.index(size), names.get), {**self.intervals, **known})
+
+
+def _most(size: Expr, intervals: Mapping[str, Interval]) -> int | None:
+    found = Bounds(intervals).of(size)
+    return max(0, found[1]) if found is not None and found[1] <= LIMIT else None
+
+
+def _both(a: Interval, b: Interval | None) -> Interval:
+    return a if b is None else (max(a[0], b[0]), min(a[1], b[1]))
+
+
+def _argument(extent: Expr, least: int, most: int) -> tuple[str, Interval] | None:
+    """The symbol of an extent that grows with it, and the values for which the extent lies between two numbers."""
+    match extent:
+        case Var(name=name):
+            return name, (least, most)
+        case Binary(op=BinaryOp.ADD, a=a, b=Const(value=value)):
+            return _argument(a, least - int(value), most - int(value))
+        case Binary(op=BinaryOp.MUL, a=a, b=Const(value=value)) if value > 0:
+            return _argument(a, -(-least // int(value)), most // int(value))
+        case Binary(op=BinaryOp.FLOORDIV, a=a, b=Const(value=value)) if value > 0:
+            return _argument(a, least * int(value), most * int(value) + int(value) - 1)
+    return None
 
 
 def _certain(graph: Graph) -> dict[str, Interval]:

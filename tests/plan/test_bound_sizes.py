@@ -28,6 +28,7 @@ twice (float[2,3] x, int64[1] axes) => (float[a,b] y)
   o = Softmax<axis=1>(s)
   y = CumSum(o, one) }
 """
+X_32 = np.random.default_rng(0).normal(size=(1, 32, 1)).astype(np.float32)
 X = np.array([1, -1, 2, -2, 3, -3], np.float32)
 
 
@@ -95,6 +96,18 @@ def test_promises_do_not_hold_in_regions():
     assert bounds.largest(build.dim(build.mul(n, 4)), is_checked=True) == 20
     assert bounds.largest(build.dim(build.mul(n, 4)), is_checked=False) is None
     assert bounds.largest(build.dim(build.sub(0, n)), is_checked=True) == 0
+
+
+def test_an_extent_bounds_the_symbol_that_it_is_made_of():
+    text = HEAD + "(float[1,32,1] x, int64 step, int64 length) => (float[1,5,5,2] y) { y = STFT(x, step, , length) }"
+    program = program_of(text)
+    assert isinstance(program.arena_bytes, int)
+    for step, length in ((6, 8), (7, 4), (24, 9)):
+        found = run_program(program, {"x": X_32, "step": np.array(step), "length": np.array(length)})["y"]
+        wanted = [np.fft.rfft(X_32[0, k : k + length, 0]) for k in range(0, 32 - length + 1, step)]
+        np.testing.assert_allclose(found[0, ..., 0] + 1j * found[0, ..., 1], wanted, atol=1e-4)
+    with pytest.raises(CompileError, match="output 'y' is larger than the model declares"):
+        run_program(program, {"x": X_32, "step": np.array(8), "length": np.array(10)})
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
