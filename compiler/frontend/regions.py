@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Listing
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ..diagnostics import CompileError, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, Value
 from ..ops.control import BATCHED, CONDITION, COUNTER, region_inputs
-from .aggregates import Item, Optional, Tuple, part_names, rank_of, tensors, values_of, with_tensors
+from .aggregates import ANY_RANK, Item, Optional, Sequence, Tuple, part_names, rank_of, tensors, values_of, with_tensors
 from .bodies import Body
 from .coerce import coerce, join, open_form, same_form
 from .sequences import refuse_unranked
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_ROUNDS = 8
 """How often a Loop's body may be read: a form can widen only a few times."""
+_GUESSES = (1, 2, 3, 4, 0)
+"""Ranks of tensors that are tried in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,31 @@ class RegionReader:
             raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, {2 + len(begin)} are needed", self.loc)
         if len(body.outputs) < 1 + len(begin):
             raise CompileError("E0205", f"the body has {len(body.outputs)} outputs, at least {1 + len(begin)} are needed", self.loc)
-        forms = [_open(item) for item in begin]
+        given, region = self._settled(body, begin, [_open(item) for item in begin])
+        slices = [self._slice(item, k) for k, item in enumerate(region.outputs[1 + len(begin) :])]
+        proceed = self._slice(region.outputs[0], 0)
+        graph = region.finish([proceed, *given, *slices], self.loc)
+        operands = [self._tensor(limit, 0), self._tensor(condition, 1), *values_of(given)]
+        return self._add("Loop", operands, {}, [*given, *slices], names, [graph])
+
+    def _settled(self, body: Body, begin: Listing[Item], forms: list[Item]) -> tuple[list[Item], Region]:
+        """What the loop is given, and its body, in forms that the body gives back.
+
+        A sequence that is empty at first says nothing of the rank of its tensors. If the body needs to know, ranks are tried: the one
+        that the body puts into a sequence of this rank is right.
+        """
+        try:
+            return self._widened(body, begin, forms)
+        except CompileError as error:
+            for rank in _GUESSES if any(_is_open_rank(form) for form in forms) else ():
+                guessed: list[Item] = [replace(f, rank=rank) if isinstance(f, Sequence) and _is_open_rank(f) else f for f in forms]
+                with suppress(CompileError):
+                    return self._widened(body, begin, guessed, rounds=1)
+            raise error from None
+
+    def _widened(self, body: Body, begin: Listing[Item], forms: list[Item], rounds: int = MAX_ROUNDS) -> tuple[list[Item], Region]:
         excuse: CompileError | None = None
-        for _ in range(MAX_ROUNDS):
+        for _ in range(rounds):
             given = self._coerced(begin, forms)
             try:
                 region = self._read(body, [_COUNTER, _CONDITION, *given], op="Loop")
@@ -148,14 +173,10 @@ class RegionReader:
             parts = zip(body.inputs[2:], forms, results, strict=True)
             wider = [join(form, result, f"the carried value '{name}'", self.loc) for name, form, result in parts]
             if all(map(same_form, forms, wider)):
-                break
+                return given, region
             excuse = excuse or self._rank_change(body.inputs[2:], forms, results)
             forms = [_open(form) for form in wider]
-        slices = [self._slice(item, k) for k, item in enumerate(region.outputs[1 + len(begin) :])]
-        proceed = self._slice(region.outputs[0], 0)
-        graph = region.finish([proceed, *given, *slices], self.loc)
-        operands = [self._tensor(limit, 0), self._tensor(condition, 1), *values_of(given)]
-        return self._add("Loop", operands, {}, [*given, *slices], names, [graph])
+        raise CompileError("E0202", "what the loop carries changes its form in every round", self.loc)
 
     def _rank_change(self, names: Listing[str], forms: Listing[Item], results: Listing[Item]) -> CompileError | None:
         """What to say if the body cannot do with a tensor of any rank."""
@@ -202,6 +223,10 @@ class RegionReader:
 
 _COUNTER = Value("", COUNTER)
 _CONDITION = Value("", CONDITION)
+
+
+def _is_open_rank(form: Item) -> bool:
+    return isinstance(form, Sequence) and form.rank == ANY_RANK
 
 
 def _open(item: Item) -> Item:

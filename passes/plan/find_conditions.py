@@ -38,7 +38,7 @@ def find_conditions(graph: Graph, facts: GraphFacts) -> list[Condition]:
         facts: its facts; `conditions` holds what was found while nests were built.
     """
     for node in graph.nodes:
-        if _is_symbolic(node) and not node.regions:
+        if _is_symbolic(node, graph) and not node.regions:
             row = lookup(node.op)
             assert row is not None, node.op
             try:
@@ -50,6 +50,7 @@ def find_conditions(graph: Graph, facts: GraphFacts) -> list[Condition]:
     return list(reversed(found.values()))
 
 
-def _is_symbolic(node: Node) -> bool:
-    """True if an extent of an input is not known."""
-    return any(v is not None and not v.type.is_static for v in node.inputs)
+def _is_symbolic(node: Node, graph: Graph) -> bool:
+    """True if an extent of an input is not known, or an input may be extents or positions that are not known."""
+    given = [v for v in node.inputs if v is not None and v.name not in graph.constants]
+    return any(not v.type.is_static or (v.type.dtype.is_int and v.type.rank <= 1) for v in given)

@@ -104,6 +104,8 @@ class Lowering:
     """Heap variables of outputs of unknown size."""
     limits: SizeBounds = field(default_factory=SizeBounds)
     """What bounds sizes that data decide, if there is no heap."""
+    loc: Loc = NOWHERE
+    """What is being lowered, for messages."""
     pool: KernelPool = field(init=False)
     packed: dict[tuple[str, Pack | None], Storage] = field(default_factory=dict)
     pending: list[list[Condition]] = field(default_factory=list)
@@ -169,6 +171,7 @@ class Lowering:
         self.pending.append([*find_conditions(graph, facts), *(self.limits.conditions if not self.pending else ())])
         self._check_known()
         for unit in units:
+            self.loc = unit.node.loc if isinstance(unit, NodeUnit) else unit.stages[-1].loc if isinstance(unit, Group) else self.loc
             match unit:
                 case View(value=value, source=source):
                     self.storages[value.name] = self.storage(source)
@@ -180,6 +183,7 @@ class Lowering:
                     self.arrays[value.name] = array
                 case NodeUnit(node=node):
                     self._node(node, wanted)
+            self._read_pending()
         for value in graph.outputs:
             self.storage(value)
         self.facts.pop()
@@ -370,7 +374,7 @@ class Lowering:
     def heap(self) -> Storage:
         """A new heap variable."""
         if not self.options.heap:
-            raise CompileError("E0304", "a tensor's size is known only while running", hint="bind it, or declare the output's extents")
+            raise CompileError("E0304", "a tensor's size is known only while running", self.loc, "bind it, or declare the output's extents")
         self.heaps += 1
         return Storage(Place.HEAP, self.heaps - 1)
 
@@ -423,6 +427,14 @@ class Lowering:
         self.known.add(symbol)
         self.locals[symbol] = None
         self._check_known()
+
+    def _read_pending(self) -> None:
+        """Read the symbols of conditions that stand in tensors which are made by now: nobody else may ask for them."""
+        for condition in tuple(self.pending[-1]):
+            unknown = [s.name for s in condition.symbols if isinstance(s, Var) and s not in self.known]
+            sources = [None if name in self.sized else self._source(name) for name in unknown]
+            if all(source is not None and (source[0] in self.storages or source[0] in self.arrays) for source in sources):
+                self.require(condition.symbols)
 
     def _check_known(self) -> None:
         """Check what the nodes of this graph rely on, as soon as the symbols are known."""
