@@ -24,11 +24,12 @@ from ...passes.graph.dequantize_weights import dequantize_weights
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.fold_constants import fold_constants
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.graph.walk_one_tree import walk_one_tree
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .artifact import CArtifact, load_files
-from .choices import CHOICES, Choices
+from .choices import CHOICES, Choices, rows_may_cost
 from .face import ARENA_ALIGN_BYTES
 from .float_rows import float_rows
 from .layers import layers_of
@@ -64,7 +65,7 @@ def make_target(text: str) -> Target:
         heap=False,
         align=ARENA_ALIGN_BYTES,
         saves_memory=True,
-        by_rows="whole-layers" not in parts,
+        rows_may_cost=rows_may_cost(parts),
         copies=bytes_.copy,
     )
 
@@ -76,7 +77,7 @@ def make_target(text: str) -> Target:
         return CArtifact(replace(interface_of(program), layers=layers), print_files(program, choices))
 
     pipeline = Pipeline(
-        (*GRAPH_PASSES, Pass(dequantize_weights), Pass(fold_constants), Pass(eliminate_dead_code), Pass(assign_channels_last)),
+        (*GRAPH_PASSES, Pass(dequantize_weights), Pass(fold_constants), Pass(eliminate_dead_code), Pass(walk_one_tree), Pass(assign_channels_last)),
         KERNEL_PASSES,
         build,
         emit,

@@ -60,6 +60,11 @@ class RowWindow:
     highs: tuple[int, ...]
     """One more than the last one."""
 
+    @property
+    def longest(self) -> int:
+        """The most rows that one row of the stage reads."""
+        return max(high - low for low, high in zip(self.lows, self.highs, strict=True))
+
     def low(self, row: Expr, delay: int = 0) -> Expr:
         """The first row, or one that is some rows earlier, inside of the operand."""
         at = build.sub(substitute(self.first, {self.row: row}), delay)
@@ -134,6 +139,12 @@ def folded_axis(stage: Stage, operand: Value) -> Var | None:
     return outermost if index is outermost and is_whole and all(isinstance(d, int) for d in nest.reduce_shape) else None
 
 
+def is_folded(stage: Stage, operand: Value) -> bool:
+    """True if each row of a stage, if it has any, takes in all rows of an operand in order."""
+    window = row_window(stage, operand)
+    return folded_axis(stage, operand) is not None and (window is None or window.highs[0] == window.rows)
+
+
 def fold_window(operand: Value) -> RowWindow:
     """A stage that takes in rows one by one."""
     rows = rows_of(operand.type)
@@ -141,6 +152,7 @@ def fold_window(operand: Value) -> RowWindow:
     return RowWindow(row, row, build.add(row, 1), rows, (0, rows), tuple(range(rows)), tuple(range(1, rows + 1)))
 
 
+@functools.lru_cache(4096)
 def row_elements(value: Value) -> int:
     """Elements of a row in memory."""
     total = 1

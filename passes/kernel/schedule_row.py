@@ -25,10 +25,10 @@ Schedule = Callable[[Group, Callable[[Value], bool]], Sequence[ScheduledKernel]]
 
 def row_symbol(rows: int) -> Var:
     """The number of the row that a kernel makes or takes in."""
-    return Var("row", build.INDEX, 1, rows)
+    return Var("chain.row", build.INDEX, 1, rows)
 
 
-BASE = Var("base")
+BASE = Var("chain.base")
 """In `Start.given`: the number of the first row that is kept."""
 
 
@@ -57,7 +57,7 @@ def starts_of(group: Group, stage: Stage, window: Callable[[Value], RowWindow]) 
         if value.name not in group.placements:
             continue
         root = group.placements[value.name].root
-        name, size = f"start{position}", elements_of(root)
+        name, size = f"chain.start{position}", elements_of(root)
         if value is group.stages[0].value and value.name != stage.value.name:
             symbol, row = Var(name, build.INDEX, 1, size), row_symbol(rows_of(stage.value.type))
             found[shift_symbol(position)] = Start(symbol, symbol, mul(sub(row, BASE), row_elements(stage.value)), "")
@@ -128,7 +128,7 @@ def from_starts(scheduled: ScheduledKernel, starts: Mapping[Var, Start]) -> Sche
     return replace(scheduled, kernel=replace(scheduled.kernel, body=body, symbols=free_symbols(body)))
 
 
-MOVE_FROM, MOVE_COUNT = "from", "count"
+MOVE_FROM, MOVE_COUNT = "chain.from", "chain.count"
 
 
 def move_rows(kept: Value, row: int, copies: Mapping[DType, str]) -> ScheduledKernel:

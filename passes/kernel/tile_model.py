@@ -12,7 +12,7 @@ from functools import cache
 
 from ...compiler.kernel.mma import DotStep, Mma
 
-MAX_SCALARS = 16
+MAX_SCALARS = 20
 """Accumulators of a tile of scalars: beyond that, flash grows faster than time falls."""
 MAX_ROWS = 14
 MAX_VECTORS = 8

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from ...compiler.graph.nodes import Value
 from ...compiler.program.stages import Stage
-from .row_windows import RowWindow, fold_window, folded_axis, row_axis, row_bytes, row_window, rows_of
+from .find_leads import are_aliases
+from .row_windows import RowWindow, fold_window, is_folded, row_axis, row_bytes, row_window, rows_of
 
 MAX_CHOICES = 16
 """Ways of asking that are tried."""
@@ -89,7 +90,7 @@ class _Chain:
     def of(cls, stages: Sequence[Stage]) -> _Chain | str:
         maker = {stage.value.name: k for k, stage in enumerate(stages)}
         root = stages[-1]
-        folded = [v for v in root.operands if v.name in maker and _is_folded(root, v)]
+        folded = [v for v in root.operands if v.name in maker and is_folded(root, v)]
         folds = bool(folded) and all(v in folded for v in root.operands if v.name in maker)
         inner, outer, unknown = [], [], set()
         for stage in stages:
@@ -112,12 +113,6 @@ class _Chain:
         if len(read) < len(stages) - 1:
             return "more than one stage is read outside"
         return cls(stages, tuple(inner), tuple(outer), frozenset(unknown), folds)
-
-
-def _is_folded(stage: Stage, operand: Value) -> bool:
-    """True if each row of a stage, if it has any, takes in all rows of an operand in order."""
-    window = row_window(stage, operand)
-    return folded_axis(stage, operand) is not None and (window is None or window.highs[0] == window.rows)
 
 
 Pullers = tuple[tuple[int, ...], ...]
@@ -245,7 +240,7 @@ class _Run:
         found: dict[str, int] = {}
         for windows in self.chain.outer:
             for value, _ in windows:
-                if value.name in found or value.name in self.chain.unknown:
+                if value.name in found or value.name in self.chain.unknown or not are_aliases(value.type.dtype, output.type.dtype):
                     continue
                 least, lead, reads = 1 << 30, 0, list(self.outside[value.name])
                 for row in reversed(range(len(self.roots))):

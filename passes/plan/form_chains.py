@@ -1,24 +1,26 @@
-"""Let neighbouring groups run row by row as one kernel where that lowers the peak of the arena (`walk_rows`, `schedule_chain`).
+"""Let neighbouring groups run row by row where that lowers the peak of the arena (`walk_rows`, `lower_chain`).
 
     bytes of a part  = tensors that live while it runs + rows kept inside of it - what the output may lie over
     bytes of a split = the largest of its parts
 
 The units, in their order, are split into parts: single units, and chains of groups whose tensors nobody else reads. The split
 with the smallest peak is found from left to right, since what lives before and after a part does not depend on the other
-parts; among the splits with that peak, the one that moves the fewest rows and has the fewest groups in chains is taken.
+parts; among the splits with that peak, the cheapest one is taken. Rows cost time: they are moved, kernels are called for each
+of them, and short ones fill tiles badly. If that is more than a target allows, the peak is the lowest one that it pays for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import bisect
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel.nodes import Dim
-from ...compiler.program.stages import Chain, Group, Known, Unit
-from ..kernel.find_leads import are_aliases
-from ..kernel.row_windows import row_axis, row_bytes
-from ..kernel.walk_rows import RowWalk, walk_rows
+from ...compiler.program.stages import Chain, Group, Known, Stage, Unit
+from ..kernel.row_windows import is_folded, row_axis, row_bytes, row_window, rows_of
+from ..kernel.walk_rows import walk_rows
 from .places import Places
 from .write_in_place import overwritable
 
@@ -26,11 +28,20 @@ MAX_LENGTH = 24
 """Groups of a chain."""
 WORTHWHILE = 0.95
 """Chains are formed if the peak falls below this part of what it is without them."""
-BYTES_OF_A_GROUP = 256
-"""Moved bytes that are as bad as one more group in a chain."""
+CALL = 150
+"""Operations that a row costs beside its elements. This and the next ones were measured on a Cortex-M4."""
+MOVE = 0.75
+"""Operations of a byte that is moved."""
+REST = 0.25
+"""How much of a position's time is lost if it is alone in a tile of two."""
+FINISH = 8
+"""Operations of an element beside its terms."""
+ALIGN = 8
 
 
-def form_chains(units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]) -> list[Unit]:
+def form_chains(
+    units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim], allowed: float
+) -> list[Unit]:
     """The units in the same order, some of them joined.
 
     Args:
@@ -38,10 +49,15 @@ def form_chains(units: Sequence[Unit], kept: Collection[str], elsewhere: Collect
         kept: names of values that are needed after the units.
         elsewhere: names of values that lie outside of the arena.
         bytes_of: bytes that a value takes.
+        allowed: the part of all operations that chains may cost.
     """
     ordered = [*(u for u in units if isinstance(u, Known)), *(u for u in units if not isinstance(u, Known))]
     parts = _Parts.of(ordered, kept, elsewhere, bytes_of)
-    return list(units) if parts is None else [parts.unit(i, j) for i, j in parts.split()]
+    return list(units) if parts is None else [parts.unit(part) for part in parts.split(allowed)]
+
+
+Span = tuple[int, int]
+"""Numbers of the first and the last unit of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +67,29 @@ class _Life:
     first: int
     last: int
     bytes: int
-    maker: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What a chain takes."""
+
+    bytes: int
+    operations: float
+    """Those that it has more than its groups alone."""
 
 
 class _Parts:
     """What each part of the units would take."""
 
-    def __init__(self, units: Sequence[Unit], lives: dict[str, _Life], places: Places) -> None:
+    def __init__(self, units: Sequence[Unit], lives: Mapping[str, _Life], places: Places) -> None:
         self.units, self.lives, self.places = units, lives, places
-        self.found: dict[tuple[int, int], tuple[int, int] | None] = {}
+        self.count = len(units)
+        self.singles = [self._live(k, k) - self._saved(k, k, _leads(unit)) for k, unit in enumerate(units)]
+        self.chains: dict[Span, _Cost | None] = {}
+        self.bounds: dict[Span, int] = {}
 
     @classmethod
-    def of(
-        cls, units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]
-    ) -> _Parts | None:
+    def of(cls, units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]) -> _Parts | None:
         """The parts of some units; None if sizes are not known."""
         places = Places.of(units)
         outside, lasting = places.at(elsewhere), places.at(kept)
@@ -74,128 +99,165 @@ class _Parts:
             if not isinstance(size, int):
                 return None
             last = len(units) if place in lasting | outside else max(places.users[place])
-            lives[place] = _Life(min(places.makers[place]), last, size, place)
+            lives[place] = _Life(min(places.makers[place]), last, size)
         return cls(units, lives, places)
 
-    def unit(self, first: int, last: int) -> Unit:
+    def unit(self, part: Span) -> Unit:
         """The unit of a part."""
+        first, last = part
         if first == last:
             return self.units[first]
         return Chain(tuple(u for u in self.units[first : last + 1] if isinstance(u, Group)))
 
-    def split(self) -> list[tuple[int, int]]:
-        """The parts with the smallest peak, in order."""
-        count = len(self.units)
-        singles = max((self.bytes(k, k) for k in range(count)), default=0)
-        peaks = [0]
-        for last in range(count):
-            best = max(peaks[last], self.bytes(last, last))
-            for first in self._firsts(last):
-                found = self.part(first, last) if max(peaks[first], self.bytes(first, last)) < best else None
-                if found is not None:
-                    best = min(best, max(peaks[first], found[0]))
-            peaks.append(best)
-        if peaks[-1] >= WORTHWHILE * singles:
-            return [(k, k) for k in range(count)]
-        return self._cheapest(peaks[-1])
+    # --- The best split -----------------------------------------------------------------------
 
-    def _cheapest(self, peak: int) -> list[tuple[int, int]]:
-        """Parts of at most a number of bytes that cost the least."""
-        prices: list[tuple[float, int]] = [(0, -1)]
-        for last in range(len(self.units)):
-            options = [(prices[last][0], last)] if self.bytes(last, last) <= peak else []
+    def split(self, allowed: float) -> list[Span]:
+        """The parts, in order."""
+        alone = [(k, k) for k in range(self.count)]
+        enough = WORTHWHILE * max(self.singles, default=0)
+        least = self._least_peak()
+        if least >= enough:
+            return alone
+        most = allowed * sum(_operations(u.stages[0]) for u in self.units if _is_link(u) and isinstance(u, Group))
+        parts, operations = self._cheapest(least)
+        if operations <= most:
+            return parts
+        sizes = {*self.singles, *(cost.bytes for cost in self.chains.values() if cost is not None)}
+        peaks = sorted(size for size in sizes if least < size < enough)
+        at = bisect.bisect_left(peaks, -most, key=lambda peak: -self._cheapest(peak)[1])
+        return self._cheapest(peaks[at])[0] if at < len(peaks) else alone
+
+    def _least_peak(self) -> int:
+        """The smallest peak of all splits."""
+        peaks = [0]
+        for last in range(self.count):
+            best = max(peaks[last], self.singles[last])
             for first in self._firsts(last):
-                found = self.part(first, last) if self.bytes(first, last) <= peak else None
-                if found is not None and found[0] <= peak:
-                    options.append((prices[first][0] + found[1], first))
-            prices.append(min(options, default=(float("inf"), last)))
-        parts: list[tuple[int, int]] = []
-        end = len(self.units)
+                found = self._chain(first, last) if max(peaks[first], self._bound(first, last)) < best else None
+                if found is not None:
+                    best = min(best, max(peaks[first], found.bytes))
+            peaks.append(best)
+        return peaks[-1]
+
+    def _cheapest(self, peak: int) -> tuple[list[Span], float]:
+        """Parts of at most a number of bytes that cost the fewest operations, and these."""
+        best: list[tuple[float, int]] = [(0, -1)]
+        for last in range(self.count):
+            options = [(best[last][0], last)] if self.singles[last] <= peak else []
+            for first in self._firsts(last):
+                found = self._chain(first, last) if self._bound(first, last) <= peak else None
+                if found is not None and found.bytes <= peak:
+                    options.append((best[first][0] + found.operations, first))
+            best.append(min(options, default=(math.inf, last)))
+        parts: list[Span] = []
+        end = self.count
         while end > 0:
-            parts.append((prices[end][1], end - 1))
-            end = prices[end][1]
-        return parts[::-1]
+            parts.append((best[end][1], end - 1))
+            end = best[end][1]
+        return parts[::-1], best[-1][0]
 
     def _firsts(self, last: int) -> Iterator[int]:
         """Where chains that end at a unit may begin, short ones first."""
-        if not _is_link(self.units[last]):
-            return
         for first in range(last - 1, max(-1, last - MAX_LENGTH), -1):
-            if not _is_link(self.units[first]) or row_axis(self._output(first).type) is None:
+            unit = self.units[first]
+            if not (_is_link(self.units[last]) and _is_link(unit) and isinstance(unit, Group)) or row_axis(unit.outputs[0].type) is None:
                 return
             yield first
 
-    def _output(self, number: int) -> Value:
-        unit = self.units[number]
-        assert isinstance(unit, Group)
-        return unit.outputs[0]
+    # --- Bytes of a part ----------------------------------------------------------------------
 
-    def bytes(self, first: int, last: int) -> int:
-        """What lives while a part runs, without the rows that are kept inside of it; only a single unit's output lies over inputs."""
+    def _bound(self, first: int, last: int) -> int:
+        """What a chain takes at least: of each tensor the rows of one window are kept."""
+        if (first, last) not in self.bounds:
+            stages = self._stages(first, last)
+            rows = {stage.value.name: 1 for stage in stages[:-1]}
+            for stage in stages:
+                for operand in stage.operands:
+                    window = None if operand.name not in rows or is_folded(stage, operand) else row_window(stage, operand)
+                    if window is not None:
+                        rows[operand.name] = max(rows[operand.name], window.longest)
+            kept = sum(rows[stage.value.name] * row_bytes(stage.value) for stage in stages[:-1])
+            self.bounds[first, last] = self._live(first, last) - self._saved(first, last, self._no_leads(first, last)) + kept
+        return self.bounds[first, last]
+
+    def _chain(self, first: int, last: int) -> _Cost | None:
+        """What a chain takes; None if it is not possible."""
+        if (first, last) not in self.chains:
+            self.chains[first, last] = self._cost(first, last)
+        return self.chains[first, last]
+
+    def _cost(self, first: int, last: int) -> _Cost | None:
+        stages = self._stages(first, last)
+        for stage in stages[:-1]:
+            life = self.lives.get(stage.value.name)
+            if life is None or life.bytes == 0 or life.last > last:
+                return None
+        walk = walk_rows(stages)
+        if isinstance(walk, str):
+            return None
+        kept = sum(-(-rows * row_bytes(stage.value) // ALIGN) * ALIGN for rows, stage in zip(walk.kept, stages, strict=False))
+        size = self._live(first, last) - self._saved(first, last, walk.leads) + kept
+        return _Cost(size, MOVE * sum(walk.moved_bytes) + sum(_cost_of_rows(stage) for stage in stages[: len(stages) - walk.folds]))
+
+    def _stages(self, first: int, last: int) -> list[Stage]:
+        return [stage for unit in self.units[first : last + 1] if isinstance(unit, Group) for stage in unit.stages]
+
+    def _live(self, first: int, last: int) -> int:
+        """Bytes of the tensors that live while a part runs, but for those that never leave it."""
         total = 0
         for life in self.lives.values():
             is_inside = first <= life.first < last and life.last <= last
             if life.first <= last and life.last >= first and not is_inside:
                 total += life.bytes
-        return total - self._saved(first, last, self._leads(first) if first == last else self._all(first, last))
+        return total
 
-    def part(self, first: int, last: int) -> tuple[int, int] | None:
-        """(bytes, price) of a chain; None if it is not possible."""
-        if (first, last) not in self.found:
-            self.found[first, last] = self._part(first, last)
-        return self.found[first, last]
+    def _no_leads(self, first: int, last: int) -> Mapping[str, int]:
+        """As if the output could lie over any input."""
+        return {v.name: 0 for stage in self._stages(first, last) for v in stage.operands}
 
-    def _part(self, first: int, last: int) -> tuple[int, int] | None:
-        for number in range(first, last):
-            life = self.lives.get(self._output(number).name)
-            if life is None or life.bytes == 0 or life.last > last:
-                return None
-        stages = [self.units[k].stages[0] for k in range(first, last + 1)]  # type: ignore[union-attr]
-        walk = walk_rows(stages)
-        if isinstance(walk, str):
-            return None
-        rows = sum(-(-n * row_bytes(stage.value) // 8) * 8 for n, stage in zip(walk.kept, stages, strict=False))
-        overlap = self._saved(first, last, self._all(first, last)) - self._saved(first, last, walk.leads)
-        return self.bytes(first, last) + overlap + rows, sum(walk.moved_bytes) + BYTES_OF_A_GROUP * len(stages)
-
-    # --- What lies over inputs ----------------------------------------------------------------
-
-    def _saved(self, first: int, last: int, leads: dict[str, int] | RowWalk | object) -> int:
+    def _saved(self, first: int, last: int, leads: Mapping[str, int]) -> int:
         """The most that the output of a part may lie over one of its inputs."""
         unit = self.units[last]
         if not isinstance(unit, Group) or len(unit.outputs) != 1:
             return 0
-        output = self.lives.get(self.places.place.get(unit.outputs[0].name, ""))
-        if output is None or not first <= output.first:
+        made = self.lives.get(self.places.place.get(unit.outputs[0].name, ""))
+        if made is None or made.first < first:
             return 0
-        saved = 0
-        for name, lead in leads.items():  # type: ignore[union-attr]
-            given = self.lives.get(self.places.place.get(name, ""))
-            if given is not None and given.first < first and given.last <= last:
-                made, read = output.bytes, given.bytes
-                saved = max(saved, made + read - min(made + read, max(made, read, lead + read)))
-        return saved
-
-    def _all(self, first: int, last: int) -> dict[str, int]:
-        """As if the output could lie over any input."""
-        names = [v.name for k in range(first, last + 1) for v in self.units[k].stages[0].operands]  # type: ignore[union-attr]
-        return dict.fromkeys(names, 0)
-
-    def _leads(self, number: int) -> dict[str, int]:
-        """The leads of a single unit, as far as rows tell them."""
-        unit = self.units[number]
-        if not _is_link(unit):
-            return {}
-        assert isinstance(unit, Group)
-        walk = walk_rows(unit.stages)
-        operands = {v.name: v for v in unit.stages[0].operands}
-        output = unit.outputs[0]
-        leads = (
-            {} if isinstance(walk, str) else {n: x for n, x in walk.leads.items() if are_aliases(operands[n].type.dtype, output.type.dtype)}
-        )
-        return leads | {operand.name: 0 for _, operand in overwritable(unit)}
+        saved = [0]
+        for name, lead in leads.items():
+            read = self.lives.get(self.places.place.get(name, ""))
+            if read is not None and read.first < first and read.last <= last:
+                both = made.bytes + read.bytes
+                saved.append(both - min(both, max(made.bytes, read.bytes, lead + read.bytes)))
+        return max(saved)
 
 
 def _is_link(unit: Unit) -> bool:
     """True for a group that may be part of a chain."""
     return isinstance(unit, Group) and len(unit.stages) == len(unit.outputs) == 1 and not unit.placements
+
+
+def _leads(unit: Unit) -> Mapping[str, int]:
+    """The leads of a single unit, as far as rows tell them."""
+    if not _is_link(unit) or not isinstance(unit, Group):
+        return {}
+    walk = walk_rows(unit.stages)
+    return {**({} if isinstance(walk, str) else walk.leads), **{operand.name: 0 for _, operand in overwritable(unit)}}
+
+
+def _operations(stage: Stage) -> float:
+    """Operations of a stage."""
+    if not all(isinstance(d, int) for d in (*stage.nest.shape, *stage.nest.reduce_shape)):
+        return 0
+    elements = math.prod(int(d) for d in stage.nest.shape)  # type: ignore[arg-type]
+    return elements * (FINISH + math.prod(int(d) for d in stage.nest.reduce_shape))  # type: ignore[arg-type]
+
+
+def _cost_of_rows(stage: Stage) -> float:
+    """Operations that a stage has more if it is called for each of its rows."""
+    shape, axis, layout = stage.value.type.static_shape, row_axis(stage.value.type), stage.value.type.layout
+    assert axis is not None
+    last = layout.axis if layout.block > 1 else len(shape) - 1
+    positions = math.prod(extent for k, extent in enumerate(shape) if k not in (axis, last))
+    is_alone = positions % 2 == 1 and len(stage.nest.reduce_axes) > 0 and stage.value.type.dtype.bits == 8
+    return rows_of(stage.value.type) * CALL + (REST / positions * _operations(stage) if is_alone else 0)

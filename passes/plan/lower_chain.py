@@ -72,7 +72,7 @@ class _Kept:
     def of(cls, stage: Stage, rows: int, number: int) -> _Kept:
         """Some rows of what a stage makes."""
         count = rows_of(stage.value.type)
-        base, end = (Var(f"{what}_{number}", build.INDEX, 1, count + 1) for what in ("base", "end"))
+        base, end = (Var(f"chain.{what}{number}", build.INDEX, 1, count + 1) for what in ("base", "end"))
         return cls(with_rows(stage.value, f"{stage.value.name}#rows", rows), count, row_elements(stage.value), base, end)
 
 
@@ -85,7 +85,7 @@ class _Chain:
         self.number = {stage.value.name: k for k, stage in enumerate(chain.stages)}
         self.scratch: dict[str, Storage] = {}
         rows = self.kept[walk.pulls[self.root][0].made].rows if walk.folds else rows_of(chain.output.type)
-        self.row, self.rows = Var("row", build.INDEX, 1, rows + 1), rows
+        self.row, self.rows = Var("chain.row", build.INDEX, 1, rows + 1), rows
 
     def lower(self) -> None:
         """Append them."""
@@ -113,7 +113,7 @@ class _Chain:
         self.lowering.steps, self.lowering.known = outer, known
 
     def _leads(self) -> None:
-        """The output may lie over what the chain has read."""
+        """The output may lie over what the chain has read. No kernel sees that: a row is written below all that is still to be read."""
         output = self.lowering.storages[self.chain.output.name]
         for name, lead in self.walk.leads.items():
             given = self.lowering.storages.get(name)
@@ -151,20 +151,8 @@ class _Chain:
 
     def _run(self, number: int, scheduled: ScheduledKernel, values: Mapping[str, Value], symbols: Mapping[Var, Dim]) -> None:
         """Call a kernel."""
-        if number == self.root:
-            scheduled = self._over_inputs(scheduled, values)
         name = self.lowering.pool.add(scheduled.kernel)
         self.lowering.run((self.chain.stages[number],), name, scheduled, values, symbols, self.scratch)
-
-    def _over_inputs(self, scheduled: ScheduledKernel, values: Mapping[str, Value]) -> ScheduledKernel:
-        """The kernel of the root may write where it reads, in rows that are no longer needed."""
-        operands = [values.get(v.name, v).name for v in scheduled.operands]
-        buffers = dict(zip(operands, scheduled.kernel.buffers, strict=True))
-        found = {buffers[name] for name in self.walk.leads if name in buffers}
-        if not found or self.chain.output.name not in buffers:
-            return scheduled
-        overlapping = frozenset({*found, buffers[self.chain.output.name]})
-        return replace(scheduled, kernel=replace(scheduled.kernel, overlapping=overlapping))
 
     def _pull(self, pull: Pull, row: Var) -> None:
         """Make sure that the rows of a window are there."""

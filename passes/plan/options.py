@@ -33,7 +33,7 @@ class LoweringOptions:
     """Bytes to which temporary tensors are aligned: those of a cache line, or of the widest load."""
     saves_memory: bool = False
     """Whether units run in the order that takes the least memory, and write over inputs that nobody reads again."""
-    by_rows: bool = False
-    """Whether neighbouring groups may run row by row where the arena falls."""
+    rows_may_cost: float = 0.0
+    """The part of all operations that it may cost to run neighbouring groups row by row, where the arena falls; 0 for whole groups."""
     copies: Mapping[DType, str] = field(default_factory=lambda: MappingProxyType({}))
     """Functions that copy elements of a type, for kernels: (target, source, count)."""
