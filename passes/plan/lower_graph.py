@@ -163,8 +163,8 @@ class Lowering:
         least = partial(order_units, bytes_of=self.bytes_of, elsewhere=wanted, kept=lasting_names(graph, facts))
         units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics)
         wanted = made_for(units, wanted)
-        if self.options.by_rows:
-            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of)
+        if self.options.rows_may_cost:
+            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.options.rows_may_cost)
         if self.options.saves_memory:
             units = write_in_place(units, {*lasting_names(graph, facts), *wanted})
         show(GROUPS, "groups.txt", lambda: print_units(units))
