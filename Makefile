@@ -3,10 +3,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 JOBS ?= 2
+SECONDS ?= 600
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bless toolchains zig bench docs clean
+.PHONY: help demo test fuzz check bless toolchains zig bench docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -22,6 +23,9 @@ demo: $(STAMP) ## compile ResNet-50 and a BERT encoder, run them, compare with t
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+
+fuzz: $(STAMP) ## random models against ONNX Runtime and the reference evaluator (SECONDS=600, ARGS="--targets cpu,c")
+	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts, generated pages
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ A result that fits one of them is taken for right: both have faults of their own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ from .draft import FLOATS, Noise, Sample
 from .prune import with_outputs
 
 Tensors = Mapping[str, np.ndarray]
+Targets = Mapping[str, Sequence[int]]
+"""Numbers of threads by target."""
 
 TOLERANCE = {"float64": 1e-6, "float32": 2e-4, "float16": 1e-2, "bfloat16": 6e-2}
 """Of values with rounding errors, relative to the largest element."""
@@ -42,32 +44,33 @@ class Tally:
     """Models that agreed with only one of the others although both ran them."""
 
 
-def find_fault(sample: Sample, targets: tuple[tuple[str, int], ...], tally: Tally) -> str:
+def find_fault(sample: Sample, targets: Targets, tally: Tally) -> str:
     """What is wrong with the compiler's results for a model, empty if nothing is.
 
     Args:
         sample: the model with inputs and the evaluator's results.
-        targets: targets with the number of threads.
+        targets: targets, each with the numbers of threads to run it on.
         tally: counts what happened.
     """
     tally.models += 1
     runtime = run_onnxruntime(sample)
     others = {"onnx.reference": sample.expected} | ({"onnxruntime": runtime} if isinstance(runtime, dict) else {})
-    for target, threads in targets:
+    for target, threads in targets.items():
         try:
-            with np.errstate(all="ignore"):
-                found = onnxc.compile(sample.model, target, threads=threads, cache=False).run(sample.inputs)
+            compiled = onnxc.compile(sample.model, target, cache=False)
+            for count in threads:
+                with np.errstate(all="ignore"):
+                    found = onnxc.CompiledModel(compiled.target, compiled.artifact, count).run(sample.inputs)
+                tally.compared += 1
+                if fault := _fault_of_outputs(found, others, sample, tally):
+                    return f"{target}, {count} threads: {fault}"
         except CompileError as error:
             may_refuse = error.code in REFUSALS.get(target, ()) or (error.code in ("E0204", "E0402") and _reads_ranks(sample))
             if error.code == "E0901" or (isinstance(runtime, dict) and not may_refuse):
                 return f"{target}: refused: {error}"
             tally.refused += 1
-            continue
         except Exception as error:  # noqa: BLE001 (whatever it is, it is a fault)
             return f"{target}: {type(error).__name__}: {error}"
-        tally.compared += 1
-        if fault := _fault_of_outputs(found, others, sample, tally):
-            return f"{target}, {threads} threads: {fault}"
     return ""
 
 

@@ -25,7 +25,7 @@ import onnx
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .draft import Sample
-from .oracles import Tally, describe, find_fault, run_onnxruntime
+from .oracles import Tally, Targets, describe, find_fault, run_onnxruntime
 from .reduce import reduced
 from .strategy import samples
 
@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("seconds", type=float)
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
-    parser.add_argument("--targets", default="cpu", help="cpu, cpu2 (two threads), c, cuda:shim")
+    parser.add_argument("--targets", default="cpu", help="any of cpu, c, cuda:shim")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", default="", help="samples to use")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -98,7 +98,7 @@ def _round(options: argparse.Namespace, seed: int, total: Tally) -> int:
 def _child(options: argparse.Namespace) -> None:
     tally = Tally()
     known = [json.loads(p.read_text()) for p in options.folder.glob("*.json")]
-    targets = tuple((t.removesuffix("2"), 2 if t == "cpu2" else 1) for t in options.targets.split(","))
+    targets = {target: (1, 2) if target == "cpu" else (1,) for target in options.targets.split(",")}
     last: list[Sample] = []
     ends = [float("inf")]
 
@@ -134,7 +134,7 @@ def _child(options: argparse.Namespace) -> None:
     print(json.dumps(asdict(tally)))
 
 
-def _report(folder: Path, stem: str, sample: Sample, targets: tuple[tuple[str, int], ...]) -> None:
+def _report(folder: Path, stem: str, sample: Sample, targets: Targets) -> None:
     """Write a finding."""
     fault = find_fault(sample, targets, Tally())
     _write(folder, stem, sample)
