@@ -82,21 +82,27 @@ def model_files(model: onnx.ModelProto, name: str, most_bytes: int = MOST_BYTES)
 def _keep_metadata(model: onnx.ModelProto, source: onnx.ModelProto) -> None:
     """What the exporter wrote about the model, its inputs and outputs."""
     for field in ("domain", "model_version", "doc_string"):
-        setattr(model, field, getattr(source, field))
+        if source.HasField(field):
+            setattr(model, field, getattr(source, field))
     if source.producer_name:
         model.producer_name, model.producer_version = source.producer_name, source.producer_version
     model.metadata_props.extend(source.metadata_props)
-    model.graph.doc_string = source.graph.doc_string
+    if source.graph.doc_string:
+        model.graph.doc_string = source.graph.doc_string
     said = {value.name: value for value in (*source.graph.input, *source.graph.output)}
     for value in (*model.graph.input, *model.graph.output):
         if value.name in said:
-            value.doc_string = said[value.name].doc_string
-            _keep_denotations(value, said[value.name])
+            _keep_remarks(value, said[value.name])
 
 
-def _keep_denotations(value: onnx.ValueInfoProto, source: onnx.ValueInfoProto) -> None:
-    value.type.denotation = source.type.denotation
+def _keep_remarks(value: onnx.ValueInfoProto, source: onnx.ValueInfoProto) -> None:
+    """The description of an input or output, and what its axes are."""
+    if source.doc_string:
+        value.doc_string = source.doc_string
+    if source.type.denotation:
+        value.type.denotation = source.type.denotation
     for dim, given in zip(value.type.tensor_type.shape.dim, source.type.tensor_type.shape.dim, strict=False):
-        dim.denotation = given.denotation
+        if given.denotation:
+            dim.denotation = given.denotation
         if not dim.WhichOneof("value") and given.HasField("dim_param"):
             dim.dim_param = given.dim_param
