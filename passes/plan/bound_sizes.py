@@ -34,11 +34,11 @@ class SizeBounds:
     conditions: tuple[Condition, ...] = ()
     """What the declared extents promise."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """The symbols that are extents of outputs, under these conditions, and those of `certain`."""
+    """The symbols that extents of outputs are made of, under these conditions, and those of `certain`."""
     certain: Mapping[str, Interval] = field(default_factory=dict)
     """Symbols that operators bound, also those of regions."""
-    extents: Mapping[Expr, Interval] = field(default_factory=dict)
-    """The extents of outputs, under the conditions."""
+    terms: Mapping[Expr, Interval] = field(default_factory=dict)
+    """Other expressions that extents of outputs are made of, under these conditions."""
 
     @classmethod
     def of(cls, graph: Graph, entry: Collection[Var]) -> SizeBounds:
@@ -50,7 +50,7 @@ class SizeBounds:
         """
         conditions: list[Condition] = []
         certain = _certain(graph)
-        intervals, extents = dict(certain), dict[Expr, Interval]()
+        intervals, terms = dict(certain), dict[Expr, Interval]()
         late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
         for _, value in late:
             for extent, most in zip(value.type.shape, _declared(graph, value), strict=True):
@@ -59,13 +59,13 @@ class SizeBounds:
                 holds = build.logical_and(build.le(0, extent), build.le(extent, most))
                 message = f"output '{value.name}' is larger than the model declares"
                 conditions.append(Condition(holds, message, Loc(graph.loc.model)))
-                extents[extent] = _both((0, most), extents.get(extent))
-                argument = _argument(extent, 0, most)
-                if argument is not None:
-                    name, interval = argument
-                    intervals[name] = _both(interval, intervals.get(name))
+                term, interval = _term(extent, 0, most)
+                if isinstance(term, Var):
+                    intervals[term.name] = _both(interval, intervals.get(term.name))
+                else:
+                    terms[term] = _both(interval, terms.get(term))
         found = {k: _elements(value, _declared(graph, value), Bounds(intervals)) for k, value in late}
-        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals, certain, extents)
+        return cls({k: most for k, most in found.items() if most is not None}, tuple(conditions), intervals, certain, terms)
 
     def largest(self, size: Dim, *, is_checked: bool) -> int | None:
         """Upper bound of a size, None if there is none.
@@ -76,8 +76,8 @@ class SizeBounds:
         """
         if not is_checked:
             return _most(build.index(size), self.certain)
-        names = {extent: Var(f"declared.{k}") for k, extent in enumerate(self.extents) if not isinstance(extent, Var)}
-        known = {name.name: self.extents[extent] for extent, name in names.items()}
+        names = {term: Var(f"declared.{k}") for k, term in enumerate(self.terms)}
+        known = {name.name: self.terms[term] for term, name in names.items()}
         return _most(map_expr(build.index(size), names.get), {**self.intervals, **known})
 
 
@@ -90,18 +90,16 @@ def _both(a: Interval, b: Interval | None) -> Interval:
     return a if b is None else (max(a[0], b[0]), min(a[1], b[1]))
 
 
-def _argument(extent: Expr, least: int, most: int) -> tuple[str, Interval] | None:
-    """The symbol of an extent that grows with it, and the values for which the extent lies between two numbers."""
+def _term(extent: Expr, least: int, most: int) -> tuple[Expr, Interval]:
+    """What an extent is made of with constants, and the values of it for which the extent lies between two numbers."""
     match extent:
-        case Var(name=name):
-            return name, (least, most)
         case Binary(op=BinaryOp.ADD, a=a, b=Const(value=value)):
-            return _argument(a, least - int(value), most - int(value))
+            return _term(a, least - int(value), most - int(value))
         case Binary(op=BinaryOp.MUL, a=a, b=Const(value=value)) if value > 0:
-            return _argument(a, -(-least // int(value)), most // int(value))
+            return _term(a, -(-least // int(value)), most // int(value))
         case Binary(op=BinaryOp.FLOORDIV, a=a, b=Const(value=value)) if value > 0:
-            return _argument(a, least * int(value), most * int(value) + int(value) - 1)
-    return None
+            return _term(a, least * int(value), most * int(value) + int(value) - 1)
+    return extent, (least, most)
 
 
 def _certain(graph: Graph) -> dict[str, Interval]:

@@ -1,7 +1,8 @@
 """What a loop collects: the result of each round becomes a slice of one tensor.
 
 If the tensor's size is known before the loop, so is its memory. If only the number of rounds is known, the
-memory is allocated in the first round. Otherwise it grows: it is doubled whenever it is full.
+memory is allocated in the first round. Otherwise it grows: it is doubled whenever it is full. Without a heap it has the
+size that the model declares, and each round checks that its slice fits.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ class Collected:
 
     def begin(self, lowering: Lowering, counter: Var, own: frozenset[Var]) -> None:
         """Make the memory, before the loop. `own` are the extents that the loop determines."""
-        storage = place_output(lowering, self.whole, own)
+        room = self._room(lowering, own)
+        storage = place_output(lowering, self.whole, own) if room is None else lowering.reserve(self.whole, room)
         for extent in self.whole.type.shape:
             if extent in own:
                 assert isinstance(extent, Var)
                 lowering.define(extent, 0)
-        if mentions(self.whole.type.shape, own):
+        if room is None and mentions(self.whole.type.shape, own):
             lowering.steps.append(Allocate(storage, 0))
             lowering.define(self._capacity, 0)
+        if mentions(self.whole.type.shape, own):
             lowering.require(v for v in free_vars(*map(build.index, self.whole.type.shape)) if v not in own)
 
     def add(self, lowering: Lowering, counter: Var, own: frozenset[Var], length: Expr | None, loc: Loc) -> None:
@@ -59,9 +62,15 @@ class Collected:
         size = build.index(lowering.bytes_of(self.slice))
         lowering.require(free_vars(size))
         if mentions(self.whole.type.shape, own):
-            extent = self.whole.type.shape[self.axis]
-            grown = self._grow(lowering, target, counter, size) if extent in own else _allocated(target, counter, size, build.index(extent))
-            lowering.steps.append(grown)
+            extent, room = self.whole.type.shape[self.axis], self._room(lowering, own)
+            if room is not None:
+                rounds = build.add(counter, 1) if extent in own else build.index(extent)
+                fits = build.le(build.mul(rounds, size), room)
+                lowering.check(fits, f"'{self.whole.name}' is larger than the model declares", loc)
+            elif extent in own:
+                lowering.steps.append(self._grow(lowering, target, counter, size))
+            else:
+                lowering.steps.append(_allocated(target, counter, size, build.index(extent)))
         at: Expr = counter
         if self.reverse:
             assert length is not None
@@ -70,6 +79,10 @@ class Collected:
             lowering.steps.append(Copy(target, source, build.dim(size), build.dim(build.mul(at, size))))
         else:
             copy_slice(lowering, self.whole, target, self.slice, source, self.axis, at, loc, into_whole=True)
+
+    def _room(self, lowering: Lowering, own: frozenset[Var]) -> int | None:
+        """Bytes of the memory if the loop determines its size, there is no heap, and the model says how much it can be."""
+        return lowering.most_bytes(self.whole) if mentions(self.whole.type.shape, own) else None
 
     def _set_extents(self, lowering: Lowering, counter: Var, own: frozenset[Var], loc: Loc) -> None:
         """The first slice decides the extents; all others must have the same."""

@@ -362,7 +362,7 @@ class Lowering:
     def temporary(self, size: Dim) -> Storage:
         """Fresh working memory: in the arena if its size is known at entry, or bounded where there is no heap, else on the heap."""
         symbols = set(free_vars(build.index(size)))
-        most = size if symbols <= self.entry else None if self.options.heap else self.limits.largest(size, is_checked=len(self.facts) == 1)
+        most = size if symbols <= self.entry else self._most(size)
         self.require(symbols)
         if most is not None:
             self.temporaries.append(most)
@@ -370,6 +370,20 @@ class Lowering:
         heap = self.heap()
         self.steps.append(Allocate(heap, size))
         return heap
+
+    def _most(self, size: Dim) -> int | None:
+        """Upper bound of a size that the run finds out; None if there is none, or no need of one."""
+        return None if self.options.heap else self.limits.largest(size, is_checked=len(self.facts) == 1)
+
+    def most_bytes(self, value: Value) -> int | None:
+        """What `reserve` may reserve for a value before its extents are known; None with a heap, or if nothing bounds them."""
+        return self._most(self.bytes_of(value))
+
+    def reserve(self, value: Value, size: int) -> Storage:
+        """Working memory for a value whose extents are not yet known."""
+        self.temporaries.append(size)
+        self.storages[value.name] = Storage(Place.ARENA, len(self.temporaries) - 1)
+        return self.storages[value.name]
 
     def heap(self) -> Storage:
         """A new heap variable."""

@@ -98,6 +98,13 @@ def test_promises_do_not_hold_in_regions():
     assert bounds.largest(build.dim(build.sub(0, n)), is_checked=True) == 0
 
 
+def test_an_extent_bounds_an_expression_of_symbols():
+    text = HEAD + "(float[1,32,1] x, int64 step) => (float[1,5,5,2] y) <float[8] w = {1,1,1,1,1,1,1,1}> { y = STFT(x, step, w) }"
+    program = program_of(text)
+    assert isinstance(program.arena_bytes, int)
+    assert run_program(program, {"x": X_32, "step": np.array(6)})["y"].shape == (1, 5, 5, 2)
+
+
 def test_an_extent_bounds_the_symbol_that_it_is_made_of():
     text = HEAD + "(float[1,32,1] x, int64 step, int64 length) => (float[1,5,5,2] y) { y = STFT(x, step, , length) }"
     program = program_of(text)
@@ -108,6 +115,23 @@ def test_an_extent_bounds_the_symbol_that_it_is_made_of():
         np.testing.assert_allclose(found[0, ..., 0] + 1j * found[0, ..., 1], wanted, atol=1e-4)
     with pytest.raises(CompileError, match="output 'y' is larger than the model declares"):
         run_program(program, {"x": X_32, "step": np.array(8), "length": np.array(10)})
+
+
+def test_a_loop_collects_as_much_as_the_model_declares():
+    program = program_of(
+        HEAD
+        + """(int64 n, float[2] x) => (float[4,2] y) {
+        last, y = Loop(n, , x) <body = b (int64 i, bool go, float[2] v) => (bool on, float[2] w, float[2] out) {
+            w = Add(v, v)
+            out = Identity(v)
+            on = Identity(go) }> }"""
+    )
+    assert isinstance(program.arena_bytes, int)
+    x = np.array([1, 3], np.float32)
+    for n in (0, 1, 4):
+        np.testing.assert_array_equal(run_program(program, {"n": np.array(n), "x": x})["y"], x * 2 ** np.arange(n)[:, None])
+    with pytest.raises(CompileError, match="larger than the model declares"):
+        run_program(program, {"n": np.array(5), "x": x})
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
