@@ -1,6 +1,7 @@
 """The rows for sums of products of bytes: instructions that kernel IR calls by name, with their texts and meanings.
 
-Registered as `Extern`s, so that the printer names no instruction. All sums are exact: `vpmaddubsw`, which saturates, has no row.
+Registered as `Extern`s, so that the printer names no instruction. All sums are exact: data for `vpmaddubsw`, which saturates,
+are split where they are large (`PairGuard`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.interpret import AccessError
-from ...compiler.kernel.mma import DotStep, LaneStep
+from ...compiler.kernel.mma import DotStep, LaneStep, PairGuard
 from ...compiler.kernel.nodes import Extern
 from ...compiler.kernel.scalar import Scalar
 from .expressions import splat, value
 from .externs import EXTERNS, WRITES
 from .features import CpuFeatures
-from .llvmtypes import memory_type, vector
+from .llvmtypes import literal, memory_type, vector
 from .memory import address
 from .writer import Writer
 
@@ -33,6 +34,18 @@ def _multiply_pairs(intrinsic: str) -> Emit:
     def emit(w: Writer, row: DotStep, acc: str, data: str, weight: str) -> str:
         kind, pairs = vector("i32", row.lanes), vector("i16", row.lanes * row.k)
         products = w.let(f"call {kind} @{intrinsic}({pairs} {data}, {pairs} {weight})")
+        return w.let(f"add {kind} {acc}, {products}")
+
+    return emit
+
+
+def _multiply_twice(bytes_intrinsic: str, words_intrinsic: str) -> Emit:
+    """Products of bytes, summed in pairs to 16 bits; products of these with 1, summed in pairs to 32 bits."""
+
+    def emit(w: Writer, row: DotStep, acc: str, data: str, weight: str) -> str:
+        kind, pairs, factors = vector("i32", row.lanes), vector("i16", row.lanes * 2), vector("i8", row.lanes * row.k)
+        sums = w.let(f"call {pairs} @{bytes_intrinsic}({factors} {data}, {factors} {weight})")
+        products = w.let(f"call {kind} @{words_intrinsic}({pairs} {sums}, {pairs} {literal(1, DType.INT16, row.lanes * 2)})")
         return w.let(f"add {kind} {acc}, {products}")
 
     return emit
@@ -61,7 +74,8 @@ def dot_steps(features: CpuFeatures) -> tuple[DotStep, ...]:
     lanes = max(1, features.vector_bits // 32)
     names: list[str] = []
     if features.is_x86:
-        names = ["vpdpbusd"] * features.has_vnni + ["maddwd"] * (lanes == 4 or features.has("avx2"))
+        is_whole = lanes == 4 or features.has("avx2")
+        names = ["vpdpbusd"] * features.has_vnni + ["maddubs"] * (is_whole and features.has("ssse3")) + ["maddwd"] * is_whole
     elif features.is_arm:
         names = ["usdot"] * features.has("i8mm") + ["sdot"] * features.has("dotprod")
     found = (_STEPS.get(f"{name}.v{lanes}i32{wide}") for name in (*names, "mul") for wide in ("", ".w16"))
@@ -110,14 +124,22 @@ def _once(w: Writer, text: str) -> str:
     return w.find(text) or w.keep(text, w.let(text))
 
 
+_PMADDUBS = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
 _PMADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
 for _lanes, _name in _PMADD.items():
     _registers = 30 if _lanes == 16 else 14  # products need one, and without a spare LLVM spills
     _row(
-        DotStep(f"maddwd.v{_lanes}i32", _lanes, 2, DType.INT16, DType.INT8, _registers, source="Intel SDM vol. 2 VPMADDWD"),
+        DotStep(f"maddwd.v{_lanes}i32", _lanes, 2, DType.INT16, DType.INT8, _registers, 1.5, source="Intel SDM vol. 2 VPMADDWD"),
         _multiply_pairs(_name),
     )
+    # A byte less 128 at least times 255 + 1 in a pair of data is -32768 at least.
+    _guard = PairGuard(256, 2 * _lanes, f"pair_sums.v{2 * _lanes}", f"largest.v{2 * _lanes}", f"split_pairs.v{2 * _lanes}")
+    _row(
+        DotStep(f"maddubs.v{_lanes}i32", _lanes, 4, DType.UINT8, DType.INT8, _registers - 1, 1.0, 1.0, _guard,
+                source="Intel SDM vol. 2 VPMADDUBSW"),
+        _multiply_twice(_PMADDUBS[_lanes], _name),
+    )  # fmt: skip
 for _lanes, _bits in ((8, 256), (16, 512)):
     _registers = 32 if _lanes == 16 else 16
     _row(
@@ -130,6 +152,50 @@ _row(DotStep("usdot.v4i32", 4, 4, DType.UINT8, DType.INT8, 32, source="Arm ARM U
      _accumulate("llvm.aarch64.neon.usdot.v4i32.v16i8", data_first=True))  # fmt: skip
 for _lanes in (1, 2, 4, 8, 16):
     _row(DotStep(f"mul.v{_lanes}i32", _lanes, 1, DType.INT16, DType.INT8, 16, source="Arm ARM SMLAL"), _multiply_widened)
+
+
+# --- Pairs of data ----------------------------------------------------------------------------
+
+
+def _pair_sums(w: Writer, stmt: Extern, guard: PairGuard) -> None:
+    """Sums of neighbours: products with 1."""
+    kind, pairs = vector("i8", 2 * guard.lanes), vector("i16", guard.lanes)
+    most = address(w, stmt.buffers[0], stmt.args[0])
+    data = value(w, build.load(stmt.buffers[1], build.ramp(stmt.args[1], 1, 2 * guard.lanes)))
+    sums = w.let(f"call {pairs} @{_PMADDUBS[guard.lanes // 2]}({kind} {data}, {kind} {literal(1, DType.INT8, 2 * guard.lanes)})")
+    before = w.let(f"load {pairs}, ptr {most}, align 16")
+    name = f"llvm.smax.v{guard.lanes}i16"
+    w.line(f"store {pairs} {w.let(f'call {pairs} @{name}({pairs} {before}, {pairs} {sums})')}, ptr {most}, align 16")
+
+
+def _largest(w: Writer, stmt: Extern, guard: PairGuard) -> None:
+    pairs = vector("i16", guard.lanes)
+    most = w.let(f"load {pairs}, ptr {address(w, stmt.buffers[1], stmt.args[1])}, align 16")
+    found = w.let(f"call i16 @llvm.vector.reduce.smax.v{guard.lanes}i16({pairs} {most})")
+    w.line(f"store i64 {w.let(f'sext i16 {found} to i64')}, ptr {address(w, stmt.buffers[0], stmt.args[0])}, align 8")
+
+
+def _split_pairs(w: Writer, stmt: Extern, guard: PairGuard) -> None:
+    """The upper bits of the pairs with large sums, and all else."""
+    kind, pairs = vector("i8", 2 * guard.lanes), vector("i16", guard.lanes)
+    data_at, rest_at = (address(w, buffer, at) for buffer, at in zip(stmt.buffers, stmt.args, strict=True))
+    data = w.let(f"load {kind}, ptr {data_at}, align 1")
+    sums = w.let(f"call {pairs} @{_PMADDUBS[guard.lanes // 2]}({kind} {data}, {kind} {literal(1, DType.INT8, 2 * guard.lanes)})")
+    large = w.let(f"icmp sgt {pairs} {sums}, {literal(guard.limit, DType.INT16, guard.lanes)}")
+    wide = w.let(f"sext {vector('i1', guard.lanes)} {large} to {pairs}")
+    mask = w.let(f"bitcast {pairs} {wide} to {kind}")
+    upper = w.let(f"and {kind} {mask}, {literal(-128, DType.INT8, 2 * guard.lanes)}")
+    rest = w.let(f"and {kind} {data}, {upper}")
+    w.line(f"store {kind} {rest}, ptr {rest_at}, align 1")
+    w.line(f"store {kind} {w.let(f'xor {kind} {data}, {rest}')}, ptr {data_at}, align 1")
+
+
+_GUARDS = [row.guard for row in _STEPS.values() if row.guard is not None]
+for _guard in _GUARDS:
+    EXTERNS[_guard.sums] = lambda w, stmt, guard=_guard: _pair_sums(w, stmt, guard)  # type: ignore[misc]
+    EXTERNS[_guard.largest] = lambda w, stmt, guard=_guard: _largest(w, stmt, guard)  # type: ignore[misc]
+    EXTERNS[_guard.split] = lambda w, stmt, guard=_guard: _split_pairs(w, stmt, guard)  # type: ignore[misc]
+    WRITES[_guard.sums] = WRITES[_guard.largest] = lambda stmt: stmt.buffers[:1]
 
 
 # --- Products in lanes ------------------------------------------------------------------------
@@ -234,6 +300,8 @@ def _dot_meaning(row: DotStep) -> Meaning:
         sizes = (row.lanes, row.k, row.lanes * row.k)
         acc, data, weight = (_elements(array, int(at[0]), size) for array, at, size in zip(arrays, args, sizes, strict=True))
         products = data.astype(np.int64) * weight.astype(np.int64).reshape(row.lanes, row.k)
+        if row.guard is not None:
+            products = products.reshape(row.lanes, -1, 2).sum(2).clip(-(1 << 15), (1 << 15) - 1)
         acc[:] = (acc + products.sum(1)).astype(np.int32)
 
     return run
@@ -265,7 +333,27 @@ def _elements(array: np.ndarray, start: int, count: int) -> np.ndarray:
     return array[start : start + count]
 
 
+def _guard_meanings(guard: PairGuard) -> dict[str, Meaning]:
+    """See `PairGuard`."""
+
+    def sums(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        most, data = _elements(arrays[0], int(args[0][0]), guard.lanes), _elements(arrays[1], int(args[1][0]), 2 * guard.lanes)
+        most[:] = np.maximum(most, data.reshape(-1, 2).astype(np.int16).sum(1))
+
+    def largest(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        _elements(arrays[0], int(args[0][0]), 1)[:] = _elements(arrays[1], int(args[1][0]), guard.lanes).max()
+
+    def split(args: tuple[tuple[Scalar, ...], ...], arrays: tuple[np.ndarray, ...]) -> None:
+        data, rest = (_elements(array, int(at[0]), 2 * guard.lanes) for array, at in zip(arrays, args, strict=True))
+        is_large = data.reshape(-1, 2).astype(np.int16).sum(1) > guard.limit
+        rest[:] = data & np.repeat(np.where(is_large, 128, 0), 2).astype(np.uint8)
+        data[:] ^= rest
+
+    return {guard.sums: sums, guard.largest: largest, guard.split: split}
+
+
 MEANINGS: dict[str, Meaning] = {name: _dot_meaning(row) for name, row in _STEPS.items()}
 MEANINGS |= {name: _lane_meaning(row) for name, row in _LANE_STEPS.items()}
+MEANINGS |= {name: meaning for guard in _GUARDS for name, meaning in _guard_meanings(guard).items()}
 MEANINGS |= {row.settle: _settle_meaning(row.order) for row in _LANE_STEPS.values() if row.settle}
 """Of every row, by name."""

@@ -48,6 +48,25 @@ class Mma:
 
 
 @dataclass(frozen=True, slots=True)
+class PairGuard:
+    """Functions for an instruction that is exact only while the sums of neighbouring data are small.
+
+    Where a sum is larger, the data are taken apart into two parts that may go one after the other.
+    """
+
+    limit: int
+    """The largest sum of the data at places `2 i` and `2 i + 1`."""
+    lanes: int
+    """Pairs that one call looks at."""
+    sums: str
+    """Called with (most, data) on (most, patch): `most[l] = max(most[l], data[2 l] + data[2 l + 1])`, in 16 bits."""
+    largest: str
+    """Called with (result, most) on (result, most): `result[0] = max(most)`, as an int64."""
+    split: str
+    """Called with (data, rest) on (patch, rest): of pairs beyond the limit the upper bits go to `rest`, which is 0 elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class DotStep:
     """One instruction that adds `k` products into each of its lanes: `acc[l] += sum over j < k of data[j] * weight[l * k + j]`.
 
@@ -71,6 +90,8 @@ class DotStep:
     """Instructions that start in a cycle, for the choice of tiles."""
     loads_per_cycle: float = 1.35
     """See `Mma`."""
+    guard: PairGuard | None = None
+    """What the data need before; None if sums are exact whatever the data are."""
     source: str = ""
     """The document that defines the instruction."""
 

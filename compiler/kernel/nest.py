@@ -72,6 +72,9 @@ class Nest:
     """None without a reduction."""
     finish: Expr | None = None
     """What becomes of the combined value `acc(nest)`; None to store it as it is."""
+    zero_code: int | None = 0
+    """The stored number that stands for 0 in the data of a sum of products, None if it is not known; it only says which numbers
+    are frequent."""
     in_order: bool = False
     """Whether terms are combined one by one in the order of the axes, as floats; schedules may split other reductions."""
 

@@ -124,7 +124,7 @@ def _moved(stage: Stage, data: Centred, weight: Expr, constants: Constants) -> S
     name = "zero" if term is not weight else "total"
     total: Expr = operands.read(constants.add(f"{stage.value.name}#{name}", table.values, DType.INT32), table.axes)
     shift = total if term is not weight else build.mul(data.zero, total)
-    return _stored(stage, operands, body, shift)
+    return _stored(stage, operands, body, shift, data.zero)
 
 
 def _centred_sum(stage: Stage, constants: Constants) -> Stage | None:
@@ -135,12 +135,13 @@ def _centred_sum(stage: Stage, constants: Constants) -> Stage | None:
     count = build.product(stage.nest.reduce_shape)
     if not isinstance(count, int):
         return None
-    return _stored(stage, Operands(list(stage.operands)), data.stored, build.mul(data.zero, const(count, DType.INT32)))
+    return _stored(stage, Operands(list(stage.operands)), data.stored, build.mul(data.zero, const(count, DType.INT32)), data.zero)
 
 
-def _stored(stage: Stage, operands: Operands, body: Expr, shift: Expr) -> Stage:
-    """The stage with another term, and its sum less `shift`."""
-    nest = replace(stage.nest, body=body)
+def _stored(stage: Stage, operands: Operands, body: Expr, shift: Expr, zero: Expr) -> Stage:
+    """The stage with another term, from which a zero point was taken, and its sum less `shift`."""
+    code = int(zero.value) if isinstance(zero, Const) else None
+    nest = replace(stage.nest, body=body, zero_code=code)
     result = substitute(nest.result, {nest.acc: build.sub(nest.acc, shift)})
     return _made(stage, tuple(operands.values), replace(nest, finish=result))
 

@@ -37,6 +37,8 @@ class LoopForm:
     at: Expr
     in_order: bool = False
     """Whether the terms are combined one by one, as `Nest.in_order`."""
+    zero_code: int | None = 0
+    """As `Nest.zero_code`."""
 
     def substitute(self, values: dict[Var, Expr]) -> LoopForm:
         """Replace variables in all expressions."""
@@ -91,7 +93,7 @@ def loop_form(stage: Stage, bind: Binding, target: Buffer, at: Callable[[tuple[E
         value = _zero_in_padding(stage.value.type, axes, logical, nest.axes, result)
     if nest.combine is None:
         return LoopForm(axes, (), value, value, nest.acc, None, target, offset)
-    return LoopForm(axes, reduce, term, value, nest.acc, nest.combine, target, offset, nest.in_order)
+    return LoopForm(axes, reduce, term, value, nest.acc, nest.combine, target, offset, nest.in_order, nest.zero_code)
 
 
 def _zero_in_padding(type_: TensorType, axes: tuple[Loop, ...], logical: dict[Var, Expr], nest_axes: tuple[Var, ...], value: Expr) -> Expr:

@@ -9,8 +9,8 @@
 
 The patches make every window a matrix product with even steps, whatever the layout and the padding; they stay in the
 first-level cache while all channels of the part pass by. A zero point is taken from the data where the patch has room
-for the difference. Else sums are taken of the data as they are, and the sums for a pixel that is zero everywhere are
-subtracted in the end. All sums are exact.
+for the difference. Else sums are taken of the data as they are, less the sums for a pixel that is zero everywhere. All sums
+are exact: where an instruction sums only small data, the upper bits of large ones come after the rest (split_patches).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .pack_groups import GroupPack
 from .pack_rows import RowPack
 from .schedule_dot import named_places, packed_weights
 from .schedule_rows import Binder
+from .split_patches import PatchSplitter
 from .tile_model import choose_tile
 
 UNROLL = 1
@@ -57,10 +58,11 @@ class DotTarget:
     vector_bits: int
     l2_bytes: int
 
-    def step(self, data: DType, weight: DType) -> DotStep | None:
-        """The best instruction for a pair of types."""
+    def step(self, dot: Dot) -> DotStep | None:
+        """The best instruction for a sum. One that sums small data is for those in which the lowest number stands for 0."""
+        is_low = dot.zero is None and dot.form.zero_code == dot.data.dtype.limits[0]
         for row in self.steps:
-            if row.weight is weight or row.weight.bits > 8:
+            if (row.weight is dot.weight.dtype or row.weight.bits > 8) and (row.guard is None or is_low):
                 return row
         return None
 
@@ -73,7 +75,7 @@ def schedule_dot_tiles(group: Group, target: DotTarget, is_constant: Callable[[V
     binder, dot, zero = found
     if dot.is_depthwise:
         return "each channel reads only itself"
-    row = target.step(dot.data.dtype, dot.weight.dtype)
+    row = target.step(dot)
     if row is None:
         return "no instruction for these types"
     if any(var in free_vars(zero) for var, _ in (*dot.form.reduce, dot.channel)):
@@ -107,6 +109,7 @@ class _Tiles:
         lines = -(-self.width * row.operand.bytes // LINE_BYTES) | 1
         self.distance = lines * LINE_BYTES // row.operand.bytes
         self.k = KernelBuilder()
+        self.splitter: PatchSplitter | None = None
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
@@ -128,6 +131,8 @@ class _Tiles:
         with self.k.loop("p", build.product((columns, rows)), LoopKind.PARALLEL) as p, ExitStack() as blocks:
             part, at = build.delinearize(p, (columns, rows))
             patch = blocks.enter_context(self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES))
+            if self.row.guard is not None:
+                self.splitter = PatchSplitter(self.k, blocks, patch, self.row.guard, self.row.k, self.width, self.distance)
             zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
             first, channels = mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes
             self.dot = hoist_channel_terms(self.k, blocks, self.dot, first, channels, self.row.lanes)
@@ -166,6 +171,8 @@ class _Tiles:
                 first = add(start, add(done, mul(tile, size)))
                 with self.k.loop("i", size) as i, named_places(self.k, self.dot.pixels, add(first, i)) as values:
                     self._fill(patch, mul(i, self.distance), values)
+                if self.splitter is not None:
+                    self.splitter.split(size)
                 with ExitStack() as blocks:
                     at = [blocks.enter_context(named_places(self.k, self.dot.pixels, add(first, i))) for i in range(size)]
                     self._channel_tiles(patch, zeros, part, vectors, at)
@@ -192,30 +199,35 @@ class _Tiles:
         """One tile: clear, reduce, store. Its first vector is `begin + inside`."""
         lanes, first = self.row.lanes, add(begin, inside)
         with self.k.local(DType.INT32, len(at) * nv * lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-            self._sums(acc, patch, first, len(at), nv)
+            self._sums(acc, patch, first, len(at), nv, None if zeros is None else (zeros, mul(inside, lanes)))
             for i, values in enumerate(at):
                 for j in range(0, nv, 2):
                     together = min(2, nv - j) * lanes
                     with self.k.loop("l", together, LoopKind.VECTOR) as lane:
-                        total: Expr = load(acc, add(lane, (i * nv + j) * lanes))
-                        if zeros is not None:
-                            total = build.sub(total, load(zeros, add(mul(add(inside, j), lanes), lane)))
+                        total = load(acc, add(lane, (i * nv + j) * lanes))
                         self._store(values, add(mul(add(first, j), lanes), lane), total, partial)
 
-    def _sums(self, acc: Buffer, patch: Buffer, first: Expr, mr: int, nv: int) -> None:
-        """The accumulators of a tile."""
+    def _sums(self, acc: Buffer, patch: Buffer, first: Expr, mr: int, nv: int, start: tuple[Buffer, Expr] | None = None) -> None:
+        """The accumulators of a tile, which begin with what stands at a place of a buffer, or with 0."""
         lanes, row = self.row.lanes, self.row
-        with self.k.loop("i", mr * nv, LoopKind.UNROLL) as i, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-            self.k.store(acc, add(mul(i, lanes), lane), 0)
+        with self.k.loops((mr, nv), LoopKind.UNROLL) as (i, j), self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            value = 0 if start is None else load(start[0], add(start[1], add(mul(j, lanes), lane)))
+            self.k.store(acc, add(mul(add(mul(i, nv), j), lanes), lane), value)
         steps = self.width // row.k
         unroll = next(u for u in (UNROLL, 2, 1) if steps % u == 0)
         with self.k.loop("kk", steps // unroll) as outer, self.k.loop("ku", unroll, LoopKind.UNROLL) as inner:
-            step = add(mul(outer, unroll), inner)
-            with self.k.loop("i", mr, LoopKind.UNROLL) as i, self.k.loop("j", nv, LoopKind.UNROLL) as j:
-                accumulators = mul(add(mul(i, nv), j), lanes)
-                data = add(mul(i, self.distance), mul(step, row.k))
-                weights = mul(add(mul(add(first, j), steps), step), lanes * row.k)
-                self.k.emit(Extern(row.name, (accumulators, data, weights), (acc, patch, self.weights)))
+            self._step(acc, patch, first, mr, nv, add(mul(outer, unroll), inner))
+        if self.splitter is not None:
+            with self.splitter.steps() as step:
+                self._step(acc, self.splitter.rest, first, mr, nv, step)
+
+    def _step(self, acc: Buffer, patch: Buffer, first: Expr, mr: int, nv: int, step: Expr) -> None:
+        """One step of the depth."""
+        lanes, k, steps = self.row.lanes, self.row.k, self.width // self.row.k
+        with self.k.loops((mr, nv), LoopKind.UNROLL) as (i, j):
+            data = add(mul(i, self.distance), mul(step, k))
+            weights = mul(add(mul(add(first, j), steps), step), lanes * k)
+            self.k.emit(Extern(self.row.name, (mul(add(mul(i, nv), j), lanes), data, weights), (acc, patch, self.weights)))
 
     def _store(self, values: dict[Var, Expr], channel: Expr, total: Expr, partial: bool) -> None:
         form = self.dot.form.substitute(values | {self.dot.channel[0]: channel})
@@ -226,7 +238,7 @@ class _Tiles:
 
     def _fill(self, patch: Buffer, place: Expr, values: dict[Var, Expr]) -> None:
         """The window of one pixel."""
-        data, lanes = self.dot.data, self.target.vector_bits // (8 * max(2, self.row.operand.bytes))
+        data, lanes = self.dot.data, self.target.vector_bits // (8 * self.row.operand.bytes)
         outside = self._in_patch(substitute(self.dot.outside, values), values)
 
         def append(position: Expr, source: Expr | None, count: int) -> None:
@@ -237,8 +249,8 @@ class _Tiles:
             vector_loop(self.k, count, lanes, element)
 
         self.dot.window.walk(self.k, values, append)
-        for at in range(self.dot.window.size, self.width):
-            self.k.store(patch, add(place, at), 0)
+        end = self.width if self.splitter is None else self.splitter.width
+        vector_loop(self.k, end - self.dot.window.size, lanes, lambda at: self.k.store(patch, add(place, add(at, self.dot.window.size)), 0))
 
     def _in_patch(self, datum: Expr, values: dict[Var, Expr]) -> Expr:
         """An int32 of the data as it stands in the patch."""
@@ -247,7 +259,7 @@ class _Tiles:
         return build.cast(add(datum, const(self.row.shift(self.dot.data.dtype), DType.INT32)), self.row.operand)
 
     def _zero_sums(self, blocks: ExitStack, patch: Buffer, first: Expr, vectors: int) -> Buffer | None:
-        """The sums for data that are zero everywhere, for all channels of a part; None if they are zero too."""
+        """Less the sums for data that are zero everywhere, for all channels of a part; None if they are zero too."""
         if self.row.centres:
             return None
         zero = self._in_patch(self.zero, {})
@@ -263,5 +275,5 @@ class _Tiles:
         with self.k.loop("z", build.dim(count)) as z, self.k.around(acc):
             self._sums(acc, patch, add(first, z), 1, 1)
             with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                self.k.store(zeros, add(mul(z, lanes), lane), load(acc, lane))
+                self.k.store(zeros, add(mul(z, lanes), lane), build.neg(load(acc, lane)))
         return zeros

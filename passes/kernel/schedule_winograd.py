@@ -63,7 +63,7 @@ def schedule_winograd(group: Group, target: DotTarget, is_constant: Callable[[Va
         return window
     if any(var in free_vars(zero) for var, _ in (*dot.form.reduce, *dot.form.axes)):
         return "the zero point changes"
-    direct = target.step(dot.data.dtype, dot.weight.dtype)
+    direct = target.step(dot)
     row = next((r for r in target.steps if r.operand is DType.INT16 and r.weight is DType.INT16), None)
     if direct is None or row is None or extent_of(window.depth) % row.k:
         return "no instruction for these types"

@@ -16,7 +16,7 @@ from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.interpret import run_kernel
-from onnxc.compiler.kernel.mma import DotStep, LaneStep
+from onnxc.compiler.kernel.mma import DotStep, LaneStep, PairGuard
 from onnxc.compiler.kernel.nodes import Buffer, Extern, Kernel, LoopKind, Scope
 
 from .conftest import run_native
@@ -76,8 +76,8 @@ def test_machine_code_does_what_the_row_means(features: CpuFeatures, seed: int) 
     ("text", "dense", "lanes"),
     [
         ("cpu:x86-64", r"pmaddwd\s.*xmm", r"pmaddwd\s.*xmm"),
-        ("cpu:x86-64-v3", r"vpmaddwd\s.*ymm", r"vpmaddwd\s.*ymm"),
-        ("cpu:x86-64-v4", r"vpmaddwd\s.*zmm", r"vpmaddwd\s.*zmm"),
+        ("cpu:x86-64-v3", r"vpmaddubsw\s.*ymm", r"vpmaddwd\s.*ymm"),
+        ("cpu:x86-64-v4", r"vpmaddubsw\s.*zmm", r"vpmaddwd\s.*zmm"),
         ("cpu:icelake-server", r"vpdpbusd\s.*zmm", r"vpdpwssd\s.*zmm"),  # LLVM adds in the same instruction
         ("cpu:alderlake", r"\{vex\}\s+vpdpbusd\s.*ymm", r"vpdpwssd\s.*ymm"),
         ("cpu:aarch64,cortex-a72", r"smlal\s", r"smlal\s"),
@@ -98,3 +98,38 @@ def test_no_target_is_without_a_row() -> None:
         features = target.parse(text)
         for row in (byte_rows.dot_steps(features)[0], byte_rows.lane_steps(features)[0]):
             assert assembly(print_module([("k", lower(_kernel(row), features))], features), features)
+
+
+def _guard_kernel(guard: PairGuard) -> Kernel:
+    """The largest sum of a pair, and all pairs taken apart."""
+    size = 2 * guard.lanes
+    patch, rest = Buffer("p", DType.UINT8, STEPS * size), Buffer("r", DType.UINT8, STEPS * size)
+    largest = Buffer("m", DType.INT64, 1)
+    builder = KernelBuilder()
+    with builder.local(DType.INT16, guard.lanes, "most", Scope.STACK, 64) as most:
+        with builder.loop("l", guard.lanes, LoopKind.VECTOR) as lane:
+            builder.store(most, lane, 0)
+        with builder.loop("s", STEPS) as step:
+            builder.emit(Extern(guard.sums, (build.const(0), build.mul(step, size)), (most, patch)))
+        builder.emit(Extern(guard.largest, (build.const(0), build.const(0)), (largest, most)))
+    with builder.loop("s", STEPS) as step:
+        builder.emit(Extern(guard.split, (build.mul(step, size), build.mul(step, size)), (patch, rest)))
+    return builder.kernel("guard", (patch, rest, largest))
+
+
+@pytest.mark.parametrize("high", [40, 140, 255])
+def test_large_pairs_are_split(features: CpuFeatures, high: int) -> None:
+    for guard in {row.guard for row in byte_rows.dot_steps(features) if row.guard is not None}:
+        kernel = _guard_kernel(guard)
+        data = np.random.default_rng(high).integers(0, high, STEPS * 2 * guard.lanes, endpoint=True).astype(np.uint8)
+        arrays = {b: np.zeros(int(b.size), b.dtype.numpy) for b in kernel.buffers}  # type: ignore[arg-type]
+        arrays[kernel.buffers[0]][:] = data
+        expected = {buffer: array.copy() for buffer, array in arrays.items()}
+        run_kernel(kernel, expected, {}, byte_rows.MEANINGS)
+        assert run_native(kernel, arrays, {}, features) == 0
+        for buffer in kernel.buffers:
+            np.testing.assert_array_equal(arrays[buffer], expected[buffer])
+        patch, rest, largest = (arrays[buffer].astype(np.int64) for buffer in kernel.buffers)
+        np.testing.assert_array_equal(patch + rest, data)
+        assert max(part.reshape(-1, 2).sum(1).max() for part in (patch, rest)) <= guard.limit
+        assert largest[0] == data.reshape(-1, 2).astype(np.int64).sum(1).max()

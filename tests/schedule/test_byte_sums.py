@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxc.backends.llvm.byte_rows import MEANINGS
+from onnxc.backends.llvm.byte_rows import MEANINGS, dot_steps
+from onnxc.backends.llvm.target import parse
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.graph.nodes import Graph
@@ -56,11 +57,12 @@ def _bytes(generator: np.random.Generator, dtype: type, shape: tuple[int, ...]) 
     return generator.integers(info.min, info.max, shape, endpoint=True).astype(dtype)
 
 
-def _conv(name: str, dtype: type) -> tuple[Graph, dict[str, np.ndarray]]:
+def _conv(name: str, dtype: type, zero: int | None = None) -> tuple[Graph, dict[str, np.ndarray]]:
     attributes, shape, kernel, group = CONVS[name]
     generator = np.random.default_rng(1)
-    constants = {
-        "xs": np.float32(0.02), "xz": _bytes(generator, dtype, ()), "w": _bytes(generator, np.int8, kernel),
+    constants: dict[str, np.ndarray | np.generic] = {
+        "xs": np.float32(0.02), "xz": _bytes(generator, dtype, ()) if zero is None else np.array(zero, dtype),
+        "w": _bytes(generator, np.int8, kernel),
         "ws": generator.uniform(0.01, 0.03, kernel[0]).astype(np.float32), "wz": np.zeros(kernel[0], np.int8),
         "ys": np.float32(0.5 * np.sqrt(np.prod(kernel[1:]))), "yz": np.array(3, dtype),
         "b": generator.integers(-3000, 3000, kernel[0]).astype(np.int32),
@@ -85,6 +87,29 @@ def _program(graph: Graph, target: str) -> Program:
 def test_convolutions(name: str, target: str, dtype: type) -> None:
     graph, inputs = _conv(name, dtype)
     np.testing.assert_array_equal(run_program(_program(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("name", ["1x1", "3x3, odd channels"])
+@pytest.mark.parametrize("target", ["cpu:x86-64-v2", "cpu:x86-64-v3", "cpu:x86-64-v4"])
+def test_data_above_their_zero(name: str, target: str, dtype: type) -> None:
+    """As an activation leaves them: sums of pairs go through 16 bits, and large pairs are split. The extremes of both factors are there."""
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    graph, inputs = _conv(name, dtype, zero=low)
+    program = _program(graph, target)
+    assert any("maddubs" in kernel.schedule for kernel in program.kernels.values())
+    shape, generator = inputs["x"].shape, np.random.default_rng(4)
+    few = np.where(generator.random(shape) < 0.02, high, generator.integers(low, low + 90, shape))
+    for x in (few, generator.integers(low, low + 90, shape), np.full(shape, high), np.full(shape, low)):
+        given: dict[str, np.ndarray] = {"x": x.astype(dtype)}
+        np.testing.assert_array_equal(run_program(program, given, MEANINGS)["z"], run_graph(graph, given)["z"])
+
+
+def test_pairs_at_the_limit_are_exact() -> None:
+    """No 16-bit sum of a pair within the limit saturates, whatever the weights are; beyond it some do."""
+    for guard in {step.guard for target in ROWS for step in dot_steps(parse(target)) if step.guard is not None}:
+        sums = [a * x + b * (guard.limit - x) for a in (-128, 127) for b in (-128, 127) for x in (1, 128, 255)]
+        assert min(sums) >= -(1 << 15) and max(sums) < 1 << 15 and -128 * (guard.limit + 1) < -(1 << 15)
 
 
 @pytest.mark.parametrize("target", ROWS)
