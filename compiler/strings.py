@@ -1,6 +1,6 @@
 """Strings as compiled code holds them: a tensor of spans and one text.
 
-The text is all bytes of a tensor's strings (UTF-8, each followed by a zero byte); the span of a string is one int64, the place of its
+The text is all bytes of a tensor's strings (UTF-8, each with a zero byte before and behind it); the span of a string is one int64, the place of its
 first byte times 2^32 plus the number of its bytes. So an element of a tensor of strings is a number, and what moves elements moves
 spans; the span 0 is an empty string in every text. Both halves are plain tensors, in the model's arguments too.
 """
@@ -42,10 +42,10 @@ def encode_strings(strings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         wrong = next(element for element in elements if not isinstance(element, str | bytes))
         raise CompileError("E0401", f"{wrong!r} is no string") from None
     sizes = np.fromiter(map(len, parts), np.int64, len(parts))
-    ends = np.cumsum(sizes + 1)
+    ends = np.cumsum(sizes + 1) + 1
     if len(ends) and ends[-1] >= MAX_TEXT_BYTES:
         raise CompileError("E0401", f"the strings have {ends[-1]} bytes together, a tensor holds fewer than {MAX_TEXT_BYTES}")
-    text = np.frombuffer(b"".join(part + b"\0" for part in parts), np.uint8)
+    text = np.frombuffer(b"\0".join((b"", *parts, b"")), np.uint8)
     return ((ends - sizes - 1) << SPAN_BITS | sizes).reshape(strings.shape), text
 
 

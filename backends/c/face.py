@@ -7,7 +7,7 @@ code into the header.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Quant, Value
@@ -53,6 +53,8 @@ class Port:
     elements: int
     """Number of elements, or the most that they can be if the run finds out; 0 if symbolic."""
     codes: Codes | None
+    text: tuple[int, ...] | None = None
+    """The bytes of the strings that an element may stand for, if it stands for one of the model's own."""
 
 
 def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
@@ -72,7 +74,7 @@ def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "symbol_names": signature.symbols,
         "sizes": [comment(v.name) for v in program.locals],
         "local_count": len(program.locals),
-        "ports": [_port(*port, macro, dialect, program.quantization) for port in named],
+        "ports": [_with_text(_port(*port, macro, dialect, program.quantization), port[1], program, signature) for port in named],
         "codes": status_codes(program),
         "layers": layers_of(program),
         "parameters": signature.parameters,
@@ -119,6 +121,18 @@ def _declaration(name: str, found: Prototype, dialect: Dialect) -> str:
     outputs = [f"{dialect.type(t)} *out{k}" for k, t in enumerate(found.outputs)]
     numbers = [f"{dialect.type(t)} n{k}" for k, t in enumerate(found.numbers)]
     return f"void {name}({', '.join([*inputs, *outputs, *numbers])});"
+
+
+def _with_text(port: Port, value: Value, program: Program, signature: Signature) -> Port:
+    """A port that says what strings its elements stand for, if they do."""
+    text = program.texts.get(value.name)
+    if text is None:
+        return port
+    if isinstance(text, bytes):
+        return replace(port, kind=f"{port.kind} (strings, see {port.parameter}_string)", text=tuple(text))
+    values, parameters = (*program.inputs, *program.outputs), (*signature.inputs, *signature.outputs)
+    place = parameters[[v.name for v in values].index(text)]
+    return replace(port, kind=f"{port.kind} (strings: first byte in {place} times 2^32, plus the number of bytes)")
 
 
 def _codes(quant: Quant, dialect: Dialect) -> Codes:

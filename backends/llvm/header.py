@@ -39,6 +39,10 @@ class HeaderPort:
     """None if one of them is symbolic."""
     elements: int
     allocated: bool
+    strings: str = ""
+    """The input or output with the text, if elements stand for strings of it."""
+    text: tuple[int, ...] | None = None
+    """The bytes of the strings that an element may stand for, if it stands for one of the model's own."""
 
 
 def print_header(interface: Interface, features: CpuFeatures, *, weight_bytes: int, embedded: bool) -> str:
@@ -70,8 +74,8 @@ def _facts(interface: Interface, features: CpuFeatures) -> Mapping[str, object]:
         "target": comment(f"{features.triple} {features.cpu}"),
         "align": ALIGN,
         "arena_bytes": interface.arena_bytes if isinstance(interface.arena_bytes, int) else None,
-        "inputs": [_port("input", k, port, macro, False) for k, port in enumerate(interface.inputs)],
-        "outputs": [_port("output", k, port, macro, k in interface.heap_outputs) for k, port in enumerate(interface.outputs)],
+        "inputs": [_port("input", k, port, macro, False, interface) for k, port in enumerate(interface.inputs)],
+        "outputs": [_port("output", k, port, macro, k in interface.heap_outputs, interface) for k, port in enumerate(interface.outputs)],
         "symbols": [
             {"name": comment(s.symbol.name), "input": s.input, "axis": s.axis, "is_room": s.axis == ROOM} for s in interface.symbols
         ],
@@ -82,7 +86,7 @@ def _facts(interface: Interface, features: CpuFeatures) -> Mapping[str, object]:
     }
 
 
-def _port(role: str, position: int, port: Port, macro: str, allocated: bool) -> HeaderPort:
+def _port(role: str, position: int, port: Port, macro: str, allocated: bool, interface: Interface) -> HeaderPort:
     extents = tuple(d for d in port.shape if isinstance(d, int))
     known = extents if len(extents) == len(port.shape) else None
     elements = 1
@@ -91,7 +95,15 @@ def _port(role: str, position: int, port: Port, macro: str, allocated: bool) -> 
     shape = ", ".join(comment(print_dim(d)) for d in port.shape)
     prefix = f"{macro}_{role.upper()}{position}"
     return HeaderPort(role, position, comment(port.name), prefix, port.dtype.label, c_type(port.dtype), shape,
-                      len(port.shape), known, elements, allocated)  # fmt: skip
+                      len(port.shape), known, elements, allocated, *_strings(port, interface))  # fmt: skip
+
+
+def _strings(port: Port, interface: Interface) -> tuple[str, tuple[int, ...] | None]:
+    """Which port has the text of a port whose elements stand for strings, or the text itself."""
+    text = interface.texts.get(port.name)
+    if isinstance(text, bytes):
+        return "", tuple(text)
+    return ("" if text is None else comment(text)), None
 
 
 def c_type(dtype: DType) -> str:

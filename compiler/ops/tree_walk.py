@@ -1,7 +1,7 @@
 """`onnxc::WalkTrees`: features through the trees of a table (`tree_tables.py`), several walks at a time.
 
 One walk waits for memory at every step, so `LANES` of them take turns: of one tree for as many rows, or, for the rows that are left and
-for small batches, of as many trees for one row. Weights are added in the order of the trees either way, so that a row's result does not
+for small batches, of as many trees for one row. (The attribute `lanes` is 1 for cores that do not wait.) Weights are added in the order of the trees either way, so that a row's result does not
 depend on the others. Rows are worked on in blocks, so that a tree that is in the cache serves many of them.
 The method of interleaved walks: F. Nakandala et al., "A tensor compiler for unified machine learning prediction serving", 2020, section
 4, and N. Asadi, J. Lin, A. P. de Vries, "Runtime optimizations for tree-based machine learning models", 2014.
@@ -9,7 +9,8 @@ The method of interleaved walks: F. Nakandala et al., "A tensor compiler for uni
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +20,14 @@ from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.build import INDEX, add, load, mul, sub
 from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import BinaryOp, Buffer, CastMode, Expr, LoopKind, Scope
+from ..kernel.nodes import BinaryOp, Buffer, CastMode, Const, Expr, LoopKind, Scope
 from .scatter import Buffers
 from .strings import given
 from .table import INTERNAL, Imperative, OpContext, OpDef, register
 from .tree_tables import MISSING_BITS, MODE_BITS
 
 LANES = 8
-"""Walks that take turns."""
+"""Walks that take turns, if the node does not say otherwise."""
 MAX_BLOCK, BLOCKS = 64, 16
 """Rows of a block at most, and how many blocks there should be for threads to share."""
 COMPARISONS = (build.le, build.lt, build.ge, build.gt, build.eq, build.ne)
@@ -68,15 +69,22 @@ class _Ensemble:
         return self.ctx.int_attr("targets")
 
     @property
-    def tree_count(self) -> Expr:
-        return build.index(self.ctx.shape(ROOTS)[0])
+    def lanes(self) -> int:
+        """Walks that take turns."""
+        return self.ctx.int_attr("lanes", LANES)
+
+    @property
+    def tree_count(self) -> int:
+        count = self.ctx.shape(ROOTS)[0]
+        assert isinstance(count, int)
+        return count
 
     @property
     def width(self) -> Expr:
         return build.index(self.ctx.shape(X)[1])
 
     def word(self, node: Expr, which: int) -> Expr:
-        return load(self.inputs[WORDS], add(mul(node, 2), which))
+        return load(self.inputs[WORDS], add(mul(build.cast(node, INDEX), 2), which))
 
     @property
     def real(self) -> DType:
@@ -85,17 +93,28 @@ class _Ensemble:
 
     # --- Walks --------------------------------------------------------------------------------
 
+    @contextmanager
+    def each_lane(self) -> Iterator[Expr]:
+        """The walks that take turns, one after another."""
+        with self.k.loop("lane", self.lanes, LoopKind.UNROLL) as lane:
+            yield lane
+
+    @contextmanager
+    def nodes(self) -> Iterator[Buffer]:
+        """Where the walks are; numbers of the size that a core likes best."""
+        dtype = self.inputs[WORDS].dtype if self.lanes == 1 else INDEX
+        with self.k.local(dtype, self.lanes, "node", Scope.REGISTER) as nodes:
+            yield nodes
+
     def walk(self, nodes: Buffer, root: Callable[[Expr], Expr], row: Callable[[Expr], Expr]) -> None:
         """Fill `nodes` with the leaves that walks from the roots end in; `row` is where the features of each stand."""
-        lanes = nodes.size
-        assert isinstance(lanes, int)
-        with self.k.loop("lane", lanes, LoopKind.UNROLL) as lane:
+        with self.each_lane() as lane:
             self.k.store(nodes, lane, root(lane))
         with self.k.local(self.inputs[WORDS].dtype, 1, "ended", Scope.REGISTER) as ended:
             self.k.store(ended, 0, 0)
             with self.k.repeat(build.ge(load(ended, 0), 0)):
                 self.k.store(ended, 0, -1)
-                with self.k.loop("lane", lanes, LoopKind.UNROLL) as lane, self.k.let(load(nodes, lane), "node") as node:
+                with self.each_lane() as lane, self.k.let(load(nodes, lane), "node") as node:
                     with self.k.let(self.word(node, 1), "code") as code:
                         self.k.store(nodes, lane, self._next(node, code, row(lane)))
                         self.k.store(ended, 0, build.bitwise(BinaryOp.AND, load(ended, 0), code))
@@ -119,7 +138,7 @@ class _Ensemble:
             goes_first = build.logical_or(goes_first, to_first)
         second = build.logical_and(build.logical_not(goes_first), build.ge(code, 0))
         ahead = _field(code, bits, code.dtype.bits - 1 - bits)
-        return add(add(node, build.cast(ahead, INDEX)), build.cast(second, INDEX))
+        return add(add(node, build.cast(ahead, node.dtype)), build.cast(second, node.dtype))
 
     # --- Leaves -------------------------------------------------------------------------------
 
@@ -146,28 +165,35 @@ class _Ensemble:
     # --- Rows ---------------------------------------------------------------------------------
 
     def rows_of_each_tree(self, first: Expr, groups: Expr) -> None:
-        """Rows from `first` on, in groups of `LANES`: every tree in turn for all of them."""
+        """Rows from `first` on, in groups: every tree in turn for all of them."""
         k, roots = self.k, self.inputs[ROOTS]
-        with k.loop("tree", build.dim(self.tree_count)) as tree, k.let(build.cast(load(roots, tree), INDEX), "root") as root:
-            with k.loop("group", build.dim(groups)) as group, k.let(add(first, mul(group, LANES)), "row") as row:
-                with k.local(INDEX, LANES, "node", Scope.REGISTER) as nodes:
+        with k.loop("tree", self.tree_count) as tree, k.let(build.cast(load(roots, tree), INDEX), "root") as root:
+            with k.loop("group", build.dim(groups)) as group, k.let(add(first, mul(group, self.lanes)), "row") as row:
+                with self.nodes() as nodes:
                     self.walk(nodes, lambda _: root, lambda lane: mul(add(row, lane), self.width))
-                    with k.loop("lane", LANES, LoopKind.UNROLL) as lane:
+                    with self.each_lane() as lane:
                         self.add_leaf(tree, load(nodes, lane), mul(add(row, lane), self.targets))
 
     def trees_of_row(self, row: Expr) -> None:
-        """One row: the trees in groups of `LANES`; the last group has the last tree more than once."""
-        k, roots = self.k, self.inputs[ROOTS]
-        with k.loop("group", build.ceildiv(build.dim(self.tree_count), LANES)) as group, k.let(mul(group, LANES), "tree") as tree:
-            with k.local(INDEX, LANES, "node", Scope.REGISTER) as nodes:
-                last = sub(self.tree_count, 1)
-                self.walk(
-                    nodes,
-                    lambda lane: build.cast(load(roots, build.minimum(add(tree, lane), last)), INDEX),
-                    lambda _: mul(row, self.width),
-                )
-                with k.loop("lane", LANES, LoopKind.UNROLL) as lane, k.when(build.lt(add(tree, lane), self.tree_count)):
-                    self.add_leaf(add(tree, lane), load(nodes, lane), mul(row, self.targets))
+        """One row: the trees in groups, and those that are left with fewer walks of meaning."""
+        k, whole = self.k, self.tree_count // self.lanes
+        if whole:
+            with k.loop("group", whole) as group, k.let(mul(group, self.lanes), "tree") as tree:
+                self._group_of_row(row, tree, self.lanes)
+        if rest := self.tree_count - whole * self.lanes:
+            self._group_of_row(row, build.index(whole * self.lanes), rest)
+
+    def _group_of_row(self, row: Expr, first: Expr, count: int) -> None:
+        """Some trees from the first on, for one row; walks that have no tree of their own take the last one's."""
+        roots = self.inputs[ROOTS]
+        with self.nodes() as nodes:
+            self.walk(
+                nodes,
+                lambda lane: build.cast(load(roots, add(first, build.minimum(lane, count - 1))), nodes.dtype),
+                lambda _: mul(row, self.width),
+            )
+            with self.k.loop("lane", count, LoopKind.UNROLL) as lane:
+                self.add_leaf(add(first, lane), load(nodes, lane), mul(row, self.targets))
 
 
 def _field(code: Expr, low: int, bits: int) -> Expr:
@@ -180,21 +206,23 @@ def _walk(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
     (out,), count, aggregate = given(outputs), build.index(ctx.shape(X)[0]), ctx.str_attr("aggregate")
     ensemble = _Ensemble(ctx, k, tuple(given(inputs)), out)
     start = neutral(aggregate, out.dtype)
-    per_block = build.ceildiv(build.dim(build.ceildiv(build.dim(count), BLOCKS)), LANES)
-    block = build.minimum(mul(per_block, LANES), MAX_BLOCK)
+    lanes, has_groups = ensemble.lanes, ensemble.lanes > 1 and not (isinstance(count, Const) and count.value < ensemble.lanes)
+    per_block = build.ceildiv(build.dim(build.ceildiv(build.dim(count), BLOCKS)), lanes)
+    block = build.minimum(mul(per_block, lanes), MAX_BLOCK)
     with k.loop("block", build.ceildiv(build.dim(count), build.dim(block)), LoopKind.PARALLEL) as number:
         with k.let(mul(number, block), "first") as first, k.let(build.minimum(block, sub(count, first)), "rows") as rows:
             begin, size = mul(first, ensemble.targets), mul(rows, ensemble.targets)
             with k.loop("j", build.dim(size)) as j:
                 k.store(out, add(begin, j), start)
-            with k.let(build.floordiv(rows, LANES), "groups") as groups:
+            groups = build.floordiv(rows, lanes) if has_groups else build.index(0)
+            if has_groups:
                 with k.when(build.gt(groups, 0)):
                     ensemble.rows_of_each_tree(first, groups)
-                with k.loop("row", build.dim(sub(rows, mul(groups, LANES)))) as rest:
-                    ensemble.trees_of_row(add(add(first, mul(groups, LANES)), rest))
+            with k.loop("row", build.dim(sub(rows, mul(groups, lanes)))) as rest:
+                ensemble.trees_of_row(add(add(first, mul(groups, lanes)), rest))
             if aggregate == "AVERAGE":
                 with k.loop("j", build.dim(size)) as j:
-                    k.store(out, add(begin, j), build.div(load(out, add(begin, j)), build.cast(ensemble.tree_count, out.dtype)))
+                    k.store(out, add(begin, j), build.div(load(out, add(begin, j)), float(ensemble.tree_count)))
 
 
 register(OpDef("WalkTrees", _type, Imperative(_walk), INTERNAL, doc="features, table of nodes, roots, targets, weights -> sums of the leaves"))
