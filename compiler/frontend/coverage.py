@@ -12,6 +12,7 @@ from .bodies import Body, Call
 from .functions import Library, callee, calls_within
 from .handlers import HANDLERS
 from .opsets import Opsets
+from .remedies import remedy
 from .schemas import find_schema, fixed_body, has_body, was_withdrawn
 from .special import SPECIAL
 
@@ -71,6 +72,8 @@ def unknown_operator(call: Call, version: int, loc: Loc, within: str = "") -> Di
 def _hints(call: Call, version: int) -> Iterator[str]:
     if find_schema(call.domain, call.op_type, version) is None and was_withdrawn(call.domain, call.op_type):
         yield f"opset {version} has it no longer, name its successor"
+    elif (known := remedy(call.op, call.domain)) is not None:
+        yield known
     elif call.domain not in ("", "ai.onnx.ml", "com.microsoft"):
         yield f"give the model a function {call.op_type} of the domain '{call.domain}', or define the operator yourself"
         yield "--operators FILE.py, onnxc.compile(..., operators=[...]); see docs/custom-operators.md"

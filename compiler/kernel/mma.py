@@ -120,7 +120,8 @@ class CodeStep:
     """Products of data of 8 bits with words of codes: `acc[l] += sum over j of data[j] * code j of word[l]`.
 
     Kernel IR calls it through `Extern(name, (acc, data, word), (accumulators, data, words))`. A word holds four codes of 8 bits, or
-    eight of 4: one in the low bits of each byte, and in the high bits the one that is four places further. Sums are exact.
+    eight of 4: one in the low bits of each byte, and in the high bits the one that is four places further. Where a step takes
+    several words of each lane, the words of all lanes stand before the next ones. Sums are exact.
     """
 
     name: str
@@ -129,13 +130,15 @@ class CodeStep:
     bits: int
     """4 or 8; codes are not negative."""
     registers: int
+    words: int = 1
+    """Words of each lane that one step takes."""
     source: str = ""
     """The document that defines the instruction."""
 
     @property
     def k(self) -> int:
         """Products that one step adds into each accumulator."""
-        return 32 // self.bits
+        return 32 // self.bits * self.words
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,22 +7,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...compiler.dtypes import DType
-from .pack_constant import Limit, StridedPack
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How columns are packed: tiles of vectors of lanes; a tile is read front to back. Those beyond the columns are zeros."""
+
+    count: int
+    lanes: int
+    together: int
+    """Vectors of a tile."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that cover the columns."""
+        return -(-self.count // (self.lanes * self.together))
+
+    def packed(self, data: np.ndarray) -> np.ndarray:
+        """`[columns, blocks, ...]` as `[tile, block, vector, ..., lane]`, flat."""
+        padded = np.zeros((self.tiles * self.together * self.lanes, *data.shape[1:]), data.dtype)
+        padded[: self.count] = data
+        tiled = padded.reshape(self.tiles, self.together, self.lanes, *data.shape[1:])
+        order = (0, 3, 1, *range(4, tiled.ndim), 2)
+        return np.ascontiguousarray(tiled.transpose(order)).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class CodePack:
-    """Packs `[columns, bytes of the depth]` as `[columns / lanes, depth / codes of a word, lanes]` words; implements `Pack`.
+    """Packs `[columns, blocks, bytes of a block]` as `[tile, block, vector, word of the block, lane]`; implements `Pack`.
 
     Each byte of a word has an 8-bit code, or one in its low bits and the one that stands four places later in its high bits:
     `and` and a shift take four codes at once out of each word.
     """
 
-    columns: int
-    depth: int
+    columns: Columns
+    parts: int
+    """Blocks of the depth."""
+    block: int
+    """Codes of a block."""
     bits: int
     """4 or 8."""
-    lanes: int
 
     @property
     def per_word(self) -> int:
@@ -30,14 +54,9 @@ class CodePack:
         return 32 // self.bits
 
     @property
-    def vectors(self) -> int:
-        """Vectors that cover the columns; the last one is filled with zeros."""
-        return -(-self.columns // self.lanes)
-
-    @property
     def size(self) -> int:
         """Words of the packed array."""
-        return self.vectors * self.lanes * self.depth // self.per_word
+        return self.columns.tiles * self.columns.together * self.columns.lanes * self.parts * self.block // self.per_word
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -46,17 +65,31 @@ class CodePack:
 
     def apply(self, data: np.ndarray) -> np.ndarray:
         """Return the packed constant, flat."""
-        rows = np.zeros((self.vectors * self.lanes, self.depth * self.bits // 8), np.uint8)
-        rows[: self.columns] = np.ascontiguousarray(data).reshape(self.columns, -1)
+        codes = np.ascontiguousarray(data).reshape(self.columns.count, self.parts, -1)
         if self.bits == 4:
-            quads = np.stack([rows & 15, rows >> 4], -1).reshape(len(rows), -1, 2, 4)
-            rows = (quads[:, :, 0] | quads[:, :, 1] << 4).reshape(len(rows), -1)
-        words = rows.view("<u4").reshape(self.vectors, self.lanes, -1)
-        return np.ascontiguousarray(words.transpose(0, 2, 1)).reshape(-1)
+            quads = np.stack([codes & 15, codes >> 4], -1).reshape(*codes.shape[:2], -1, 2, 4)
+            codes = (quads[:, :, :, 0] | quads[:, :, :, 1] << 4).reshape(*codes.shape[:2], -1)
+        return self.columns.packed(np.ascontiguousarray(codes).view("<u4"))
 
 
-def block_pack(columns: int, parts: int, lanes: int, dtype: DType) -> StridedPack:
-    """Packs `[columns, blocks]` as `[columns / lanes, blocks, lanes]`."""
-    dims = (-(-columns // lanes), parts, lanes)
-    limits = (Limit(0, 2, lanes, columns),) if columns % lanes else ()
-    return StridedPack(dims, (lanes * parts, 1, parts), 0, limits, dtype)
+@dataclass(frozen=True, slots=True)
+class BlockPack:
+    """Packs `[columns, blocks]` as `[tile, block, vector, lane]`; implements `Pack`."""
+
+    columns: Columns
+    parts: int
+    dtype: DType
+
+    @property
+    def size(self) -> int:
+        """Elements of the packed array."""
+        return self.columns.tiles * self.columns.together * self.columns.lanes * self.parts
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Element type of the packed array, to numpy."""
+        return self.dtype.numpy
+
+    def apply(self, data: np.ndarray) -> np.ndarray:
+        """Return the packed constant, flat."""
+        return self.columns.packed(np.ascontiguousarray(data).reshape(self.columns.count, self.parts))

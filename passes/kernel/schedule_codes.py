@@ -30,7 +30,7 @@ from ...compiler.program.weights import Pack
 from .code_form import CodedProduct, code_form
 from .contraction_plan import ENOUGH_TASKS, known
 from .loop_form import collapse, stride
-from .pack_codes import CodePack, block_pack
+from .pack_codes import BlockPack, CodePack, Columns
 from .schedule_dot import named_places
 from .schedule_rows import Binder
 
@@ -57,9 +57,9 @@ class CodeTarget:
     steps: tuple[CodeStep, ...]
     """For data of 8 bits, where the machine has some."""
 
-    def step(self, bits: int) -> CodeStep | None:
-        """The instruction for codes of a size."""
-        return next((step for step in self.steps if step.bits == bits), None)
+    def step(self, bits: int, block: int) -> CodeStep | None:
+        """The instruction for codes of a size in blocks of a length."""
+        return next((step for step in self.steps if step.bits == bits and block % step.k == 0), None)
 
 
 def schedule_codes(group: Group, target: CodeTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
@@ -71,11 +71,11 @@ def schedule_codes(group: Group, target: CodeTarget, is_constant: Callable[[Valu
     if isinstance(found, str):
         return found
     integers = _integers(found)
-    step = None if integers is None else target.step(found.bits)
+    step = None if integers is None else target.step(found.bits, found.block)
     if integers is not None and step is None:
         return "no instruction for data of 8 bits"
     lanes = target.row.lanes
-    if lanes < 4 or found.block % (2 * lanes if step is None else 32 // found.bits):
+    if lanes < 4 or found.block % (2 * lanes if step is None else step.k):
         return "blocks are too short for the vectors"
     if sum(at.buffer in (found.codes.buffer, found.scales.buffer) for at in found.form.loads()) != 2:
         return "codes or scales are read twice"
@@ -97,21 +97,23 @@ class _Codes:
     def __init__(self, group: Group, binder: Binder, c: CodedProduct, row: Mma, step: CodeStep | None, integers: Load | None) -> None:
         self.group, self.binder, self.c, self.row, self.step, self.integers = group, binder, c, row, step, integers
         self.lanes, self.depth = row.lanes, c.parts * c.block
-        self.pack = CodePack(c.columns, self.depth, c.bits, self.lanes)
+        self.wide = self._vectors(1, -(-c.columns // self.lanes))
+        self.columns = Columns(c.columns, self.lanes, self.wide)
+        self.pack = CodePack(self.columns, c.parts, c.block, c.bits)
         self.words = Buffer(c.codes.buffer.name, U32, self.pack.size, Scope.CONST, LINE_BYTES)
         self.scales = self._packed(c.scales)
         self.zeros = self._packed(c.zero) if isinstance(c.zero, Load) else None
         self.packs: dict[Buffer, tuple[Buffer, Pack]] = {c.codes.buffer: (self.words, self.pack)}
         for before, after in ((c.scales, self.scales), (c.zero, self.zeros)):
             if isinstance(before, Load) and after is not None:
-                self.packs[before.buffer] = (after, block_pack(c.columns, c.parts, self.lanes, before.dtype))
+                self.packs[before.buffer] = (after, BlockPack(self.columns, c.parts, before.dtype))
         self.count = build.product(extent for _, extent in c.rows)
         name = group.stages[0].value.name
         self.sums_value, self.sums = self._scratch(f"{name}#sums", "p0", c.parts)
         self.data_value, self.data = self._scratch(f"{name}#data", "p1", 0 if step else self.depth)
 
     def _packed(self, source: Load) -> Buffer:
-        size = self.pack.vectors * self.c.parts * self.lanes
+        size = BlockPack(self.columns, self.c.parts, source.dtype).size
         return Buffer(source.buffer.name, source.dtype, size, Scope.CONST, LINE_BYTES)
 
     def _scratch(self, name: str, buffer: str, per_row: int) -> tuple[Value, Buffer]:
@@ -167,16 +169,14 @@ class _Codes:
 
     def _multiply(self) -> ScheduledKernel:
         k, c = KernelBuilder(), self.c
-        wide = self._vectors(1)
-        tiles = -(-self.pack.vectors // wide)
+        tiles = self.columns.tiles
         per_task = -(-tiles // min(tiles, ENOUGH_TASKS))
         tasks = -(-tiles // per_task)
         with k.loop("p", tasks, LoopKind.PARALLEL) as p:
             first = mul(p, per_task)
             count = per_task if tiles % per_task == 0 else build.dim(build.minimum(build.sub(tiles, first), per_task))
             with k.loop("ct", count) as tile:
-                begin = mul(add(first, tile), wide)
-                self._column_tile(k, begin, wide)
+                self._column_tile(k, add(first, tile))
         work = build.dim(build.floordiv(build.index(build.product((known(self.count), self.depth, c.columns))), self.lanes))
         operands = [v for v in self.binder.values if v is not self.group.stages[0].value]
         reads = [(v, self.binder.arguments[v.name]) for v in operands]
@@ -186,21 +186,21 @@ class _Codes:
         values += [] if self.step else [(self.data_value, self.data)]
         values += [(v, self.binder.arguments[v.name]) for v in self.binder.values if v is self.group.stages[0].value]
         name = self.row.name if self.step is None else self.step.name
-        schedule = f"codes(bits={c.bits}, block={c.block}, nv={wide}, mma={name})"
+        schedule = f"codes(bits={c.bits}, block={c.block}, nv={self.wide}, mma={name})"
         return self._scheduled(k, "codes", schedule, set(), values, tasks, work)
 
-    def _vectors(self, rows: int) -> int:
+    def _vectors(self, rows: int, most: int) -> int:
         """Vectors of a tile of some rows: two accumulators for each row, or one if the scales go to the weights."""
         each = 2 * rows if self._sums_apart(rows) else rows + 1
-        room = min((self.row.registers - SPARE_REGISTERS) // each, self.pack.vectors)
+        room = min((self.row.registers - SPARE_REGISTERS) // each, most)
         return next((nv for nv in (4, 2) if nv <= room), 1)
 
     def _sums_apart(self, rows: int) -> bool:
         """True if a block is summed before it is scaled; with many rows it costs less to scale the weights."""
         return self.step is not None or rows == 1
 
-    def _column_tile(self, k: KernelBuilder, begin: Expr, wide: int) -> None:
-        """All rows of some columns, in tiles; `begin` is the first of `wide` vectors, of which the last may be outside."""
+    def _column_tile(self, k: KernelBuilder, columns: Expr) -> None:
+        """All rows of a tile of columns, in tiles."""
         done: Expr = const(0)
         rows = self.count
         sizes = FLOAT_ROWS if self.step is None and self.row.registers >= WIDE_REGISTERS else ROWS
@@ -209,115 +209,104 @@ class _Codes:
             if count == 0:
                 continue
             with k.loop("rt", count) as tile:
-                start = add(done, mul(tile, size))
-                nv = self._vectors(size)
-                for at in range(0, wide, nv):
-                    self._guarded_tile(k, add(begin, at), min(nv, wide - at), start, size)
+                nv = self._vectors(size, self.wide)
+                for first in range(0, self.wide, nv):
+                    self._tile(k, columns, first, nv, add(done, mul(tile, size)), size)
             done = add(done, mul(build.index(count), size))
 
-    def _guarded_tile(self, k: KernelBuilder, first: Expr, nv: int, start: Expr, rows: int) -> None:
-        """A tile, or as many of its vectors as there are columns."""
-        is_sure = self.pack.vectors % self._vectors(1) == 0
-        with ExitStack() if is_sure else k.when(build.le(first, self.pack.vectors - nv)):
-            self._tile(k, first, nv, start, rows)
-        if not is_sure and nv > 1:
-            with k.otherwise(), k.loop("cv", build.dim(build.maximum(build.sub(self.pack.vectors, first), 0))) as vector:
-                self._tile(k, add(first, vector), 1, start, rows)
-
-    def _tile(self, k: KernelBuilder, first: Expr, nv: int, start: Expr, rows: int) -> None:
-        """One tile: clear, sum over all blocks, store."""
+    def _tile(self, k: KernelBuilder, columns: Expr, first: int, nv: int, start: Expr, rows: int) -> None:
+        """One tile, of `nv` vectors from number `first` of its columns on: clear, sum over all blocks, store."""
         c, lanes = self.c, self.lanes
         with ExitStack() as blocks:
             at = [blocks.enter_context(named_places(k, c.rows, add(start, i))) for i in range(rows)]
             acc = blocks.enter_context(k.local(F32, rows * nv * lanes, "acc", Scope.REGISTER, LINE_BYTES))
             self._clear(k, acc, rows * nv)
-            with k.loop("b", c.parts) as part:
+            with k.loop("b", c.parts) as part, k.let(mul(add(mul(columns, c.parts), part), self.wide)) as block:
+                vectors = [add(block, first + j) for j in range(nv)]
                 if self._sums_apart(rows):
-                    self._block_apart(k, acc, first, nv, start, at, part)
+                    self._block_apart(k, acc, vectors, start, at, part)
                 else:
-                    self._block_scaled(k, acc, first, nv, start, rows, part)
+                    self._block_scaled(k, acc, vectors, start, rows, part)
             for i, values in enumerate(at):
                 for j in range(nv):
-                    self._store(k, values, acc, i * nv + j, add(first, j))
+                    self._store(k, values, acc, i * nv + j, add(mul(columns, self.wide), first + j))
 
     def _clear(self, k: KernelBuilder, acc: Buffer, vectors: int) -> None:
         with k.loop("i", vectors, LoopKind.UNROLL) as i, k.loop("l", self.lanes, LoopKind.VECTOR) as lane:
             k.store(acc, add(mul(i, self.lanes), lane), 0)
 
     def _block_apart(
-        self, k: KernelBuilder, acc: Buffer, first: Expr, nv: int, start: Expr, at: Sequence[dict[Var, Expr]], part: Expr
+        self, k: KernelBuilder, acc: Buffer, vectors: Sequence[Expr], start: Expr, at: Sequence[dict[Var, Expr]], part: Expr
     ) -> None:
-        """Sum a block, take the zero point off, and add it with its scale."""
-        rows, lanes = len(at), self.lanes
+        """Sum a block, take the zero point off, and add it with its scale. `vectors` are numbers of vectors in the packed weights."""
+        rows, nv, lanes = len(at), len(vectors), self.lanes
         with k.local(I32 if self.step else F32, rows * nv * lanes, "sum", Scope.REGISTER, LINE_BYTES) as total:
             self._clear(k, total, rows * nv)
             if self.step is not None:
-                self._integer_sums(k, total, first, nv, at, part)
+                self._integer_sums(k, total, vectors, at, part)
             else:
-                self._float_sums(k, total, first, nv, start, rows, part, None)
+                self._float_sums(k, total, vectors, start, rows, part, is_scaled=False)
             for i, values in enumerate(at):
                 data_sum = load(self.sums, add(mul(add(start, i), self.c.parts), part))
-                for j in range(nv):
+                for j, vector in enumerate(vectors):
                     with k.loop("l", lanes, LoopKind.VECTOR) as lane:
                         place = add(lane, (i * nv + j) * lanes)
-                        scale, zero = self._scale(add(first, j), part, lane)
+                        scale, zero = self._scale(vector, lane)
                         if self.c.data_scale is not None:
                             scale = mul(scale, substitute(self.c.data_scale, {**values, self.c.part[0]: part}))
                         centred = build.sub(build.cast(load(total, place), F32), mul(zero, data_sum))
                         k.store(acc, place, self.row.step(load(acc, place), centred, scale))
 
-    def _block_scaled(self, k: KernelBuilder, acc: Buffer, first: Expr, nv: int, start: Expr, rows: int, part: Expr) -> None:
+    def _block_scaled(self, k: KernelBuilder, acc: Buffer, vectors: Sequence[Expr], start: Expr, rows: int, part: Expr) -> None:
         """Add a block of weights that are scaled before they are multiplied, then take the zero point off."""
-        lanes = self.lanes
-        self._float_sums(k, acc, first, nv, start, rows, part, part)
-        for j in range(nv):
-            with k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                scale, zero = self._scale(add(first, j), part, lane)
+        self._float_sums(k, acc, vectors, start, rows, part, is_scaled=True)
+        for j, vector in enumerate(vectors):
+            with k.loop("l", self.lanes, LoopKind.VECTOR) as lane:
+                scale, zero = self._scale(vector, lane)
                 with k.let(build.neg(mul(zero, scale))) as offset:
                     for i in range(rows):
                         data_sum = load(self.sums, add(mul(add(start, i), self.c.parts), part))
-                        place = add(lane, (i * nv + j) * lanes)
+                        place = add(lane, (i * len(vectors) + j) * self.lanes)
                         k.store(acc, place, self.row.step(load(acc, place), data_sum, offset))
 
-    def _scale(self, vector: Expr, part: Expr, lane: Expr) -> tuple[Expr, Expr]:
+    def _scale(self, vector: Expr, lane: Expr) -> tuple[Expr, Expr]:
         """Scale and zero point of a block in a lane."""
-        at = add(mul(add(mul(vector, self.c.parts), part), self.lanes), lane)
+        at = add(mul(vector, self.lanes), lane)
         zero = const(self.c.zero, F32) if self.zeros is None else build.cast(load(self.zeros, at), F32)  # type: ignore[arg-type]
         return build.cast(load(self.scales, at), F32), zero
 
-    def _word(self, vector: Expr, part: Expr, group: Expr) -> Expr:
+    def _word(self, vector: Expr, group: Expr) -> Expr:
         """Where the words of a group of codes begin."""
-        groups = self.c.block // self.pack.per_word
-        return mul(add(mul(vector, self.c.parts * groups), add(mul(part, groups), group)), self.lanes)
+        return mul(add(mul(vector, self.c.block // self.pack.per_word), group), self.lanes)
 
-    def _integer_sums(self, k: KernelBuilder, total: Buffer, first: Expr, nv: int, at: Sequence[dict[Var, Expr]], part: Expr) -> None:
+    def _integer_sums(self, k: KernelBuilder, total: Buffer, vectors: Sequence[Expr], at: Sequence[dict[Var, Expr]], part: Expr) -> None:
         """Data of 8 bits times codes, in integers."""
         assert self.step is not None and self.integers is not None
         with k.loop("g", self.c.block // self.step.k, LoopKind.UNROLL) as group:
-            for j in range(nv):
-                words = self._word(add(first, j), part, group)
+            for j, vector in enumerate(vectors):
+                words = self._word(vector, mul(group, self.step.words))
                 for i, values in enumerate(at):
                     data = substitute(self.integers.index, self.c.at(values, part, mul(group, self.step.k)))
-                    accumulators = const((i * nv + j) * self.lanes)
+                    accumulators = const((i * len(vectors) + j) * self.lanes)
                     k.emit(Extern(self.step.name, (accumulators, data, words), (total, self.integers.buffer, self.words)))
 
     def _float_sums(
-        self, k: KernelBuilder, total: Buffer, first: Expr, nv: int, start: Expr, rows: int, part: Expr, scaled: Expr | None
+        self, k: KernelBuilder, total: Buffer, vectors: Sequence[Expr], start: Expr, rows: int, part: Expr, *, is_scaled: bool
     ) -> None:
-        """Floats times codes, each where it stands in its word; times their scales if `scaled` says of which block."""
+        """Floats times codes, each where it stands in its word, and times their scales if they are wanted here."""
         per_word, lanes, c = self.pack.per_word, self.lanes, self.c
         kind = LoopKind.UNROLL if rows == 1 and c.block // per_word <= UNROLL else LoopKind.SERIAL
         with k.loop("g", c.block // per_word, kind) as group:
-            for j in range(nv):
+            for j, vector in enumerate(vectors):
                 with k.loop("l", lanes, LoopKind.VECTOR) as lane, ExitStack() as blocks:
-                    word = blocks.enter_context(k.let(load(self.words, add(self._word(add(first, j), part, group), lane))))
+                    word = blocks.enter_context(k.let(load(self.words, add(self._word(vector, group), lane))))
                     for number in range(per_word):
                         weight = self._in_place(word, self._place(number))
-                        if scaled is not None:
-                            weight = blocks.enter_context(k.let(mul(weight, self._scale(add(first, j), scaled, lane)[0])))
+                        if is_scaled:
+                            weight = blocks.enter_context(k.let(mul(weight, self._scale(vector, lane)[0])))
                         for i in range(rows):
                             data = add(mul(add(start, i), self.depth), add(mul(part, c.block), add(mul(group, per_word), number)))
-                            place = add(lane, (i * nv + j) * lanes)
+                            place = add(lane, (i * len(vectors) + j) * lanes)
                             k.store(total, place, self.row.step(load(total, place), load(self.data, data), weight))
 
     def _in_place(self, word: Expr, place: int) -> Expr:
@@ -334,7 +323,7 @@ class _Codes:
         with k.loop("l", lanes, LoopKind.VECTOR) as lane:
             column = add(mul(vector, lanes), lane)
             form = c.form.substitute({**values, c.column[0]: column})
-            with k.when(build.lt(column, c.columns)) if c.columns % lanes else ExitStack():
+            with k.when(build.lt(column, c.columns)) if c.columns % (lanes * self.wide) else ExitStack():
                 k.store(form.target, form.at, substitute(form.result, {form.acc: load(acc, add(lane, place * lanes))}))
 
     # --- Kernels ------------------------------------------------------------------------------

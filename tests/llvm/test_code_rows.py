@@ -26,14 +26,14 @@ STEPS = 5
 
 def _kernel(row: CodeStep) -> Kernel:
     """The sums of several steps, with accumulators in registers."""
-    data, words = Buffer("x", DType.INT8, STEPS * row.k), Buffer("w", DType.UINT32, STEPS * row.lanes, Scope.CONST)
+    data, words = Buffer("x", DType.INT8, STEPS * row.k), Buffer("w", DType.UINT32, STEPS * row.lanes * row.words, Scope.CONST)
     result = Buffer("z", DType.INT32, row.lanes)
     builder = KernelBuilder()
     with builder.local(DType.INT32, row.lanes, "acc", Scope.REGISTER, 64) as acc:
         with builder.loop("l", row.lanes, LoopKind.VECTOR) as lane:
             builder.store(acc, lane, 5)
         with builder.loop("s", STEPS) as step:
-            args = (build.const(0), build.mul(step, row.k), build.mul(step, row.lanes))
+            args = (build.const(0), build.mul(step, row.k), build.mul(step, row.lanes * row.words))
             builder.emit(Extern(row.name, args, (acc, data, words)))
         with builder.loop("l", row.lanes, LoopKind.VECTOR) as lane:
             builder.store(result, lane, build.load(acc, lane))
@@ -48,10 +48,10 @@ def test_machine_code_does_what_the_row_means(features: CpuFeatures) -> None:
         data, words, result = kernel.buffers
         arrays = {
             data: random.integers(-128, 127, STEPS * row.k, endpoint=True).astype(np.int8),
-            words: random.integers(0, 1 << 32, STEPS * row.lanes).astype(np.uint32),
+            words: random.integers(0, 1 << 32, STEPS * row.lanes * row.words).astype(np.uint32),
             result: np.zeros(row.lanes, np.int32),
         }
-        arrays[data][: row.k], arrays[words][: row.lanes] = -128, 0xFFFFFFFF
+        arrays[data][: row.k], arrays[words][: row.lanes * row.words] = -128, 0xFFFFFFFF
         expected = {buffer: array.copy() for buffer, array in arrays.items()}
         run_kernel(kernel, expected, {}, code_rows.MEANINGS)
         assert run_native(kernel, arrays, {}, features) == 0
@@ -71,7 +71,7 @@ def test_machine_code_does_what_the_row_means(features: CpuFeatures) -> None:
 )
 def test_instructions(text: str, four: str, eight: str | None) -> None:
     features = target.parse(text)
-    rows = {row.bits: row for row in code_rows.code_steps(features)}
+    rows = {row.bits: row for row in reversed(code_rows.code_steps(features))}
     for bits, pattern in ((4, four), (8, eight)):
         assert (bits in rows) == (pattern is not None)
         if pattern is not None:

@@ -22,9 +22,9 @@ from onnxc.compiler.target import load_target
 INT8_LEVEL = 4
 TARGETS = {
     "cpu:icelake-server": {4: "vpdpbusd.v16i32", 8: "vpdpbusd.v16i32"},
-    "cpu:x86-64-v4": {4: "maddubs.v16i32"},
+    "cpu:x86-64-v4": {4: "maddubs.v16i32x4"},
     "cpu:alderlake": {4: "vpdpbusd.v8i32", 8: "vpdpbusd.v8i32"},
-    "cpu:x86-64-v3": {4: "maddubs.v8i32"},
+    "cpu:x86-64-v3": {4: "maddubs.v8i32x4"},
     "cpu:aarch64,neoverse-n1": {4: "sdot.v4i32"},
     "cpu:aarch64,neoverse-v1": {4: "usdot.v4i32", 8: "usdot.v4i32"},
     "cpu:aarch64,cortex-a72": {},
