@@ -97,8 +97,8 @@ def main() -> None:
             compiled, other = onnxc.compile(model, threads=1, cache=False), peer(model)
             for batch in (1, 10, 1000):
                 x = np.random.default_rng(1).standard_normal((batch, FEATURES)).astype(np.float32)
-                np.testing.assert_allclose(compiled(x), other(x), rtol=1e-4, atol=1e-4)
-                runs = {"onnxc": lambda x=x: compiled(x), "onnxruntime": lambda x=x: other(x)}
+                np.testing.assert_allclose(compiled.run({"x": x})["y"], other(x), rtol=1e-4, atol=1e-4)
+                runs = {"onnxc": lambda x=x: compiled.run({"x": x}), "onnxruntime": lambda x=x: other(x)}
                 times = shortest_us(runs, arguments.seconds)
                 rows.append({"ensemble": kind, "trees": trees, "batch": batch, **{name: round(us, 1) for name, us in times.items()}})
                 ratio = times["onnxruntime"] / times["onnxc"]

@@ -74,7 +74,8 @@ class Runner:
         self._cache_outputs = frozenset(cache.output for cache in interface.caches)
         self._names = tuple(port.name for port in interface.inputs)
         self._checks = tuple(_InputCheck(port, k in self._cache_inputs) for k, port in enumerate(interface.inputs))
-        self._results = tuple((port.name, port.dtype.numpy) for port in interface.outputs)
+        self._results = tuple(port.name for port in interface.outputs)
+        self._dtypes = tuple(port.dtype.numpy for port in interface.outputs)
         self._sources = tuple((s.input, s.axis) for s in interface.symbols)
         self._has_late_outputs = bool(interface.heap_outputs or interface.capacities)
         self._frames: list[_Frame] = []
@@ -116,20 +117,24 @@ class Runner:
     def _run(self, arrays: list[np.ndarray], cache: KvCache | None) -> tuple[dict[str, np.ndarray], Mapping[str, int]]:
         """Run on the inputs in order; returns the outputs by name, and all symbols."""
         room = 0 if cache is None else cache.capacity
-        extents = [room if axis == ROOM else arrays[k].shape[axis] for k, axis in self._sources]
-        plan = self._plans.get(tuple(extents)) or self._make_plan(tuple(extents))
+        extents = tuple([room if axis == ROOM else arrays[k].shape[axis] for k, axis in self._sources])
+        plan = self._plans.get(extents) or self._make_plan(extents)
         for check, array, shape in zip(self._checks, arrays, plan.inputs, strict=True):
             if array.shape != shape:
                 check.refuse_shape(array.shape, shape)
-        outputs = [None if shape is None else np.empty(shape, dtype) for shape, (_, dtype) in zip(plan.outputs, self._results, strict=True)]
+        outputs = [None if shape is None else np.empty(shape, dtype) for shape, dtype in zip(plan.outputs, self._dtypes, strict=True)]
         try:
             frame = self._frames.pop()
         except IndexError:
             frame = _Frame(self.interface)
         frame.reserve(plan.arena_bytes)
-        held = {} if cache is None else cache.addresses
-        frame.inputs[: len(arrays)] = [held[k] if k in held else _address(a) for k, a in enumerate(arrays)]
-        frame.outputs[: len(outputs)] = [None if a is None else _address(a) for a in outputs]
+        for k, array in enumerate(arrays):
+            frame.inputs[k] = _address(array)
+        if cache is not None:
+            for k, address in cache.addresses.items():
+                frame.inputs[k] = address
+        for k, output in enumerate(outputs):
+            frame.outputs[k] = None if output is None else _address(output)
         frame.symbols[: len(extents)] = extents
         status = self.entry(*frame.tables, frame.arena)
         if status:
@@ -137,10 +142,11 @@ class Runner:
             meaning = STATUS_MEANINGS.get(status) or self.interface.messages.get(status)
             raise CompileError("E0402", meaning or f"the model stopped with status {status}")
         symbols = self._all_symbols(plan, frame) if self._has_late_outputs or cache is not None else plan.symbols
-        late = self._late_outputs(symbols, frame, outputs) if self._has_late_outputs else {}
+        if self._has_late_outputs:
+            for k, array in self._late_outputs(symbols, frame, outputs).items():
+                outputs[k] = array
         self._frames.append(frame)
-        found = {name: late.get(k, a) for k, ((name, _), a) in enumerate(zip(self._results, outputs, strict=True))}
-        return found, symbols  # type: ignore[return-value]
+        return dict(zip(self._results, outputs, strict=True)), symbols  # type: ignore[arg-type]
 
     def _arrays(self, inputs: Mapping[str, object]) -> list[np.ndarray]:
         if len(inputs) == len(self._names):
@@ -212,7 +218,7 @@ class _InputCheck:
 
     def __call__(self, given: object) -> np.ndarray:
         array = given if type(given) is np.ndarray else as_array(given, self.port.name)
-        if array.dtype != self.dtype:
+        if array.dtype is not self.dtype and array.dtype != self.dtype:
             raise CompileError("E0401", f"input '{self.port.name}' has type {array.dtype}, the model wants {self.dtype}")
         if array.ndim != self.rank:
             raise CompileError("E0401", f"input '{self.port.name}' has rank {array.ndim}, the model wants {self.rank}")
