@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from ..diagnostics import CompileError, Diagnostic, Loc
+from ..diagnostics import CompileError, Diagnostic
 from ..dtypes import DType
 from ..graph.builder import GraphBuilder
 from ..graph.expand import any_node, definition_of, expand
@@ -29,6 +27,8 @@ MOVED: Mapping[str, tuple[int, ...] | None] = {
     "GatherElements": (0,), "GatherND": (0,), "Identity": (0,), "OneHot": (2,), "Pad": (0, 2), "Reshape": (0,), "ReverseSequence": (0,),
     "ScatterElements": (0, 2), "ScatterND": (0, 2), "Slice": (0,), "SpaceToDepth": (0,), "Split": (0,), "Squeeze": (0,), "Tile": (0,),
     "Transpose": (0,), "Trilu": (0,), "Unsqueeze": (0,), "Where": (1, 2), "ai.onnx.ml::ArrayFeatureExtractor": (0,),
+    "onnxc::Require": (0,), "onnxc::SequenceJoin": (0,), "onnxc::SequencePart": (0,), "onnxc::SequenceSplice": (0, 2),
+    "onnxc::SequenceSplit": (0,), "onnxc::SequenceTensor": (0,),
 }  # fmt: skip
 """Operators that only move elements, and which inputs hold these; None for all."""
 ASKED = frozenset({"Shape", "Size", SPANS, TEXT, STRINGS})
@@ -89,7 +89,9 @@ class _Dissolver:
         rebuilder = Rebuilder(builder, {}, self._visit, ORIGIN, frozenset(self.graph.symbols))
         for value in self.graph.inputs:
             shape = value.type.shape
-            rebuilder.values[value.name] = builder.input(value.name, TensorType(DType.INT64, shape) if _holds_strings([value]) else value.type)
+            rebuilder.values[value.name] = builder.input(
+                value.name, TensorType(DType.INT64, shape) if _holds_strings([value]) else value.type
+            )
         strings = [value for value in self.graph.inputs if _holds_strings([value])]
         for value in strings:
             text = builder.input(f"{value.name}.text", TensorType(DType.UINT8, (Var(f"{value.name}.bytes"),)))
@@ -148,9 +150,15 @@ class _Dissolver:
         spans, text = self._joined(builder, list(pairs.values()))
         moved = dict(zip(pairs, spans, strict=True))
         made = builder.add(
-            node.op, [moved.get(k, v) for k, v in enumerate(node.inputs)], node.attrs, outputs=_names(node), regions=node.regions, loc=node.loc
+            node.op,
+            [moved.get(k, v) for k, v in enumerate(node.inputs)],
+            node.attrs,
+            outputs=_names(node),
+            regions=node.regions,
+            loc=node.loc,
         )
-        self.texts.update({value.name: text for value in made if value is not None})
+        pairs_of_outputs = zip(made, node.outputs, strict=True)
+        self.texts.update({value.name: text for value, old in pairs_of_outputs if value is not None and _holds_strings([old])})
         return made
 
     def _joined(self, builder: GraphBuilder, pairs: Sequence[tuple[Value, Value]]) -> tuple[list[Value], Value]:

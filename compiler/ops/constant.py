@@ -78,6 +78,7 @@ def _range_length(ctx: OpContext) -> Dim:
     """`max(ceil((limit - start) / delta), 0)`; a symbol that `_range_size` fills in for floats of run time."""
     if ctx.dtype(0).is_int:
         start, limit, delta = (build.index(ctx.ints(k)[0]) if ctx.has(k) else const(1) for k in range(3))
+        ctx.require(build.ne(delta, 0), "the step is 0")
         count = build.neg(build.floordiv(build.sub(start, limit), delta))
         known = all(map(ctx.facts.is_extent, free_vars(count)))
         return at_least(build.dim(count), 0) if known else build.maximum(count, 0)

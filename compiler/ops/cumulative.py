@@ -27,6 +27,8 @@ def _line(ctx: OpContext) -> tuple[Expr, Expr, Expr]:
     if isinstance(axis, int):
         at: Expr = const(ctx.normal_axis(axis, len(shape)))
     else:
+        inside = build.logical_and(build.ge(axis, -len(shape)), build.lt(axis, len(shape)))
+        ctx.require(inside, f"the axis is out of range for rank {len(shape)}")
         at = build.select(build.lt(axis, 0), build.add(axis, len(shape)), axis)
     others = [build.product((*shape[:k], *shape[k + 1 :])) for k in range(len(shape))]
     inner = [build.product(shape[k + 1 :]) for k in range(len(shape))]

@@ -128,6 +128,8 @@ def _split_extents(ctx: OpContext) -> list[Dim]:
         sizes = list(ctx.ints(1))
         if all(isinstance(d, int) for d in (extent, *sizes)) and total(*sizes) != extent:
             ctx.fail("E0203", f"the parts {sizes} do not add up to {extent}")
+        ctx.require(build.eq(build.index(total(*sizes)), build.index(extent)), "the parts do not add up to the extent")
+        ctx.require(build.logical_and(*(build.ge(build.index(size), 0) for size in sizes)), "a part has a negative extent")
         return sizes
     count = ctx.int_attr("num_outputs", len(ctx.node.outputs))
     part = build.dim(build.ceildiv(extent, count))
@@ -178,6 +180,8 @@ def _space_shape(ctx: OpContext) -> tuple[Dim, ...]:
     block, (n, c, h, w) = _block(ctx), ctx.shape(0)
     if isinstance(c, int) and c % (block * block):
         ctx.fail("E0203", f"{c} channels cannot be divided into blocks of {block} x {block}")
+    divides = build.eq(build.floormod(build.index(c), block * block), 0)
+    ctx.require(divides, f"the channels cannot be divided into blocks of {block} x {block}")
     return n, build.dim(build.floordiv(build.index(c), block * block)), times(h, block), times(w, block)
 
 
@@ -193,6 +197,8 @@ def _space_source(ctx: OpContext, axes: tuple[Expr, ...]) -> tuple[Expr, ...]:
 
 def _depth_shape(ctx: OpContext) -> tuple[Dim, ...]:
     block, (n, c, h, w) = _block(ctx), ctx.shape(0)
+    for extent in (h, w):
+        ctx.require(build.eq(build.floormod(build.index(extent), block), 0), f"height and width cannot be divided into blocks of {block}")
     h, w = (build.dim(build.floordiv(build.index(d), block)) for d in (h, w))
     return n, times(c, block * block), h, w
 
@@ -210,7 +216,7 @@ def _depth_source(ctx: OpContext, axes: tuple[Expr, ...]) -> tuple[Expr, ...]:
 
 def _reversed_source(ctx: OpContext, axes: tuple[Expr, ...]) -> list[Expr]:
     time, batch = ctx.int_attr("time_axis"), ctx.int_attr("batch_axis", 1)
-    length = ctx.read(1, axes[batch])
+    length = build.minimum(ctx.read(1, axes[batch]), build.index(ctx.shape(0)[time]))  # longer ones would reach behind the end
     at = axes[time]
     result = list(axes)
     result[time] = build.select(build.lt(at, length), build.sub(build.sub(length, 1), at), at)

@@ -68,8 +68,7 @@ def reshaped(ctx: OpContext) -> tuple[Dim, ...]:
         rest = result[:hole] + result[hole + 1 :]
         _check_divides(ctx, source, rest)
         result[hole] = exact_quotient(source, rest)
-    else:
-        _check_size(ctx, source, result)
+    _check_size(ctx, source, result)
     return tuple(result)
 
 
@@ -87,7 +86,9 @@ def _reshaped_at_run_time(ctx: OpContext, wanted: Sequence[Dim], source: Sequenc
     for e in copied:
         known = build.mul(known, build.index(e) if is_sure(e) else build.select(build.eq(build.index(e), -1), const(1), build.index(e)))
     inferred = build.floordiv(build.index(build.product(source)), known)
-    return tuple(e if is_sure(e) else build.dim(build.select(build.eq(build.index(e), -1), inferred, build.index(e))) for e in copied)
+    result = tuple(e if is_sure(e) else build.dim(build.select(build.eq(build.index(e), -1), inferred, build.index(e))) for e in copied)
+    _check_size(ctx, source, result)
+    return result
 
 
 def _check_divides(ctx: OpContext, source: Sequence[Dim], rest: Sequence[Dim]) -> None:
@@ -100,6 +101,7 @@ def _check_size(ctx: OpContext, source: Sequence[Dim], result: Sequence[Dim]) ->
     size, wanted = build.product(source), build.product(result)
     if isinstance(size, int) and isinstance(wanted, int) and size != wanted:
         ctx.fail("E0203", f"{size} elements cannot take a shape of {wanted}")
+    ctx.require(build.eq(build.index(size), build.index(wanted)), "the shape asks for another number of elements than there are")
 
 
 def _shape_attribute_to_input(node: RawNode) -> None:
@@ -133,6 +135,7 @@ def _squeezed(ctx: OpContext) -> tuple[Dim, ...]:
     for axis in sorted(axes):
         if isinstance(shape[axis], int) and shape[axis] != 1:
             ctx.fail("E0203", f"axis {axis} has {shape[axis]} elements and cannot be squeezed")
+        ctx.require(build.eq(build.index(shape[axis]), 1), f"axis {axis} has not one element and cannot be squeezed")
     return tuple(d for k, d in enumerate(shape) if k not in axes)
 
 

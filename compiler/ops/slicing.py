@@ -64,6 +64,7 @@ def _first_and_count(ctx: OpContext, axis: int) -> tuple[Expr, Dim, Expr]:
             ctx.fail("E0203", f"the step of axis {axis} is 0")
         pick = _forward if step.value > 0 else _backward
         return (*pick(start, end, step, extent), step)
+    ctx.require(build.ne(step, 0), f"the step of axis {axis} is 0")
     first, count = _forward(start, end, step, extent)
     last, uncount = _backward(start, end, step, extent)
     up = build.gt(step, 0)

@@ -26,6 +26,8 @@ def _kept(ctx: OpContext) -> Dim:
         ctx.fail("E0203", f"k is {wanted}, the axis has {extent} elements")
     if wanted == extent or (isinstance(extent, int) and isinstance(wanted, int)):
         return wanted
+    fits = build.logical_and(build.ge(build.index(wanted), 0), build.le(build.index(wanted), build.index(extent)))
+    ctx.require(fits, "k is negative, or larger than the extent of the axis")
     return build.dim(build.clamp(build.index(wanted), const(0), build.index(extent)))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...compiler.diagnostics import CompileError, Loc
-from ...compiler.graph.facts import GraphFacts
+from ...compiler.graph.facts import GraphFacts, index_symbols
 from ...compiler.graph.nodes import Graph, Node
 from ...compiler.kernel.nodes import Expr
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.ops.table import context, lookup
+from .legal_sizes import MESSAGE, legal_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ def find_conditions(graph: Graph, facts: GraphFacts) -> list[Condition]:
         graph: a typed graph.
         facts: its facts; `conditions` holds what was found while nests were built.
     """
+    entry = _entry_symbols(facts)
     for node in graph.nodes:
         if _is_symbolic(node, graph) and not node.regions:
             row = lookup(node.op)
             assert row is not None, node.op
+            for value in node.outputs:
+                if value is not None and not value.type.is_static:
+                    context(node, facts).require(legal_size(value.type, entry, facts.is_extent), MESSAGE)
             try:
                 row.infer(context(node, facts))
             except CompileError:  # an internal operator whose types are not inferred from its inputs
@@ -48,6 +53,13 @@ def find_conditions(graph: Graph, facts: GraphFacts) -> list[Condition]:
     found = {holds: Condition(holds, message, node.loc) for node, holds, message in reversed(facts.conditions or ())}
     facts.conditions = None
     return list(reversed(found.values()))
+
+
+def _entry_symbols(facts: GraphFacts) -> frozenset[str]:
+    """The extents of the inputs of the model."""
+    while facts.outer is not None:
+        facts = facts.outer
+    return frozenset(index_symbols([facts.values[name].type for name in facts.inputs]))
 
 
 def _is_symbolic(node: Node, graph: Graph) -> bool:

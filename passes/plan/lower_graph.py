@@ -170,6 +170,7 @@ class Lowering:
         show(GROUPS, "groups.txt", lambda: print_units(units))
         self.pending.append([*find_conditions(graph, facts), *(self.limits.conditions if not self.pending else ())])
         self._check_known()
+        self._read_pending()
         for unit in units:
             self.loc = unit.node.loc if isinstance(unit, NodeUnit) else unit.stages[-1].loc if isinstance(unit, Group) else self.loc
             match unit:

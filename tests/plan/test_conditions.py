@@ -43,3 +43,44 @@ def test_a_shape_read_from_a_tensor_is_checked_before_it_is_used(model):
 
 def test_conditions_that_cannot_fail_are_not_checked(model):
     assert not model("g (float[a, 3] x) => (float[a, 3] z) { y = Relu(x) z = Add(x, y) }").program.messages
+
+
+WRONG_DATA = {
+    "Reshape": ("y = Reshape(x, s)", "int64[2] s", [2, 4], "another number of elements"),
+    "Reshape, not divisible": ("y = Reshape(x, s)", "int64[2] s", [-1, 4], "another number of elements"),
+    "Reshape, below zero": ("y = Reshape(x, s)", "int64[2] s", [-2, -3], "negative"),
+    "Expand": ("y = Expand(x, s)", "int64[1] s", [-4], "do not broadcast"),
+    "Tile": ("y = Tile(x, s)", "int64[1] s", [-1], "negative"),
+    "Tile, too large": ("y = Tile(x, s)", "int64[1] s", [2**60], "too large"),
+    "Pad": ("y = Pad(x, s)", "int64[2] s", [-5, -4], "negative"),
+    "ConstantOfShape": ("y = ConstantOfShape(s)", "int64[2] s", [-1, 3], "negative"),
+    "ConstantOfShape, too large": ("y = ConstantOfShape(s)", "int64[2] s", [2**33, 2**31], "too large"),
+    "Split": ("y, z = Split<axis = 0>(x, s)", "int64[2] s", [8, 3], "do not add up"),
+    "Split, below zero": ("y, z = Split<axis = 0>(x, s)", "int64[2] s", [8, -2], "negative"),
+    "TopK": ("z, y = TopK(x, s)", "int64[1] s", [7], "larger than the extent"),
+    "Slice": ("b = Constant<value_ints = [0]>() y = Slice(x, b, x5, b, s)", "int64[1] s", [0], "step of axis 0 is 0"),
+    "OneHot": ("b = Constant<value_ints = [1]>() y = OneHot(b, s, x2)", "int64[1] s", [-3], "negative"),
+}
+
+
+@pytest.mark.parametrize("case", list(WRONG_DATA))
+def test_operands_that_make_no_tensor_are_refused(model, case):
+    body, operand, data, message = WRONG_DATA[case]
+    constants = "x5 = Constant<value_ints = [5]>() x2 = Constant<value_floats = [0.0, 1.0]>()"
+    compiled = model(f"g (float[n] x, {operand}) => (y) {{ {constants} {body} }}")
+    for run in (compiled.interpreted, compiled.native):
+        with pytest.raises(CompileError, match=message) as caught:
+            run({"x": np.arange(6, dtype=np.float32), "s": np.array(data)})
+        assert caught.value.code == "E0402"
+
+
+def test_extents_that_windows_leave_nothing_of_are_refused(model):
+    compiled = model("g (float[1, 2, n] x, float[3, 2, k] w) => (y) { y = Conv(x, w) }")
+    compiled.native({"x": ones(1, 2, 5), "w": ones(3, 2, 5)})
+    with pytest.raises(CompileError, match="Conv 'y': an extent of the result is negative"):
+        compiled.native({"x": ones(1, 2, 3), "w": ones(3, 2, 5)})
+
+
+def test_lengths_of_a_reversal_end_with_the_axis(model):
+    compiled = model("g (float[n, 2] x, int64[2] s) => (y) { y = ReverseSequence(x, s) }")
+    compiled.check({"x": np.arange(6, dtype=np.float32).reshape(3, 2), "s": np.array([9, 2])}, [[4, 3], [2, 1], [0, 5]])
