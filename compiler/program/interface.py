@@ -162,7 +162,7 @@ def from_json(text: str | bytes) -> Interface:
             {int(code): text for code, text in data["messages"].items()},
             {int(position): elements for position, elements in data["capacities"].items()},
             tuple(tuple(nodes) for nodes in data.get("layers", ())),
-            tuple(CachePorts(*ports, dim_from_json(room)) for *ports, room in data.get("caches", ())),
+            tuple(CachePorts(source, target, axis, dim_from_json(room)) for source, target, axis, room in data.get("caches", ())),
             texts={name: text if isinstance(text, str) else text[0].encode("latin-1") for name, text in data.get("texts", {}).items()},
             signature=signature_of(data["signature"]) if "signature" in data else None,
         )
@@ -233,5 +233,5 @@ def _value(e: Expr, symbols: Mapping[str, int], known: dict[Expr, int | bool]) -
             found = _value(then if _value(cond, symbols, known) else other, symbols, known)
         case _:
             raise AssertionError(f"{type(e).__name__} in an extent")
-    known[e] = bool(found) if e.dtype is DType.BOOL else int(found)  # type: ignore[arg-type]
+    known[e] = bool(found) if e.dtype is DType.BOOL else int(found)
     return known[e]

@@ -59,7 +59,8 @@ def grow_caches(graph: Graph) -> Graph:
     builder = GraphBuilder(graph.name, loc=graph.loc)
     builder.reserve(sorted(all_names(graph)))
     room = _free_symbol(graph)
-    caches, stored = {}, {}
+    caches: dict[str, Value] = {}
+    stored: dict[str, Value] = {}
 
     def visit(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
         growth = found.get(node.outputs[0].name) if node.outputs and node.outputs[0] is not None else None

@@ -120,9 +120,10 @@ def _weight(term: Expr, column: Var) -> _Weight | str:
     """(factors of the data, code as a float, scale, zero point)."""
     factors = _factors(term)
     weight = [f for f in factors if column in free_vars(f)]
-    if len(weight) != 2 or not (isinstance(weight[0], Binary) and weight[0].op is BinaryOp.SUB):
+    centred = weight[0] if len(weight) == 2 else None
+    if not isinstance(centred, Binary) or centred.op is not BinaryOp.SUB:
         return "the weight is not a difference times a scale"
-    centred, scale = weight
+    scale = weight[1]
     zero: Load | float | None = float(centred.b.value) if isinstance(centred.b, Const) else _constant_load(centred.b)
     found = _constant_load(scale)
     if zero is None or found is None:
@@ -138,20 +139,23 @@ def _constant_load(e: Expr) -> Load | None:
 
 def _block(scales: Load, k: Var, depth: int) -> int:
     """By what the depth is divided in the place of a scale; all of it if it is not."""
-    divisors = [e.b for e in walk(scales.index) if isinstance(e, Binary) and e.op is BinaryOp.FLOORDIV and e.a is k]
-    return int(divisors[0].value) if divisors and isinstance(divisors[0], Const) else depth
+    quotients = (e for e in walk(scales.index) if isinstance(e, Binary) and e.op is BinaryOp.FLOORDIV and e.a is k)
+    return next((int(e.b.value) for e in quotients if isinstance(e.b, Const)), depth)
 
 
 def _code(e: Expr, inner: Var) -> tuple[Load, int] | None:
     """(byte, bits) of a code that became a float: all of a byte, or the half of it that its place says."""
     code = e.value if isinstance(e, Cast) else e
+    byte, bits = code, 8
     if isinstance(code, Binary) and code.op is BinaryOp.AND and isinstance(code.b, Const) and code.b.value == 15:
-        half, shift = code.a, build.cast(mul(build.floormod(inner, 2), 4), I32)
-        is_half = isinstance(half, Binary) and half.op is BinaryOp.SHR and half.b is shift
-        byte = _byte_load(half.a) if is_half and isinstance(half, Binary) else None
-        return None if byte is None else (byte, 4)
-    byte = _byte_load(code)
-    return None if byte is None else (byte, 8)
+        shifted, bits = code.a, 4
+        if not isinstance(shifted, Binary) or shifted.op is not BinaryOp.SHR:
+            return None
+        if shifted.b is not build.cast(mul(build.floormod(inner, 2), 4), I32):
+            return None
+        byte = shifted.a
+    found = _byte_load(byte)
+    return None if found is None else (found, bits)
 
 
 def _byte_load(e: Expr) -> Load | None:
