@@ -41,6 +41,10 @@ class _Found(Exception):
     """A fault that nobody knows yet."""
 
 
+class _Enough(BaseException):
+    """Enough of shrinking; no `Exception`, so that Hypothesis stops."""
+
+
 def main() -> int:
     """Run for the given time; exit code 1 if something was found."""
     options = _options()
@@ -117,10 +121,8 @@ def _child(options: argparse.Namespace) -> None:
     )
     @given(samples(options.only.split(",") if options.only else ()))
     def search(sample: Sample) -> None:
-        if time.monotonic() > ends[0]:  # enough of shrinking: nothing but the smallest so far fails any more
-            if sample.model != last[0].model:
-                return
-            raise _Found
+        if time.monotonic() > ends[0]:
+            raise _Enough
         _write(options.folder, "current", sample)
         if is_new(sample):
             ends[0] = min(ends[0], time.monotonic() + SHRINKING)
@@ -129,7 +131,7 @@ def _child(options: argparse.Namespace) -> None:
 
     try:
         search()
-    except _Found:
+    except (_Found, _Enough):
         _report(options.folder, str(options.seed), reduced(last[0], is_new), targets)
     print(json.dumps(asdict(tally)))
 
