@@ -9,6 +9,8 @@ from pathlib import Path
 from onnxc.compiler.diagnostics import CODES
 from onnxc.compiler.ops.table import Definition, Imperative, Nests, OpDef, Region, Rewrite, all_rows
 
+from operator_facts import DEVICES, REFUSED, OperatorFacts, facts, shown_types, tests_of, versions_of
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 
@@ -51,18 +53,30 @@ def ops_page() -> str:
     lines = [
         "# Operators\n\n",
         f"Written by `make docs` from the operator table: {len(rows)} operators. A *nest* fuses with its neighbours, a *rewrite*\n",
-        "becomes simpler operators, a *kernel* is written out; *older opsets* names the versions at which a node of an older form\n",
-        "is adapted.\n",
+        "becomes simpler operators, a *kernel* is written out. *Versions* are those of ONNX's specification, all of which are compiled.\n",
+        "*Types* are those of the first operand. A *target* is named if cases of the ONNX suite pass on it. *Tests* are the suite, random\n",
+        "models (`tests/fuzz`), and folders of `tests/`. The domain `onnxc` is of the compiler itself: other operators become these.\n",
     ]
     for domain in sorted({row.domain for row in rows}):
-        lines += [f"\n## {domain or 'ai.onnx'}\n\n", "| operator | defined as | older opsets | remark |\n|---|---|---|---|\n"]
+        lines += [
+            f"\n## {domain or 'ai.onnx'}\n\n",
+            "| operator | defined as | versions | types | targets | tests | remark |\n|---|---|---|---|---|---|---|\n",
+        ]
         lines += [_op_line(row) for row in rows if row.domain == domain]
+    lines += [
+        "\n## Not compiled\n\n",
+        "Operators of the specification that are refused, E0201 or E0106, and why.\n\n| operator | why |\n|---|---|\n",
+    ]
+    lines += [f"| {key} | {why} |\n" for key, why in sorted(REFUSED.items())]
     return "".join(lines)
 
 
 def _op_line(row: OpDef) -> str:
-    versions = ", ".join(str(version) for version in sorted(row.adapt))
-    return f"| {row.name} | {_FORMS[type(row.define)]} | {versions} | {row.doc.replace('|', chr(92) + '|')} |\n"
+    known = facts().get(row.key, OperatorFacts())
+    versions = ", ".join(map(str, versions_of(row.key)))
+    targets = ", ".join(device for device in DEVICES if device in known.devices)
+    cells = (row.name, _FORMS[type(row.define)], versions, shown_types(known.types), targets, ", ".join(tests_of(row)), row.doc)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
 def passes_page() -> str:

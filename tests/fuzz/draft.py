@@ -203,18 +203,18 @@ class Draft:
         if kind == "special" and found.size and self.chance(30):
             places = rng.integers(0, found.size, 1 + found.size // 8)
             found.reshape(-1)[places] = rng.choice([np.inf, -np.inf, np.nan, -0.0, 0.0], len(places))
-        return found.astype(target)
+        return np.asarray(found, target)
 
     def input(self, array: np.ndarray, is_structural: bool = False) -> Operand:
         """A new input of the model."""
-        made = Operand(self.name("x"), array, is_structural=is_structural)
+        made = Operand(self.name("x"), np.asarray(array), is_structural=is_structural)
         self.inputs.append(made)
         self.values.append(made)
         return made
 
     def constant(self, array: np.ndarray | Sequence[int], listed: bool = True) -> Operand:
         """A new initializer; one that is not `listed` is for one node only."""
-        array = np.asarray(array, None if isinstance(array, np.ndarray) else np.int64)
+        array = np.asarray(array, None if isinstance(array, (np.ndarray, np.generic)) else np.int64)
         made = Operand(self.name("c"), array)
         self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), made.name))
         if listed:

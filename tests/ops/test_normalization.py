@@ -61,6 +61,11 @@ def test_skip_layer_normalization(check, rng, count):
     check("SkipLayerNormalization", [x, skip, *parameters], domain="com.microsoft", outputs=4, expected=expected, rtol=LOOSE)
 
 
+def test_simplified_layer_normalization(runtime, rng):
+    """A node of ONNX Runtime's in the default domain."""
+    runtime("SimplifiedLayerNormalization", [normal(rng, 2, 3, 8), normal(rng, 8)], {"epsilon": 1e-3, "axis": -1})
+
+
 def test_skip_simplified_layer_normalization(check, rng):
     x, skip, scale = normal(rng, 2, 3, 8), normal(rng, 2, 3, 8), normal(rng, 8)
     total = x + skip

@@ -61,6 +61,16 @@ def test_dequantized(runtime, rng, op, operands, attrs):
     runtime(op, [*inputs, out, zero(3)], attrs, domain=MICROSOFT, opset=attrs.get("opset", 21))
 
 
+@pytest.mark.parametrize(("axes", "keepdims"), [([1], 1), ([0, 2], 0), ([-1], 0)])
+def test_mean(check, rng, axes, keepdims):
+    """ONNX Runtime declares the operator, and runs it on no CPU."""
+    x = codes(rng, 3, 4, 5)
+    mean = ((x.astype(np.float64) - 100) * 0.1).mean(tuple(axes), keepdims=bool(keepdims))
+    expected = np.clip(np.rint(mean / 0.05) + 7, 0, 255).astype(np.uint8)
+    attrs = {"axes": axes, "keepdims": keepdims}
+    check("QLinearReduceMean", [x, scale(0.1), zero(100), scale(0.05), zero(7)], attrs, domain=MICROSOFT, expected=[expected])
+
+
 def test_concat(runtime, rng):
     parts = [codes(rng, 2, 3), scale(0.1), zero(3), codes(rng, 2, 5), scale(0.2), zero(9)]
     runtime("QLinearConcat", [scale(0.15), zero(4), *parts], {"axis": 1}, domain=MICROSOFT, slack=1)

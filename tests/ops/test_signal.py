@@ -70,6 +70,8 @@ def test_tensor_scatter(check, rng, mode):
 )
 def test_fused_matmul(runtime, rng, a, b, attrs):
     runtime("FusedMatMul", [normal(rng, *a), normal(rng, *b)], attrs, domain=MICROSOFT)
+    if "transBatchA" not in attrs:  # its older name
+        runtime("TransposeMatMul", [normal(rng, *a), normal(rng, *b)], attrs, domain=MICROSOFT)
 
 
 def test_fused_gemm(runtime, rng):

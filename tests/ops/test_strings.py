@@ -29,7 +29,9 @@ def strings(*items: str) -> np.ndarray:
 # --- Representation -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("items", [WORDS, strings(), strings("", ""), np.array("x", object), strings("\udce9", "a\0b"), np.array(["ab", "c"])])
+@pytest.mark.parametrize(
+    "items", [WORDS, strings(), strings("", ""), np.array("x", object), strings("\udce9", "a\0b"), np.array(["ab", "c"])]
+)
 def test_strings_survive_as_spans(items):
     spans, text = encode_strings(items)
     found = decode_strings(spans, text.tobytes())
@@ -105,7 +107,10 @@ def test_concatenation(check):
     check("StringConcat", [np.array("a", object), WORDS])
 
 
-@pytest.mark.parametrize("attrs", [{}, {"delimiter": "a"}, {"delimiter": "ab"}, {"maxsplit": 1}, {"delimiter": "", "maxsplit": 2}, {"delimiter": "a", "maxsplit": 0}])
+@pytest.mark.parametrize(
+    "attrs",
+    [{}, {"delimiter": "a"}, {"delimiter": "ab"}, {"maxsplit": 1}, {"delimiter": "", "maxsplit": 2}, {"delimiter": "a", "maxsplit": 0}],
+)
 def test_splitting(check, attrs):
     check("StringSplit", [np.array([["ab cab ", "  a\u00a0b\tc"], ["", "aab\u3000b"]], object)], attrs, outputs=2)
 
@@ -157,11 +162,19 @@ def _python(pattern: str) -> str:
 
 
 def test_classes_of_characters():
-    assert [compile_regex(p).matches("Ω".encode()) for p in (r"\p{Lu}", r"\pL", r"\P{Lu}", r"[[:alpha:]]", r"\p{Any}")] == [True, True, False, False, True]
+    assert [compile_regex(p).matches("Ω".encode()) for p in (r"\p{Lu}", r"\pL", r"\P{Lu}", r"[[:alpha:]]", r"\p{Any}")] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert compile_regex(r"[[:^digit:]x]+").matches(b"ax")
 
 
-@pytest.mark.parametrize("pattern", ["(", "a)", "[a", r"(a)\1", "(?=a)", "a{3,2}", "*a", r"\p{Nothing}", r"a{1001}", r"\q", "(?P<1>a)", "x{1000}{1000}"])
+@pytest.mark.parametrize(
+    "pattern", ["(", "a)", "[a", r"(a)\1", "(?=a)", "a{3,2}", "*a", r"\p{Nothing}", r"a{1001}", r"\q", "(?P<1>a)", "x{1000}{1000}"]
+)
 def test_malformed_expressions_are_refused(pattern):
     with pytest.raises(RegexError):
         compile_regex(pattern)
@@ -225,7 +238,9 @@ def test_maps_become_rows():
 
 @pytest.mark.parametrize(("attrs", "expected"), [({}, [[3.0, 1.5]]), ({"map_form": "SPARSE", "max_map": 4}, [[0.0, 3.0, 0.0, 0.0]])])
 def test_maps_are_cast(attrs, expected):
-    model = map_model(helper.make_node("CastMap", ["x"], ["y"], domain=ML, cast_to="TO_FLOAT", **attrs), TensorProto.INT64, TensorProto.FLOAT)
+    model = map_model(
+        helper.make_node("CastMap", ["x"], ["y"], domain=ML, cast_to="TO_FLOAT", **attrs), TensorProto.INT64, TensorProto.FLOAT
+    )
     assert run_compiled(model, x={8: 1.5, 1: 3.0})["y"].tolist() == expected
 
 
