@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ import onnxc
 
 FEATURES = 30
 DOMAIN = "ai.onnx.ml"
+CASES = [(*shape, trees) for shape in (("boosted", 6, 0.0, 1), ("forest", 14, 0.15, 3)) for trees in (100, 1000)]
+"""Name, largest depth, chance of a leaf below depth 3, classes and trees of each ensemble."""
 
 
 def random_tree(rng: np.random.Generator, max_depth: int, stop: float) -> tuple[np.ndarray, ...]:
@@ -43,7 +46,9 @@ def random_tree(rng: np.random.Generator, max_depth: int, stop: float) -> tuple[
 def ensemble(trees: int, max_depth: int, stop: float, classes: int) -> onnx.ModelProto:
     """A model of one TreeEnsembleRegressor; each leaf has a weight for every class."""
     rng = np.random.default_rng(trees)
-    nodes: dict[str, list[object]] = {name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")}
+    nodes: dict[str, list[object]] = {
+        name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
+    }
     leaves: dict[str, list[object]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
     for tree in range(trees):
         feature, threshold, yes, no = random_tree(rng, max_depth, stop)
@@ -63,12 +68,12 @@ def ensemble(trees: int, max_depth: int, stop: float, classes: int) -> onnx.Mode
     return helper.make_model(helper.make_graph([node], "trees", [x], [y]), opset_imports=opsets, ir_version=8)
 
 
-def peer(model: onnx.ModelProto) -> Callable[[np.ndarray], np.ndarray]:
+def peer(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """ONNX Runtime on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"x": x})[0]
+    return lambda inputs: session.run(None, inputs)[0]
 
 
 def shortest_us(runs: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
@@ -84,25 +89,30 @@ def shortest_us(runs: dict[str, Callable[[], object]], seconds: float) -> dict[s
     return found
 
 
+def measured(kind: str, max_depth: int, stop: float, classes: int, trees: int, *, seconds: float) -> list[dict[str, object]]:
+    """Microseconds of one ensemble for batches of several sizes; also printed."""
+    model = ensemble(trees, max_depth, stop, classes)
+    compiled, other = onnxc.compile(model, threads=1, cache=False), peer(model)
+    rows: list[dict[str, object]] = []
+    for batch in (1, 10, 1000):
+        inputs = {"x": np.random.default_rng(1).standard_normal((batch, FEATURES)).astype(np.float32)}
+        np.testing.assert_allclose(compiled.run(inputs)["y"], other(inputs), rtol=1e-4, atol=1e-4)
+        times = shortest_us({"onnxc": partial(compiled.run, inputs), "onnxruntime": partial(other, inputs)}, seconds)
+        rows.append({"ensemble": kind, "trees": trees, "batch": batch, **{name: round(us, 1) for name, us in times.items()}})
+        ours, theirs = times.values()
+        print(
+            f"{kind:8} {trees:5} trees, batch {batch:4}: {ours:9.1f} us, ONNX Runtime {theirs:9.1f} us, {theirs / ours:5.2f}x", flush=True
+        )
+    return rows
+
+
 def main() -> None:
     """Print a line for each ensemble and batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = []
-    for kind, max_depth, stop, classes in (("boosted", 6, 0.0, 1), ("forest", 14, 0.15, 3)):
-        for trees in (100, 1000):
-            model = ensemble(trees, max_depth, stop, classes)
-            compiled, other = onnxc.compile(model, threads=1, cache=False), peer(model)
-            for batch in (1, 10, 1000):
-                x = np.random.default_rng(1).standard_normal((batch, FEATURES)).astype(np.float32)
-                np.testing.assert_allclose(compiled.run({"x": x})["y"], other(x), rtol=1e-4, atol=1e-4)
-                runs = {"onnxc": lambda x=x: compiled.run({"x": x}), "onnxruntime": lambda x=x: other(x)}
-                times = shortest_us(runs, arguments.seconds)
-                rows.append({"ensemble": kind, "trees": trees, "batch": batch, **{name: round(us, 1) for name, us in times.items()}})
-                ratio = times["onnxruntime"] / times["onnxc"]
-                print(f"{kind:8} {trees:5} trees, batch {batch:4}: {times['onnxc']:9.1f} us, ONNX Runtime {times['onnxruntime']:9.1f} us, {ratio:5.2f}x")
+    rows = [row for case in CASES for row in measured(*case, seconds=arguments.seconds)]
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

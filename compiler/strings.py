@@ -1,8 +1,8 @@
 """Strings as compiled code holds them: a tensor of spans and one text.
 
-The text is all bytes of a tensor's strings (UTF-8, each with a zero byte before and behind it); the span of a string is one int64, the place of its
-first byte times 2^32 plus the number of its bytes. So an element of a tensor of strings is a number, and what moves elements moves
-spans; the span 0 is an empty string in every text. Both halves are plain tensors, in the model's arguments too.
+The text is all bytes of a tensor's strings (UTF-8, each with a zero byte before and behind it); the span of a string is one int64,
+the place of its first byte times 2^32 plus the number of its bytes. So an element of a tensor of strings is a number, and what moves
+elements moves spans; the span 0 is an empty string in every text. Both halves are plain tensors, in the model's arguments too.
 """
 
 from __future__ import annotations

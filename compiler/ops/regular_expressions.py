@@ -243,6 +243,10 @@ register(
     OpDef("Tokenizer", _tokenizer_type, Rewrite(_tokenizer), "com.microsoft"),
     OpDef("MatchStrings", _match_type, Imperative(_match), INTERNAL, doc="spans, text, automaton -> true where the whole string matches"),
     OpDef(
-        "TokenizeStrings", _token_types, Imperative(_tokenize, _most_tokens), INTERNAL, doc="spans, text, automaton -> spans of tokens, their number"
+        "TokenizeStrings",
+        _token_types,
+        Imperative(_tokenize, _most_tokens),
+        INTERNAL,
+        doc="spans, text, automaton -> spans of tokens, their number",
     ),
 )

@@ -36,7 +36,9 @@ def object_array(items: Sequence[str]) -> np.ndarray:
 def position_of(b: RewriteBuilder, strings: Value, items: Sequence[str]) -> Value:
     """The position of each string in a list, int64; -1 for one that is not in it. The first of equal items counts."""
     spans, text = encode_strings(object_array(items))
-    return b.op("onnxc::FindStrings", *halves(b, strings), b.const(hash_table([to_bytes(item) for item in items])), b.const(spans), b.const(text))
+    return b.op(
+        "onnxc::FindStrings", *halves(b, strings), b.const(hash_table([to_bytes(item) for item in items])), b.const(spans), b.const(text)
+    )
 
 
 def position_or_count(b: RewriteBuilder, strings: Value, items: Sequence[str]) -> Value:

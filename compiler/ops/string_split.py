@@ -183,12 +183,14 @@ def _split_type(ctx: OpContext) -> list[TensorType]:
 
 def _split(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     spans, text = halves(b, ctx.value(0))
-    attrs = {"delimiter": ctx.str_attr("delimiter"), "maxsplit": ctx.int_attr("maxsplit", -1)}
-    pieces, counts = b.ops("onnxc::SplitStrings", 2, spans, text, **attrs)
+    delimiter, most = ctx.str_attr("delimiter"), ctx.int_attr("maxsplit", -1)
+    pieces, counts = b.ops("onnxc::SplitStrings", 2, spans, text, delimiter=delimiter, maxsplit=most)
     return [strings_of(b, pieces, text), counts][: len(ctx.node.outputs)]
 
 
 register(
     OpDef("StringSplit", _split_type, Rewrite(_split)),
-    OpDef("SplitStrings", _pieces_type, Imperative(_pieces, _most_pieces), INTERNAL, doc="spans, text -> spans of the pieces, their number"),
+    OpDef(
+        "SplitStrings", _pieces_type, Imperative(_pieces, _most_pieces), INTERNAL, doc="spans, text -> spans of the pieces, their number"
+    ),
 )

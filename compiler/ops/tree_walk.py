@@ -1,8 +1,9 @@
 """`onnxc::WalkTrees`: features through the trees of a table (`tree_tables.py`), several walks at a time.
 
-One walk waits for memory at every step, so `LANES` of them take turns: of one tree for as many rows, or, for the rows that are left and
-for small batches, of as many trees for one row. (The attribute `lanes` is 1 for cores that do not wait.) Weights are added in the order of the trees either way, so that a row's result does not
-depend on the others. Rows are worked on in blocks, so that a tree that is in the cache serves many of them.
+One walk waits for memory at every step, so `LANES` of them take turns: of one tree for as many rows, or, for the rows that are left
+and for small batches, of as many trees for one row. (The attribute `lanes` is 1 for cores that do not wait.) Weights are added in the
+order of the trees either way, so that a row's result does not depend on the others. Rows are worked on in blocks, so that a tree that
+is in the cache serves many of them.
 The method of interleaved walks: F. Nakandala et al., "A tensor compiler for unified machine learning prediction serving", 2020, section
 4, and N. Asadi, J. Lin, A. P. de Vries, "Runtime optimizations for tree-based machine learning models", 2014.
 """
@@ -114,10 +115,15 @@ class _Ensemble:
             self.k.store(ended, 0, 0)
             with self.k.repeat(build.ge(load(ended, 0), 0)):
                 self.k.store(ended, 0, -1)
-                with self.each_lane() as lane, self.k.let(load(nodes, lane), "node") as node:
-                    with self.k.let(self.word(node, 1), "code") as code:
-                        self.k.store(nodes, lane, self._next(node, code, row(lane)))
-                        self.k.store(ended, 0, build.bitwise(BinaryOp.AND, load(ended, 0), code))
+                with self.each_lane() as lane, self._node(load(nodes, lane)) as (node, code):
+                    self.k.store(nodes, lane, self._next(node, code, row(lane)))
+                    self.k.store(ended, 0, build.bitwise(BinaryOp.AND, load(ended, 0), code))
+
+    @contextmanager
+    def _node(self, node: Expr) -> Iterator[tuple[Expr, Expr]]:
+        """Where a walk is, and the second word that stands there."""
+        with self.k.let(node, "node") as here, self.k.let(self.word(here, 1), "code") as code:
+            yield here, code
 
     def _next(self, node: Expr, code: Expr, row: Expr) -> Expr:
         """The child that the features lead to; a leaf stays where it is."""
@@ -167,12 +173,16 @@ class _Ensemble:
     def rows_of_each_tree(self, first: Expr, groups: Expr) -> None:
         """Rows from `first` on, in groups: every tree in turn for all of them."""
         k, roots = self.k, self.inputs[ROOTS]
-        with k.loop("tree", self.tree_count) as tree, k.let(build.cast(load(roots, tree), INDEX), "root") as root:
-            with k.loop("group", build.dim(groups)) as group, k.let(add(first, mul(group, self.lanes)), "row") as row:
-                with self.nodes() as nodes:
-                    self.walk(nodes, lambda _: root, lambda lane: mul(add(row, lane), self.width))
-                    with self.each_lane() as lane:
-                        self.add_leaf(tree, load(nodes, lane), mul(add(row, lane), self.targets))
+        with (
+            k.loop("tree", self.tree_count) as tree,
+            k.let(build.cast(load(roots, tree), INDEX), "root") as root,
+            k.loop("group", build.dim(groups)) as group,
+            k.let(add(first, mul(group, self.lanes)), "row") as row,
+            self.nodes() as nodes,
+        ):
+            self.walk(nodes, lambda _: root, lambda lane: mul(add(row, lane), self.width))
+            with self.each_lane() as lane:
+                self.add_leaf(tree, load(nodes, lane), mul(add(row, lane), self.targets))
 
     def trees_of_row(self, row: Expr) -> None:
         """One row: the trees in groups, and those that are left with fewer walks of meaning."""
@@ -209,20 +219,25 @@ def _walk(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
     lanes, has_groups = ensemble.lanes, ensemble.lanes > 1 and not (isinstance(count, Const) and count.value < ensemble.lanes)
     per_block = build.ceildiv(build.dim(build.ceildiv(build.dim(count), BLOCKS)), lanes)
     block = build.minimum(mul(per_block, lanes), MAX_BLOCK)
-    with k.loop("block", build.ceildiv(build.dim(count), build.dim(block)), LoopKind.PARALLEL) as number:
-        with k.let(mul(number, block), "first") as first, k.let(build.minimum(block, sub(count, first)), "rows") as rows:
-            begin, size = mul(first, ensemble.targets), mul(rows, ensemble.targets)
+    with (
+        k.loop("block", build.ceildiv(build.dim(count), build.dim(block)), LoopKind.PARALLEL) as number,
+        k.let(mul(number, block), "first") as first,
+        k.let(build.minimum(block, sub(count, first)), "rows") as rows,
+    ):
+        begin, size = mul(first, ensemble.targets), mul(rows, ensemble.targets)
+        with k.loop("j", build.dim(size)) as j:
+            k.store(out, add(begin, j), start)
+        groups = build.floordiv(rows, lanes) if has_groups else build.index(0)
+        if has_groups:
+            with k.when(build.gt(groups, 0)):
+                ensemble.rows_of_each_tree(first, groups)
+        with k.loop("row", build.dim(sub(rows, mul(groups, lanes)))) as rest:
+            ensemble.trees_of_row(add(add(first, mul(groups, lanes)), rest))
+        if aggregate == "AVERAGE":
             with k.loop("j", build.dim(size)) as j:
-                k.store(out, add(begin, j), start)
-            groups = build.floordiv(rows, lanes) if has_groups else build.index(0)
-            if has_groups:
-                with k.when(build.gt(groups, 0)):
-                    ensemble.rows_of_each_tree(first, groups)
-            with k.loop("row", build.dim(sub(rows, mul(groups, lanes)))) as rest:
-                ensemble.trees_of_row(add(add(first, mul(groups, lanes)), rest))
-            if aggregate == "AVERAGE":
-                with k.loop("j", build.dim(size)) as j:
-                    k.store(out, add(begin, j), build.div(load(out, add(begin, j)), float(ensemble.tree_count)))
+                k.store(out, add(begin, j), build.div(load(out, add(begin, j)), float(ensemble.tree_count)))
 
 
-register(OpDef("WalkTrees", _type, Imperative(_walk), INTERNAL, doc="features, table of nodes, roots, targets, weights -> sums of the leaves"))
+register(
+    OpDef("WalkTrees", _type, Imperative(_walk), INTERNAL, doc="features, table of nodes, roots, targets, weights -> sums of the leaves")
+)

@@ -151,7 +151,9 @@ def _sums_of_sets(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int,
     )
     sets = [b.const(trees.weight), b.const(trees.member_first), b.const(trees.members.astype(trees.value.dtype))]
     present = tuple(sorted({int(m) for m in trees.mode if m != LEAF}))
-    return b.op("onnxc::WalkSets", ctx.value(0), feature, b.const(trees.value), *links, *sets, targets=targets, aggregate=aggregate, modes=present)
+    return b.op(
+        "onnxc::WalkSets", ctx.value(0), feature, b.const(trees.value), *links, *sets, targets=targets, aggregate=aggregate, modes=present
+    )
 
 
 def _ends(trees: Trees) -> bool:

@@ -31,10 +31,14 @@ def code_points(k: KernelBuilder, string: Bytes) -> Iterator[CodePoint]:
     """Go over the code points of a string; the block handles one."""
     with k.local(INDEX, 1, "byte", Scope.REGISTER) as at:
         k.store(at, 0, 0)
-        with k.repeat(build.lt(load(at, 0), string.count)), k.let(load(at, 0)) as here:
-            with k.let(_size(string, here), "size") as size, k.let(_code(string, here, size), "code") as code:
-                yield CodePoint(code, size)
-                k.store(at, 0, add(here, size))
+        with (
+            k.repeat(build.lt(load(at, 0), string.count)),
+            k.let(load(at, 0)) as here,
+            k.let(_size(string, here), "size") as size,
+            k.let(_code(string, here, size), "code") as code,
+        ):
+            yield CodePoint(code, size)
+            k.store(at, 0, add(here, size))
 
 
 def encoded_size(code: Expr) -> Expr:

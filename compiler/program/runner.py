@@ -135,7 +135,7 @@ class Runner:
                 frame.inputs[k] = address
         for k, output in enumerate(outputs):
             frame.outputs[k] = None if output is None else _address(output)
-        frame.symbols[: len(extents)] = extents
+        frame.symbols[: len(extents)] = list(extents)
         status = self.entry(*frame.tables, frame.arena)
         if status:
             self._frames.append(frame)
