@@ -23,7 +23,7 @@ class Lines:
 
     def line(self, text: str) -> None:
         """Append a line at the current depth."""
-        self.lines.append("    " * self.depth + text)
+        self.lines.append("    " * self.depth + (bare_condition(text) if text.startswith("if ((") else text))
 
     def open(self, head: str) -> None:
         """Start a block."""
@@ -57,6 +57,16 @@ class Lines:
         self.depth += 1
         self.line(pattern.format(*texts))
         self.close()
+
+
+def bare_condition(line: str) -> str:
+    """`if ((a == b)) ...` without the inner parentheses, which clang takes for those of an assignment that is meant."""
+    depth = 0
+    for at in range(4, len(line)):
+        depth += {"(": 1, ")": -1}.get(line[at], 0)
+        if depth == 0:
+            return f"{line[:4]}{line[5:at]}{line[at + 1 :]}" if line[at + 1 : at + 2] == ")" else line
+    return line
 
 
 def needed(declarations: Sequence[str], texts: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onnxc.backends.c.lines import bare_condition
 from onnxc.backends.c.names import Names, clean
 from onnxc.backends.c.print import print_kernel_c
 from onnxc.compiler.dtypes import DType, Kind
@@ -147,6 +148,17 @@ def test_what_no_statement_mentions_is_not_declared(check_c) -> None:
     kernel = k.kernel("unused", (x, y))
     assert "unused" not in print_kernel_c(kernel).partition("\n")[2]
     check_c(kernel, {x: np.arange(8, dtype=np.int32), y: np.zeros(8, np.int32)}, {})
+
+
+def test_a_condition_has_one_pair_of_parentheses() -> None:
+    """Clang warns of two around `==`."""
+    n, out = Var("n"), Buffer("out", DType.INT64, 1)
+    k = KernelBuilder()
+    with k.when(build.eq(n, 3)):
+        k.store(out, 0, n)
+    assert "if (n_2 == 3) {" in print_kernel_c(k.kernel("entry", (out,)))
+    assert bare_condition("if ((a) == (b)) {") == "if ((a) == (b)) {"
+    assert bare_condition("if ((a[(b)])) { x[(c)] = 1; }") == "if (a[(b)]) { x[(c)] = 1; }"
 
 
 def test_index_arithmetic_uses_32_bits_where_it_fits() -> None:
