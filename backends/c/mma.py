@@ -15,7 +15,7 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel.interpret import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
-from .row_texts import CODES, COPY, FILL, RUN, TAPS, dot_text, typed
+from .row_texts import CODES, COPY, FILL, RESIDUAL, RUN, TAPS, dot_text, typed
 from .shared_texts import INCLUDE, shared_texts
 
 TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
@@ -88,14 +88,37 @@ def _taps(channels: int) -> Callable[[Arguments, Arrays], None]:
     return meaning
 
 
+def _requantized(arrays: Arrays, dtype: DType, numbers: list[int]) -> np.ndarray:
+    """Codes of sums, as int64."""
+    acc, bias, scale, zero, low, high, bias_step, scale_step, count = numbers
+    at = np.arange(count)
+    sums = _part(arrays[1], acc, count) + _part(arrays[2], bias, count if bias_step else 1)[at * bias_step]
+    real = sums.astype(np.float32) * _part(arrays[3], scale, count if scale_step else 1)[at * scale_step]
+    return np.clip(np.clip(_rounded(real) + zero, *dtype.limits), low, high)
+
+
+def _rounded(real: np.ndarray) -> np.ndarray:
+    return np.rint(np.nan_to_num(real).astype(np.float64))
+
+
 def _codes(dtype: DType) -> Callable[[Arguments, Arrays], None]:
     def meaning(args: Arguments, arrays: Arrays) -> None:
-        target, acc, bias, scale, zero, bias_step, scale_step, count = _numbers(args)
-        at = np.arange(count)
-        sums = _part(arrays[1], acc, count) + _part(arrays[2], bias, count if bias_step else 1)[at * bias_step]
-        real = sums.astype(np.float32) * _part(arrays[3], scale, count if scale_step else 1)[at * scale_step]
-        codes = np.rint(np.nan_to_num(real).astype(np.float64)) + zero
-        _part(arrays[0], target, count)[:] = np.clip(codes, *dtype.limits).astype(dtype.numpy)
+        target, *numbers = _numbers(args)
+        _part(arrays[0], target, numbers[-1])[:] = _requantized(arrays, dtype, numbers).astype(dtype.numpy)
+
+    return meaning
+
+
+def _residual(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        target, acc, bias, scale, other, *numbers = _numbers(args[:-4])
+        *numbers, own_zero, other_zero, zero, low = numbers
+        own_scale, other_scale, result_scale = (np.float32(arg[0]) for arg in args[-4:-1])
+        codes = _requantized(arrays, dtype, [acc, bias, scale, *numbers])
+        own = (codes - own_zero).astype(np.float32) * own_scale
+        others = (_part(arrays[4], other, codes.size).astype(np.int64) - other_zero).astype(np.float32) * other_scale
+        found = np.clip(_rounded((others + own) / result_scale) + zero, *dtype.limits)
+        _part(arrays[0], target, codes.size)[:] = np.maximum(found, low).astype(dtype.numpy)
 
     return meaning
 
@@ -107,6 +130,7 @@ def _rows() -> Sequence[ExternRow]:
     found: list[ExternRow] = []
     for dtype, x in TYPES.items():
         found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype)))
+        found.append(ExternRow(f"onnxc_residual_{x}", typed(RESIDUAL, x), _residual(dtype)))
         found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy))
         found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill))
         found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run))
@@ -137,6 +161,7 @@ def dot_rows(processor: str) -> DotRows:
         fill={dtype: f"onnxc_fill_{name}" for dtype, name in TYPES.items()},
         copy={dtype: f"onnxc_copy_{name}" for dtype, name in TYPES.items()},
         codes={dtype: f"onnxc_codes_{name}" for dtype, name in TYPES.items()},
+        residuals={dtype: f"onnxc_residual_{name}" for dtype, name in TYPES.items()} if vectors else {},
         pixels=1 if vectors else 2,
     )
 

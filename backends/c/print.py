@@ -282,7 +282,8 @@ class CPrinter(Lines):
             return
         add_texts(stmt.name, self.e.helpers)
         pointers = [self._pointer(buffer, at, k) for k, (buffer, at) in enumerate(zip(stmt.buffers, stmt.args, strict=False))]
-        numbers = [f"(int32_t){{{k}}}" for k in range(len(stmt.buffers), len(stmt.args))]
+        rest = range(len(stmt.buffers), len(stmt.args))
+        numbers = [f"{{{k}}}" if stmt.args[k].dtype.is_float else f"(int32_t){{{k}}}" for k in rest]
         self.scoped(f"{stmt.name}({', '.join([*pointers, *numbers])});", *stmt.args)
 
     def foreign(self, stmt: Extern) -> None:

@@ -253,23 +253,55 @@ TAPS_1 = """static inline void onnxc_taps_$x$w_1(int32_t *acc, const $X *data, c
 """
 
 CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, int32_t zero,
-                                  int32_t bias_step, int32_t scale_step, int32_t count) {
+                                  int32_t low, int32_t high, int32_t bias_step, int32_t scale_step, int32_t count) {
     int32_t i = 0;
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 #pragma GCC unroll 4
     for (; i + 4 <= count; i += 4) {
         const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
         const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);
-        const float32x4_t real = vmulq_f32(vcvtq_f32_s32(vaddq_s32(vldrwq_s32(acc + i), offset)), factor);
-        const int32x4_t code = vqaddq_n_s32(vcvtnq_s32_f32(real), zero);
-        const int32x4_t inside = vminq_s32(vmaxq_s32(code, vdupq_n_s32($low)), vdupq_n_s32($high));
-        $store(target + i, $as_stored(inside));
+        const int32x4_t code = onnxc_four_codes(vldrwq_s32(acc + i), offset, factor, zero, low, high);
+        $store(target + i, $as_stored(code));
     }
 #endif
 #pragma GCC unroll 4
     for (; i < count; i++) {
         const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
-        target[i] = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
+        const $X code = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
+        target[i] = low > $low && code < low ? ($X)low : high < $high && code > high ? ($X)high : code;
+    }
+}
+"""
+
+RESIDUAL = """static inline void onnxc_residual_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, const $X *other,
+                                     int32_t zero, int32_t low, int32_t high, int32_t bias_step, int32_t scale_step, int32_t count,
+                                     int32_t own_zero, int32_t other_zero, int32_t sum_zero, int32_t least, float own_scale,
+                                     float other_scale, float sum_scale, float inverse) {
+    int32_t i = 0;
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+    if (sum_scale > 1e-30f && sum_scale < 1e30f) {
+#pragma GCC unroll 4
+        for (; i + 4 <= count; i += 4) {
+            const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
+            const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);
+            const int32x4_t code = onnxc_four_codes(vldrwq_s32(acc + i), offset, factor, zero, low, high);
+            const float32x4_t own = vmulq_n_f32(vcvtq_f32_s32(vsubq_n_s32(code, own_zero)), own_scale);
+            const float32x4_t others = vmulq_n_f32(vcvtq_f32_s32(vsubq_n_s32($four_x(other + i), other_zero)), other_scale);
+            const int32x4_t sum =
+                vqaddq_n_s32(vcvtnq_s32_f32(onnxc_four_quotients(vaddq_f32(others, own), sum_scale, inverse)), sum_zero);
+            $store(target + i, $as_stored(vminq_s32(vmaxq_s32(sum, vdupq_n_s32(least)), vdupq_n_s32($high))));
+        }
+    }
+#endif
+    (void)inverse;
+    for (; i < count; i++) {
+        const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
+        const int32_t code = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
+        const int32_t within = code < low ? low : code > high ? high : code;
+        const float own = onnxc_apart((float)(within - own_zero) * own_scale);
+        const float others = onnxc_apart((float)(other[i] - other_zero) * other_scale);
+        const $X found = onnxc_code_$x((others + own) / sum_scale, sum_zero);
+        target[i] = ($X)(found < least ? least : found);
     }
 }
 """

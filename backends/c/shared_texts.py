@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .round_texts import SCALED, code_texts
+from .round_texts import APART, SCALED, code_texts
 
 INCLUDE = "arm_mve.h"
 """Name of the text that everything with MVE needs."""
@@ -82,6 +82,23 @@ PART_U8 = """static inline int16x8_t onnxc_part_u8(const uint8_t *from, mve_pred
 }
 """
 
+FOUR_CODES = """static inline int32x4_t onnxc_four_codes(int32x4_t acc, int32x4_t bias, float32x4_t scale, int32_t zero, int32_t low,
+                                         int32_t high) {
+    const int32x4_t code = vqaddq_n_s32(vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(vaddq_s32(acc, bias)), scale)), zero);
+    return vminq_s32(vmaxq_s32(code, vdupq_n_s32(low)), vdupq_n_s32(high));
+}
+"""
+
+FOUR_QUOTIENTS = """/* x / divisor, rounded once: MVE does not divide. Remainders are exact; what the second one gives is rounded as a division. */
+static inline float32x4_t onnxc_four_quotients(float32x4_t x, float divisor, float inverse) {
+    const float32x4_t all = vdupq_n_f32(divisor);
+    float32x4_t quotient = vmulq_n_f32(x, inverse);
+    quotient = vfmaq_n_f32(quotient, vfmsq_f32(x, quotient, all), inverse);
+    return vfmaq_n_f32(quotient, vfmsq_f32(x, quotient, all), inverse);
+}
+"""
+"""Markstein, Computation of elementary functions on the IBM RISC System/6000 processor, 1990."""
+
 TYPES = (("s8", "int8_t", "sxtb16"), ("u8", "uint8_t", "uxtb16"))
 
 
@@ -106,6 +123,11 @@ def _mve() -> Iterator[tuple[str, str]]:
     yield "onnxc_part_u8", PART_U8
 
 
+def _mve_floats() -> Iterator[tuple[str, str]]:
+    yield "onnxc_four_codes", FOUR_CODES
+    yield "onnxc_four_quotients", FOUR_QUOTIENTS
+
+
 def filled(text: str, **parts: str) -> str:
     """A text with values for its slots `$name`; longer names first, so that none hides another."""
     for name in sorted(parts, key=len, reverse=True):
@@ -116,6 +138,8 @@ def filled(text: str, **parts: str) -> str:
 def shared_texts() -> dict[str, str]:
     """All of them by name, those that are called before those that call."""
     found = {name: f"#if defined(__ARM_FEATURE_MVE)\n{text}#endif\n" for name, text in _mve()}
+    floats = "#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)"
+    found |= {name: f"{floats}\n{text}#endif\n" for name, text in _mve_floats()}
     condition = "#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)"
     found |= {name: f"{condition}\n{text}#endif\n" for name, text in _dsp()}
-    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED}
+    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED, "onnxc_apart": APART}

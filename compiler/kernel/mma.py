@@ -8,7 +8,7 @@ new row, never a new kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -226,8 +226,11 @@ class DotRows:
     copy: Mapping[DType, str]
     """(target, source; count): copies elements."""
     codes: Mapping[DType, str]
-    """(target, acc, bias, scale; zero, step of the bias, step of the scale, count): stores
-    `saturate(round(float32(acc + bias) * scale) + zero)`."""
+    """(target, acc, bias, scale; zero, low, high, step of the bias, step of the scale, count): stores
+    `code = saturate(round(float32(acc + bias) * scale) + zero)` within bounds."""
+    residuals: Mapping[DType, str] = field(default_factory=dict)
+    """(target, acc, bias, scale, other; the numbers of `codes`, zero points of code, other and sum, least sum, scales of the same,
+    the last one's inverse): stores `saturate(round(((other - z) * s + (code - z') * s') / s'') + z'')`."""
     pixels: int = 2
     """Pixels that go together if there are as many."""
     k: int = 4

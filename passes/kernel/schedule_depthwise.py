@@ -3,7 +3,7 @@
     for pixels of the output
       where the window lies inside the data: read them where they are
       else: fill a patch with the window                                  (fill_patch)
-      for channels, four at a time
+      for results of a channel, if there are several, and for channels, four at a time   (group_form)
         accumulators = sums over the taps of data x weights               (a row of the target)
         store what the epilogue makes of the accumulators
 
@@ -20,25 +20,25 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, add, const, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import DotRows, TapsRow
-from ...compiler.kernel.nodes import Buffer, Expr, Extern, Scope, Var
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Extern, Scope, Var
 from ...compiler.kernel.traverse import substitute
 from ...compiler.program.stages import Group, ScheduledKernel
 from .dot_form import Dot
 from .fill_patch import PatchFiller
 from .find_leads import with_leads
-from .loop_form import stride
+from .group_form import each_group
+from .loop_form import Loop, stride
 from .pack_rows import RowPack
-from .schedule_dot import PackedWeights, bound_dot, named_places, places
-from .schedule_rows import Binder
-from .store_codes import Stores, find_codes
+from .schedule_dot import BoundDot, PackedWeights, bound_dot, named_places, places
+from .store_codes import Stores
 
 
 def schedule_depthwise(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
     """Schedule a group of one depthwise sum of products of bytes, or say why it is not one."""
-    found = bound_dot(group, is_constant)
-    if isinstance(found, str):
-        return found
-    binder, dot = found
+    bound = bound_dot(group, is_constant)
+    if isinstance(bound, str):
+        return bound
+    dot = bound.dot
     if not dot.is_depthwise:
         return "the channels are mixed"
     taps = [row for row in rows.taps if (row.data, row.weight) == (dot.data.dtype, dot.weight.dtype)]
@@ -46,44 +46,51 @@ def schedule_depthwise(group: Group, rows: DotRows, is_constant: Callable[[Value
         return "no instruction for these types"
     if len(dot.form.reduce) > 2:
         return "the window has more than two dimensions"
-    weights = _packed_taps(dot)
+    weights = _packed_taps(dot, bound.group)
     if isinstance(weights, str):
         return weights
-    return _Depthwise(group, binder, dot, rows, sorted(taps, key=lambda row: -row.channels), weights).kernels()
+    return _Depthwise(group, bound, rows, sorted(taps, key=lambda row: -row.channels), weights).kernels()
 
 
-def _packed_taps(dot: Dot) -> RowPack | str:
-    """How to pack the weights: all channels of a tap, then those of the next."""
+def _packed_taps(dot: Dot, group: Loop | None) -> RowPack | str:
+    """How to pack the weights: all channels of a tap, then those of the next; a row for each result of a channel."""
     if sum(at.buffer is dot.weight.buffer for at in dot.form.loads()) != 1:
         return "the weights are read twice"
     loops = (*dot.form.reduce, dot.channel)
     steps = [stride(dot.weight.index, var) for var, _ in loops]
-    start = build.dim(substitute(dot.weight.index, {var: const(0) for var, _ in loops}))
+    rows: tuple[Dim, int | None] = (1, 0) if group is None else (group[1], stride(dot.weight.index, group[0]))
+    start = build.dim(substitute(dot.weight.index, {var: const(0) for var, _ in (*loops, *((group,) if group else ()))}))
     known, extents = tuple(s for s in steps if s is not None), tuple(extent for _, extent in loops if isinstance(extent, int))
-    if len(known) < len(steps) or len(extents) < len(loops) or not isinstance(start, int):
+    (count, step) = rows
+    if len(known) < len(steps) or len(extents) < len(loops) or not isinstance(start, int) or not isinstance(count, int) or step is None:
         return "the weights are not walked in even steps"
-    return RowPack(1, 0, extents, known, start, dot.window.size, dot.weight.dtype)
+    return RowPack(count, step, extents, known, start, dot.window.size, dot.weight.dtype)
 
 
 class _Depthwise:
     """The schedule of one depthwise convolution."""
 
-    def __init__(self, group: Group, binder: Binder, dot: Dot, rows: DotRows, taps: Sequence[TapsRow], pack: RowPack) -> None:
-        self.group, self.binder, self.dot, self.taps, self.pack = group, binder, dot, taps, pack
+    def __init__(self, group: Group, bound: BoundDot, rows: DotRows, taps: Sequence[TapsRow], pack: RowPack) -> None:
+        self.group, self.bound, self.taps, self.pack = group, bound, taps, pack
+        self.dot = dot = bound.dot
         self.channels = pack.dims[-1]
         self.weights = PackedWeights(dot, pack, self.channels, rows.k)
         self.k = KernelBuilder()
         self.filler = PatchFiller(self.k, dot.window, dot.outside, rows, dot.window.size)
-        self.stores = Stores(self.k, dot.form, dot.channel[0], find_codes(dot.form, dot.channel[0]), rows.codes, self.weights.centre)
+        self.stores = Stores.of(self.k, dot.form, dot.channel[0], rows, self.weights.centre)
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         count = build.product(extent for _, extent in self.dot.pixels)
-        with self.k.loop("p", count) as p, named_places(self.k, self.dot.pixels, p) as values:
+        with (
+            self.stores.known() as self.stores,
+            self.k.loop("p", count) as p,
+            named_places(self.k, self.dot.pixels, p) as values,
+        ):
             self._pixel(values, places(self.dot.pixels, p))
         schedule = f"depthwise(channels={self.taps[0].channels})"
-        made = self.weights.kernel(self.k, "depthwise", self.group, self.binder, schedule)
-        return (with_leads(made, self.dot.form, self.dot.pixels, self.group.stages[0].value),)
+        made = self.weights.kernel(self.k, "depthwise", self.group, self.bound.binder, schedule)
+        return (with_leads(made, self.bound.form, self.dot.pixels, self.group.stages[0].value),)
 
     def _pixel(self, values: dict[Var, Expr], plain: dict[Var, Expr]) -> None:
         """One pixel, at values of its loops that are named, and the same as expressions of its number."""
@@ -104,6 +111,10 @@ class _Depthwise:
         """All channels of a pixel, whose window starts at an element of a buffer and has known steps between taps."""
         extents = list(self.pack.dims[:-1])
         sizes = [*[1] * (2 - len(extents)), *extents, *[0] * (2 - len(steps)), *steps]
+        with each_group(self.k, self.bound.group):
+            self._all_rows(values, data, start, sizes)
+
+    def _all_rows(self, values: dict[Var, Expr], data: Buffer, start: Expr, sizes: Sequence[int]) -> None:
         done = 0
         for row in self.taps:
             count = (self.channels - done) // row.channels
@@ -115,7 +126,8 @@ class _Depthwise:
     def _sums(self, row: TapsRow, values: dict[Var, Expr], data: Buffer, start: Expr, sizes: Sequence[int], first: Expr) -> None:
         with self.k.local(DType.INT32, row.channels, "acc", Scope.REGISTER) as acc:
             numbers = [const(n) for n in (*sizes, self.channels)]
-            self.k.emit(Extern(row.name, (const(0), add(start, first), first, *numbers), (acc, data, self.weights.buffer)))
+            weights = first if self.bound.group is None else add(first, mul(self.bound.group[0], self.pack.width))
+            self.k.emit(Extern(row.name, (const(0), add(start, first), weights, *numbers), (acc, data, self.weights.buffer)))
             self.stores.emit(values, first, acc, 0, row.channels)
 
 

@@ -9,6 +9,7 @@ from onnxc.compiler.diagnostics import NOWHERE
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.graph.nodes import Layout, TensorType, Value
 from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.build import const
 from onnxc.compiler.kernel.evaluate import evaluate_nest
 from onnxc.compiler.kernel.nest import Combine, Nest, reduction
 from onnxc.compiler.kernel.nodes import CastMode, Expr, MathFn, Read, Var
@@ -37,12 +38,25 @@ def codes(acc: Expr, bias: Expr, scale: Expr, dtype: DType) -> Expr:
     return build.cast(build.add(build.math_fn(MathFn.ROUND, units), zero), dtype, CastMode.SATURATE)
 
 
+def residual(code: Expr, other: Expr, dtype: DType, relu: bool) -> Expr:
+    """Codes that are added to others, all of different scales."""
+
+    def real(stored: Expr, zero: int, scale: float) -> Expr:
+        return build.mul(build.cast(build.sub(build.cast(stored, DType.INT32), zero), DType.FLOAT32), scale)
+
+    total = build.add(real(other, 9, 0.013), real(code, -3, 0.021))
+    units = build.div(build.maximum(total, 0.0) if relu else total, 0.03)
+    return build.cast(build.add(build.math_fn(MathFn.ROUND, units), 4.0), dtype, CastMode.SATURATE)
+
+
 def conv_group(
     image: tuple[int, int, int], filters: int, kernel: tuple[int, int], *, stride: int = 1, pad: int = 0, dilation: int = 1,
     data: DType = DType.INT8, weight: DType = DType.INT8, depthwise: bool = False, channels_last: bool = True, centred: bool = False,
+    groups: int = 1, then: str = "",
 ) -> tuple[Group, Nest]:  # fmt: skip
-    """A convolution with requantization; `image` is channels, height and width."""
+    """A convolution with requantization; `image` is channels, height and width, `then` what is done with the codes."""
     channels, *size = image
+    channels //= groups
     out = [(n + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(size, kernel, strict=True)]
 
     def term(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
@@ -50,13 +64,17 @@ def conv_group(
         *depth, ky, kx = taps
         at = [build.sub(build.add(build.mul(p, stride), build.mul(t, dilation)), pad) for p, t in zip(place, (ky, kx), strict=True)]
         checks = [c for a, n in zip(at, size, strict=True) for c in (build.ge(a, 0), build.lt(a, n))]
-        x = build.cast(Read(0, (n, f if depthwise else depth[0], *at), data), DType.INT32)
+        source = f if depthwise else build.add(depth[0], build.mul(build.floordiv(f, filters // groups), channels))
+        x = build.cast(Read(0, (n, source, *at), data), DType.INT32)
         w = build.cast(Read(1, (f, *(depth or [build.const(0)]), ky, kx), weight), DType.INT32)
         x = build.sub(x, OUTSIDE) if centred else x
         return build.mul(build.select(build.logical_and(*checks), x, 0 if centred else OUTSIDE) if pad else x, w)
 
     def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
-        return codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), data)
+        found = codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), data)
+        if "bounds" in then:
+            found = build.minimum(build.maximum(found, const(-20 if data.is_signed else 100, data)), const(90, data))
+        return residual(found, Read(4, axes, data), data, "relu" in then) if "residual" in then else found
 
     depth = () if depthwise else (channels,)
     nest = reduction((1, filters, *out), (*depth, *kernel), Combine.SUM, term, finish)
@@ -68,6 +86,7 @@ def conv_group(
     result = value("y", data, (1, filters, *out))
     weights = Value("w", TensorType(weight, (filters, 1 if depthwise else channels, *kernel)))
     operands = [value("x", data, (1, *image)), weights, *parameters(filters)]
+    operands += [value("x2", data, result.type.static_shape)] if "residual" in then else []
     return Group((make_stage(result, tuple(operands), nest, NOWHERE, ()),), (result,)), nest
 
 
@@ -107,7 +126,7 @@ def meanings() -> dict[str, Callable[..., None]]:
 
 
 def is_constant(value: Value) -> bool:
-    return value.name != "x"
+    return not value.name.startswith("x")
 
 
 CONVOLUTIONS = {
@@ -124,6 +143,14 @@ CONVOLUTIONS = {
     "centred inside": {"image": (4, 2, 3), "filters": 5, "kernel": (1, 1), "centred": True},
     "uint8": {"image": (4, 5, 4), "filters": 4, "kernel": (3, 3), "pad": 1, "data": DType.UINT8},
     "uint8 weights": {"image": (4, 3, 4), "filters": 3, "kernel": (1, 1), "weight": DType.UINT8},
+    "groups": {"image": (8, 5, 4), "filters": 6, "kernel": (3, 3), "pad": 1, "groups": 2},
+    "groups of words": {"image": (12, 3, 3), "filters": 15, "kernel": (1, 1), "groups": 3},
+    "groups of uint8": {"image": (6, 5, 4), "filters": 4, "kernel": (2, 3), "groups": 2, "data": DType.UINT8, "stride": 2},
+    "several results for each channel": {"image": (5, 6, 5), "filters": 10, "kernel": (3, 3), "pad": 1, "groups": 5},
+    "bounds": {"image": (8, 3, 5), "filters": 6, "kernel": (1, 1), "then": "bounds"},
+    "residual": {"image": (4, 5, 4), "filters": 11, "kernel": (3, 3), "pad": 1, "then": "residual"},
+    "residual of bounded codes": {"image": (8, 3, 5), "filters": 8, "kernel": (1, 1), "then": "bounds, residual, relu"},
+    "residual of uint8": {"image": (8, 3, 5), "filters": 4, "kernel": (1, 1), "then": "residual", "data": DType.UINT8},
     "all uint8": {"image": (5, 3, 4), "filters": 3, "kernel": (1, 1), "data": DType.UINT8, "weight": DType.UINT8},
 }
 
@@ -148,6 +175,8 @@ def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
     if name in CONVOLUTIONS:
         group, nest = conv_group(**CONVOLUTIONS[name])
         found = schedule_dot(group, DOT_ROWS[processor], is_constant)
+        if isinstance(found, str) and CONVOLUTIONS[name].get("groups", 1) > 1:
+            found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
     elif name in DEPTHWISE:
         group, nest = conv_group(**DEPTHWISE[name], filters=DEPTHWISE[name]["image"][0], depthwise=True)
         found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
