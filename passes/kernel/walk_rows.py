@@ -103,7 +103,7 @@ class _Chain:
                     if window is None:
                         return f"'{stage.value.name}' does not read '{operand.name}' by rows"
                     mine.append((maker[operand.name], window))
-                elif window is not None:
+                elif window is not None and not (folds and stage is root):
                     others.append((operand, window))
                 else:
                     unknown.add(operand.name)
