@@ -64,6 +64,8 @@ def _affine(site: Site, position: int, inner: Node) -> Affine | Refusal:
     """The node as a scale and shift of the contraction's channels."""
     value = site.input(position)
     rank = value.type.rank
+    if rank == 0:
+        return Refusal("the contraction of two vectors has no channels")
     axis = CHANNEL_AXES[inner.op] % rank
     channels = value.type.shape[axis]
     if not isinstance(channels, int):

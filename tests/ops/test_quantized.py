@@ -65,10 +65,10 @@ def test_dequantized(runtime, rng, op, operands, attrs):
 def test_mean(check, rng, axes, keepdims):
     """ONNX Runtime declares the operator, and runs it on no CPU."""
     x = codes(rng, 3, 4, 5)
-    mean = ((x.astype(np.float64) - 100) * 0.1).mean(tuple(axes), keepdims=bool(keepdims))
-    expected = np.clip(np.rint(mean / 0.05) + 7, 0, 255).astype(np.uint8)
+    mean = ((x.astype(np.float64) - 100) * 0.125).mean(tuple(axes), keepdims=bool(keepdims))
+    expected = np.clip(np.rint(mean / 0.0625) + 7, 0, 255).astype(np.uint8)
     attrs = {"axes": axes, "keepdims": keepdims}
-    check("QLinearReduceMean", [x, scale(0.1), zero(100), scale(0.05), zero(7)], attrs, domain=MICROSOFT, expected=[expected])
+    check("QLinearReduceMean", [x, scale(0.125), zero(100), scale(0.0625), zero(7)], attrs, domain=MICROSOFT, expected=[expected])
 
 
 def test_concat(runtime, rng):

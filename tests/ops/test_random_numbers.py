@@ -13,7 +13,7 @@ import onnxc
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 
-COUNT = 20000
+COUNT = 8000
 SOURCES = {
     "RandomUniform": ({"shape": [COUNT], "low": -1.0, "high": 3.0}, 1.0, 4 / 12**0.5),
     "RandomNormal": ({"shape": [COUNT], "mean": 2.0, "scale": 0.5}, 2.0, 0.5),
@@ -45,7 +45,7 @@ def test_mean_and_deviation(op):
     assert found.shape == (COUNT,)
     assert abs(found.mean() - mean) < 5 * deviation / COUNT**0.5
     assert abs(found.std() - deviation) < 0.03 * deviation
-    assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.03
+    assert abs(np.corrcoef(found[1:], found[:-1])[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("op", SOURCES)
@@ -73,4 +73,4 @@ def test_multinomial_draws_classes_by_their_weights():
     weights = np.array([[0.2, 0.3, 0.5], [0.7, 0.1, 0.2]])
     found = onnxc.compile(model, cache=False)(np.log(weights).astype(np.float32))
     shares = np.stack([(found == k).mean(1) for k in range(3)], 1)
-    np.testing.assert_allclose(shares, weights, atol=0.02)
+    np.testing.assert_allclose(shares, weights, atol=0.03)
