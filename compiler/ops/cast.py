@@ -9,13 +9,14 @@ saturates. Float8E8M0 holds powers of two only and is made of the bits of a floa
 from __future__ import annotations
 
 from ..dtypes import DType, Kind
-from ..graph.nodes import TensorType
+from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import BinaryOp, CastMode, Expr
-from .table import Nests, OpContext, OpDef, register
-from .types import ALL, FLOAT8, attr_dtype, check_dtype
+from .string_numbers import cast_strings
+from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
+from .types import ALL, FLOAT8, WITH_STRINGS, attr_dtype, check_dtype
 
 
 def convert(x: Expr, dtype: DType, *, saturate: bool = True, round_mode: str = "up") -> Expr:
@@ -50,13 +51,13 @@ def _target(ctx: OpContext) -> DType:
     dtype = ctx.dtype(1) if ctx.node.op == "CastLike" else attr_dtype(ctx, "to")
     if dtype is None:
         ctx.fail("E0203", "attribute to is missing")
-    if dtype not in ALL:
+    if dtype not in WITH_STRINGS:
         ctx.fail("E0202", f"conversion to {dtype.label} is not supported")
     return dtype
 
 
 def _infer(ctx: OpContext) -> list[TensorType]:
-    check_dtype(ctx, 0, ALL)
+    check_dtype(ctx, 0, WITH_STRINGS)
     if ctx.str_attr("round_mode", "up") not in ("up", "down", "nearest"):
         ctx.fail("E0203", "attribute round_mode must be up, down or nearest")
     return [TensorType(_target(ctx), ctx.shape())]
@@ -71,9 +72,16 @@ def _cast(ctx: OpContext) -> list[Nest | None]:
     return [pointwise(ctx.shape(), element)]
 
 
+def _cast_strings(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
+    found = cast_strings(b, ctx.value(0), _target(ctx))
+    if found is None:
+        ctx.fail("E0202", f"conversion from {ctx.dtype(0).label} to {_target(ctx).label} is not supported", "convert by way of float32")
+    return [found]
+
+
 def _bit_cast_infer(ctx: OpContext) -> list[TensorType]:
     dtype, source = _target(ctx), check_dtype(ctx, 0, ALL)
-    if dtype.bits != source.bits:
+    if dtype is DType.STRING or dtype.bits != source.bits:
         ctx.fail("E0202", f"{source.label} and {dtype.label} differ in width")
     return [TensorType(dtype, ctx.shape())]
 
@@ -83,7 +91,7 @@ def _bit_cast(ctx: OpContext) -> list[Nest | None]:
 
 
 register(
-    OpDef("Cast", _infer, Nests(_cast), defaults={"saturate": 1, "round_mode": "up"}),
-    OpDef("CastLike", _infer, Nests(_cast), defaults={"saturate": 1, "round_mode": "up"}),
+    OpDef("Cast", _infer, Nests(_cast), defaults={"saturate": 1, "round_mode": "up"}, strings=Rewrite(_cast_strings)),
+    OpDef("CastLike", _infer, Nests(_cast), defaults={"saturate": 1, "round_mode": "up"}, strings=Rewrite(_cast_strings)),
     OpDef("BitCast", _bit_cast_infer, Nests(_bit_cast)),
 )

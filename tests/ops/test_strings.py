@@ -296,3 +296,59 @@ def test_saved_models_keep_their_strings(tmp_path):
     assert onnxc.load(tmp_path / "text").run({"x": x})["y"].tolist() == [["abba!", "é!"]]
     with pytest.raises(CompileError, match="wants strings"):
         model.run({"x": np.zeros((1, 2))})
+
+
+# --- Numbers ------------------------------------------------------------------------------------------
+
+FLOATS = np.array(
+    [0.0, -0.0, 1.0, -2.5, 3.14, 1e-5, 1e-4, 123456.79, 1e15, 1e16, 3.4028235e38, 1e-45, 1.1754944e-38, 9.999999e9, 0.1, 1 / 3, np.nan,
+     np.inf, -np.inf, 16777216.0, 99999992.0, 5e-7], np.float32
+)  # fmt: skip
+
+
+def shortest(numbers: np.ndarray) -> np.ndarray:
+    """As Python writes the numbers with the fewest digits that are rounded to these."""
+    return strings(*(repr(float(np.format_float_scientific(x, unique=True))) for x in numbers))
+
+
+def test_floats_are_written_with_the_fewest_digits(check, rng):
+    check("Cast", [FLOATS], {"to": TensorProto.STRING}, expected=[shortest(FLOATS)])
+    some = rng.standard_normal(60).astype(np.float32) * np.float32(10.0) ** rng.integers(-30, 30, 60).astype(np.float32)
+    check("Cast", [some], {"to": TensorProto.STRING}, expected=[shortest(some)])
+
+
+def test_integers_are_written(check):
+    numbers = np.array([0, -7, 10, 99, 100, 2**63 - 1, -(2**63), 10**18, 10**18 - 1])
+    check("Cast", [numbers], {"to": TensorProto.STRING}, expected=[numbers.astype(str).astype(object)])
+    check("Cast", [np.array([True, False])], {"to": TensorProto.STRING}, expected=[strings("True", "False")])
+
+
+def test_numbers_are_read(check):
+    texts = [
+        "3.14",
+        "-0",
+        " 1e-5 ",
+        "1E8",
+        "+7",
+        ".5",
+        "2.",
+        "inf",
+        "-Infinity",
+        "NaN",
+        "123456789012345678901234567890",
+        "1e400",
+        "4.9e-324",
+        "0.1",
+    ]
+    for code, dtype in ((TensorProto.FLOAT, np.float32), (TensorProto.DOUBLE, np.float64)):
+        with np.errstate(all="ignore"):
+            expected = np.array([float(text) for text in texts]).astype(dtype)
+        check("Cast", [strings(*texts)], {"to": code}, expected=[expected], rtol=3e-16)
+    check("Cast", [strings("12", "-34", "+0", " 7 ")], {"to": TensorProto.INT32}, expected=[np.array([12, -34, 0, 7], np.int32)])
+    check("CastLike", [strings("12"), np.zeros(1, np.int64)], expected=[np.array([12])])
+
+
+@pytest.mark.parametrize("text", ["", "x", "1x", "--1", "1e", "1.2.3", "e5", ".", "99999999999999999999999999e"])
+def test_what_is_no_number_is_an_error(check, text):
+    with pytest.raises(Exception, match="no number"):
+        check("Cast", [strings(text)], {"to": TensorProto.FLOAT}, expected=[np.zeros(1, np.float32)])
