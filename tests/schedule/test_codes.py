@@ -5,6 +5,7 @@ Programs run in the kernel interpreter. The targets stand for vectors of 16, 8 a
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -113,3 +114,28 @@ def test_activations_of_several_products_are_quantized_once() -> None:
     model.graph.output[0].name = "w"
     graph = _passed(load_graph(model), "cpu:icelake-server")
     assert sum(node.op == "Round" for node in graph.nodes) == 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("kind", "has_zeros"), [("int4", False), ("int4", True), ("uint4", True), ("uint4", False), ("uint8", True)])
+def test_dequantized_weights_stay_codes(kind: str, has_zeros: bool, turned: bool) -> None:
+    """DequantizeLinear in blocks along the depth, before a product; perhaps with a Transpose in between."""
+    columns, depth, block = 20, 64, 32
+    random, dtype = np.random.default_rng(3), np.dtype(getattr(ml_dtypes, kind, kind))
+    low, high = (-8, 8) if kind == "int4" else (0, 16 if kind == "uint4" else 256)
+    arrays = {"w": (depth, columns), "scale": (depth // block, columns), "zero": (depth // block, columns)}
+    weights = {name: random.integers(low, high, shape).astype(dtype) for name, shape in arrays.items()}
+    weights["scale"] = random.uniform(0.1, 1, arrays["scale"]).astype(np.float32)
+    weights = {name: np.ascontiguousarray(array.T) if turned else array for name, array in weights.items()}
+    names = ["w", "scale", "zero"][: 3 if has_zeros else 2]
+    nodes = [helper.make_node("DequantizeLinear", names, ["real"], axis=1 if turned else 0, block_size=block)]
+    nodes += [helper.make_node("Transpose", ["real"], ["b"], perm=[1, 0])] if turned else []
+    nodes.append(helper.make_node("MatMul", ["x", "b" if turned else "real"], ["y"]))
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, extent]) for name, extent in (("x", depth), ("y", columns))]
+    initializers = [numpy_helper.from_array(weights[name], name) for name in names]
+    graph = helper.make_graph(nodes, "dequantized", ports[:1], ports[1:], initializers)
+    source = load_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    passed = _passed(source, "cpu:x86-64-v3")
+    assert [node.op for node in passed.nodes] == ["onnxc::MatMulCodes"]
+    inputs = {"x": random.standard_normal((2, depth)).astype(np.float32)}
+    np.testing.assert_allclose(run_graph(passed, inputs)["y"], run_graph(source, inputs)["y"], rtol=1e-5, atol=1e-4)
