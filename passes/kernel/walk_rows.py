@@ -128,7 +128,7 @@ def _choices(chain: _Chain) -> Iterator[Pullers]:
             found = []
             for k in range(count):
                 mine = [p for p, (made, _) in enumerate(chain.inner[k]) if chosen[made] == k]
-                found.append(tuple(sorted(mine, key=lambda p, k=k: chain.inner[k][p][0], reverse=descending)))  # type: ignore[misc]
+                found.append(tuple(sorted(mine, key=lambda p, k=k: chain.inner[k][p][0], reverse=descending)))
             yield tuple(found)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.graph.nodes import Value
+from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim
 from ...compiler.program.stages import Chain, Group, Known, Stage, Unit
 from ..kernel.row_windows import is_folded, row_axis, row_bytes, row_window, rows_of
@@ -89,7 +90,9 @@ class _Parts:
         self.bounds: dict[Span, int] = {}
 
     @classmethod
-    def of(cls, units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]) -> _Parts | None:
+    def of(
+        cls, units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]
+    ) -> _Parts | None:
         """The parts of some units; None if sizes are not known."""
         places = Places.of(units)
         outside, lasting = places.at(elsewhere), places.at(kept)
@@ -247,10 +250,8 @@ def _leads(unit: Unit) -> Mapping[str, int]:
 
 def _operations(stage: Stage) -> float:
     """Operations of a stage."""
-    if not all(isinstance(d, int) for d in (*stage.nest.shape, *stage.nest.reduce_shape)):
-        return 0
-    elements = math.prod(int(d) for d in stage.nest.shape)  # type: ignore[arg-type]
-    return elements * (FINISH + math.prod(int(d) for d in stage.nest.reduce_shape))  # type: ignore[arg-type]
+    elements, terms = build.product(stage.nest.shape), build.product(stage.nest.reduce_shape)
+    return elements * (FINISH + terms) if isinstance(elements, int) and isinstance(terms, int) else 0
 
 
 def _cost_of_rows(stage: Stage) -> float:

@@ -108,7 +108,8 @@ class _Chain:
     def _inside(self) -> Iterator[list[Step]]:
         """Steps of the block go to a list."""
         outer, known = self.lowering.steps, set(self.lowering.known)
-        self.lowering.steps = inner = []
+        inner: list[Step] = []
+        self.lowering.steps = inner
         yield inner
         self.lowering.steps, self.lowering.known = outer, known
 
