@@ -11,6 +11,7 @@ from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
 from ...passes.graph.assign_layouts import assign_layouts
+from ...passes.graph.check_indices import check_indices
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.grow_caches import grow_caches
 from ...passes.graph.pipeline import GRAPH_PASSES
@@ -75,6 +76,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
 
     return Pipeline(
         graph_passes=(
+            Pass(check_indices),
             Pass(widen_floats),
             *GRAPH_PASSES,
             Pass(quantized_contractions),

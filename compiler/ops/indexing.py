@@ -1,7 +1,7 @@
 """Indexing: elements picked by an operand of indices, known or computed at run time.
 
-Negative indices count from the end. An index out of range is undefined in ONNX; here it is clamped, so
-that no model and no input can make a kernel read outside its operand.
+Negative indices count from the end. An index out of range is clamped, so that no model and no input can make
+a kernel read outside its operand; `passes/graph/check_indices.py` makes it an error where the target can.
 """
 
 from __future__ import annotations

@@ -84,3 +84,37 @@ def test_extents_that_windows_leave_nothing_of_are_refused(model):
 def test_lengths_of_a_reversal_end_with_the_axis(model):
     compiled = model("g (float[n, 2] x, int64[2] s) => (y) { y = ReverseSequence(x, s) }")
     compiled.check({"x": np.arange(6, dtype=np.float32).reshape(3, 2), "s": np.array([9, 2])}, [[4, 3], [2, 1], [0, 5]])
+
+
+INDEXED = {
+    "Gather": ("z = Gather<axis = 0>(x, i)", "int64[k] i", [0, 6]),
+    "Gather, from the end": ("z = Gather<axis = 0>(x, i)", "int64[k] i", [-7, 0]),
+    "Gather of one": ("z = Gather<axis = 0>(x, i)", "int32[1] i", [6]),
+    "GatherElements": ("z = GatherElements<axis = 0>(x, i)", "int64[k] i", [2**40]),
+    "GatherND": ("z = GatherND(x, i)", "int64[k, 1] i", [[1], [6]]),
+    "ScatterElements": ("z = ScatterElements<axis = 0>(x, i, i2)", "int64[k] i", [-7]),
+    "ScatterND": ("z = ScatterND(x, i, i2)", "int64[k, 1] i", [[7]]),
+}
+
+
+@pytest.mark.parametrize("case", list(INDEXED))
+def test_indices_out_of_range_are_refused(model, case):
+    body, operand, data = INDEXED[case]
+    flat = "one = Constant<value_ints = [-1]>() f = Reshape(i, one) i2 = Cast<to = 1>(f)"
+    compiled = model(f"g (float[n] x, {operand}) => (z) {{ {flat} {body} }}")
+    indices = np.array(data, np.int32 if "int32" in operand else np.int64)
+    for run in (compiled.interpreted, compiled.native):
+        run({"x": np.arange(6, dtype=np.float32), "i": np.zeros_like(indices)})
+        with pytest.raises(CompileError, match=r"'z'.*an index is out of range") as caught:
+            run({"x": np.arange(6, dtype=np.float32), "i": indices})
+        assert caught.value.code == "E0402"
+
+
+def test_a_constant_index_out_of_range_is_refused_when_compiling(model):
+    with pytest.raises(CompileError, match="Gather 'z': an index is out of range for 6 elements") as caught:
+        model("g (float[6] x) => (z) { i = Constant<value_ints = [0, 6]>() z = Gather<axis = 0>(x, i) }")
+    assert caught.value.code == "E0203"
+
+
+def test_no_index_is_in_range(model):
+    model("g (float[n] x, int64[k] i) => (z) { z = Gather<axis = 0>(x, i) }").check({"x": ones(6), "i": np.zeros(0, np.int64)}, np.zeros(0))
