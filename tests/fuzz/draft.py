@@ -157,7 +157,7 @@ class Draft:
         fitting = [v for v in self.visible() if v.dtype in (dtypes or ANY) and (ranks is None or v.rank in ranks) and where(v)]
         if not fitting or self.chance(8):
             for _ in range(3):
-                made = self.fresh(self.choose(dtypes or ANY), self.shape(None if ranks is None else self.choose(list(ranks))))
+                made = self.fresh(self.choose(dtypes or ANY), self.shape(None if ranks is None else self.choose(list(ranks))), wild=True)
                 if where(made):
                     return made
             raise Misfit
@@ -182,12 +182,12 @@ class Draft:
         there = [v for v in self.visible() if v.dtype == dtype and v.shape == tuple(shape) and v.is_tame]
         return self.choose(there[::-1]) if there and not self.chance(fresh) else self.fresh(dtype, shape)
 
-    def fresh(self, dtype: str, shape: Sequence[int]) -> Operand:
-        """A new input or constant; within a region always a constant."""
-        array = self.content(dtype, tuple(shape))
+    def fresh(self, dtype: str, shape: Sequence[int], wild: bool = False) -> Operand:
+        """A new input or constant, perhaps with infinities and NaNs if `wild`; within a region always a constant."""
+        array = self.content(dtype, tuple(shape), wild)
         return self.constant(array) if self.outer or len(self.inputs) > 5 or self.chance(50) else self.input(array)
 
-    def content(self, dtype: str, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+    def content(self, dtype: str, shape: tuple[int, ...], wild: bool = False) -> np.ndarray:
         """Elements: small integers, or random, or with special ones among them."""
         rng = np.random.default_rng(self.int(0, 999))
         kind = self.choose(("small", "random", "random", "random", "wide", "special"))
@@ -198,9 +198,9 @@ class Draft:
             info = np.iinfo(target)
             low, high = (int(info.min), int(info.max)) if kind == "wide" else (max(int(info.min), -9), 9)
             return rng.integers(low, high, shape, target, endpoint=True)
-        found = rng.integers(-3, 4, shape).astype(np.float64) if kind == "small" else rng.standard_normal(shape) * scale
+        found = rng.integers(-3, 4, shape).astype(np.float64) if kind == "small" else rng.standard_normal(shape)
         found = found * 40 if kind == "wide" else found
-        if kind == "special" and found.size and self.chance(30):
+        if wild and kind == "special" and found.size and self.chance(30):
             places = rng.integers(0, found.size, 1 + found.size // 8)
             found.reshape(-1)[places] = rng.choice([np.inf, -np.inf, np.nan, -0.0, 0.0], len(places))
         return np.asarray(found, target)
