@@ -21,6 +21,7 @@ from ..kernel.nodes import Var
 from ..ops.strings import SPANS, STRINGS, TEXT
 from ..ops.table import Rewrite, lookup
 from ..strings import SPAN_BITS, encode_strings
+from .symbols import text_bytes
 
 MOVED: Mapping[str, tuple[int, ...] | None] = {
     "CenterCropPad": (0,), "Compress": (0,), "Concat": None, "DepthToSpace": (0,), "Expand": (0,), "Flatten": (0,), "Gather": (0,),
@@ -94,7 +95,7 @@ class _Dissolver:
             )
         strings = [value for value in self.graph.inputs if _holds_strings([value])]
         for value in strings:
-            text = builder.input(f"{value.name}.text", TensorType(DType.UINT8, (Var(f"{value.name}.bytes"),)))
+            text = builder.input(f"{value.name}.text", TensorType(DType.UINT8, (Var(text_bytes(value.name)),)))
             self.texts[value.name] = text
         return self._finish(builder, rebuilder.nodes(self.graph), {value.name: self.texts[value.name].name for value in strings})
 

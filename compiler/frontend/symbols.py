@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import onnx
 
 
+def text_bytes(name: str) -> str:
+    """The symbol of how many bytes the strings of an input have together."""
+    return f"{name}.bytes"
+
+
 @dataclass(slots=True)
 class Symbols:
     """The symbols of one model, and what the options say of them."""
@@ -122,6 +127,8 @@ class Symbols:
         """The values of an option by symbol."""
         places: dict[str, int | str] = {f"{name}:{axis}": d for name, shape in self._shapes.items() for axis, d in enumerate(shape)}
         symbols = {d: d for d in places.values() if isinstance(d, str)}
+        if option == "max":
+            symbols |= {text_bytes(name): text_bytes(name) for name, dtype in self._dtypes.items() if dtype is DType.STRING}
         found: dict[str, int] = {}
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:

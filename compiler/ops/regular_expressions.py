@@ -245,7 +245,7 @@ register(
     OpDef(
         "TokenizeStrings",
         _token_types,
-        Imperative(_tokenize, _most_tokens),
+        Imperative(_tokenize, _most_tokens, most=lambda ctx: [ctx.shape(1)[0]]),
         INTERNAL,
         doc="spans, text, automaton -> spans of tokens, their number",
     ),

@@ -15,7 +15,8 @@ from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.build import INDEX, add, const, load
 from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import BinaryOp, Buffer, Expr, Scope
+from ..kernel.nodes import BinaryOp, Buffer, Dim, Expr, Scope
+from .extents import times, total
 from .scatter import Buffers
 from .string_search import object_array, position_of
 from .strings import Bytes, advance, finish_string, given, halves, strings_of, text_type, wanted
@@ -81,6 +82,11 @@ def _case_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffer)
         advance(k, sizes)
 
 
+def _case_most(ctx: OpContext) -> list[Dim]:
+    """No letter takes more than twice the bytes in its other case, and every string may be the whole text."""
+    return [times(build.product(ctx.shape(0)), total(times(ctx.shape(1)[0], 2), 1))]
+
+
 def _case(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     (spans, text, numbers, blocks), (new_spans, new_text) = given(inputs), wanted(outputs, 2)
     with k.local(INDEX, 1, "end", Scope.REGISTER) as end:
@@ -136,5 +142,7 @@ def _at_least_one(b: RewriteBuilder, words: Value, rank: int) -> Value:
 
 register(
     OpDef("StringNormalizer", _normalizer_type, Rewrite(_normalizer)),
-    OpDef("ChangeCase", _case_type, Imperative(_case, _case_size), INTERNAL, doc="spans, text, table of cases -> spans, text"),
+    OpDef(
+        "ChangeCase", _case_type, Imperative(_case, _case_size, most=_case_most), INTERNAL, doc="spans, text, table of cases -> spans, text"
+    ),
 )

@@ -19,6 +19,7 @@ from ..kernel import build
 from ..kernel.build import INDEX, add, const, load, mul, sub
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import BinaryOp, Buffer, Expr, LoopKind, MathFn, Scope
+from .extents import times
 from .scatter import Buffers
 from .string_search import object_array
 from .strings import Bytes, advance, finish_string, given, halves, strings_of, text_type, wanted
@@ -26,6 +27,8 @@ from .table import INTERNAL, Imperative, OpContext, OpDef, RewriteBuilder, regis
 
 NO_NUMBER = 8
 """Status of a run that meets a string that is no number."""
+MOST_BYTES = 24
+"""Of a number that is written, with the zero byte behind it."""
 POWERS = 200
 """The table holds powers of ten from -POWERS to POWERS."""
 MAX_DIGITS = 18
@@ -374,7 +377,8 @@ def _exponent(k: KernelBuilder, reader: _Reader, shift: Buffer, seen: Buffer) ->
 
 register(
     OpDef(
-        "WriteNumbers", lambda ctx: text_type(ctx, TensorType(DType.INT64, ctx.shape(0))), Imperative(_write, _written_size), INTERNAL,
+        "WriteNumbers", lambda ctx: text_type(ctx, TensorType(DType.INT64, ctx.shape(0))),
+        Imperative(_write, _written_size, most=lambda ctx: [times(build.product(ctx.shape(0)), MOST_BYTES)]), INTERNAL,
         doc="numbers, powers of ten -> spans, text",
     ),
     OpDef("ReadIntegers", _read_type(DType.INT64), Imperative(_read_integers), INTERNAL, doc="spans, text -> integers"),

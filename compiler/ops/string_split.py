@@ -16,6 +16,7 @@ from ..kernel.build import INDEX, add, const, load, sub
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Expr, LoopKind, Scope
 from ..strings import to_bytes
+from .extents import total
 from .scatter import Buffers
 from .strings import Bytes, given, halves, put, span_of, strings_of, wanted
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
@@ -191,6 +192,10 @@ def _split(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 register(
     OpDef("StringSplit", _split_type, Rewrite(_split)),
     OpDef(
-        "SplitStrings", _pieces_type, Imperative(_pieces, _most_pieces), INTERNAL, doc="spans, text -> spans of the pieces, their number"
+        "SplitStrings",
+        _pieces_type,
+        Imperative(_pieces, _most_pieces, most=lambda ctx: [total(ctx.shape(1)[0], 1)]),
+        INTERNAL,
+        doc="spans, text -> spans of the pieces, their number",
     ),
 )

@@ -16,8 +16,9 @@ from ..graph.nodes import TensorType, Value
 from ..kernel import build
 from ..kernel.build import INDEX, add, load
 from ..kernel.builder import KernelBuilder
-from ..kernel.nodes import BinaryOp, Buffer, Expr, LoopKind, Scope
+from ..kernel.nodes import BinaryOp, Buffer, Dim, Expr, LoopKind, Scope
 from ..strings import MAX_TEXT_BYTES, SPAN_BITS
+from .extents import times, total
 from .scatter import Buffers
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
@@ -155,6 +156,12 @@ def _joined_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffe
         advance(k, sizes, add(add(byte_count(load(spans_a, n)), byte_count(load(spans_b, n))), 1))
 
 
+def _joined_most(ctx: OpContext) -> list[Dim]:
+    """Every string may be a whole text."""
+    each = total(ctx.shape(1)[0], ctx.shape(3)[0], 1)
+    return [times(build.product(ctx.shape(0)), each)]
+
+
 def _joined(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     (spans_a, text_a, spans_b, text_b), (spans, text) = given(inputs), wanted(outputs, 2)
     with k.local(INDEX, 1, "end", Scope.REGISTER) as end:
@@ -193,5 +200,11 @@ register(
     OpDef("Text", text_type, Imperative(_is_taken_out), INTERNAL, doc="strings -> the text that their spans mean"),
     OpDef("Strings", _strings_type, Imperative(_is_taken_out), INTERNAL, doc="spans, text -> strings"),
     OpDef("EqualStrings", _equal_type, Imperative(_equal), INTERNAL, doc="spans and text, twice -> true where strings are equal"),
-    OpDef("JoinStrings", _joined_type, Imperative(_joined, _joined_size), INTERNAL, doc="spans and text, twice -> both strings in one"),
+    OpDef(
+        "JoinStrings",
+        _joined_type,
+        Imperative(_joined, _joined_size, most=_joined_most),
+        INTERNAL,
+        doc="spans and text, twice -> both strings in one",
+    ),
 )

@@ -2,7 +2,8 @@
 
 Part of the lowering. A model that declares numbers for the extents of an output promises them; the program checks
 the promise as soon as it knows the extents, before anything of that size is written. An operator may say how much it can
-find (`Imperative.most`): no more elements that are not zero than there are. Other sizes are bounded
+find (`Imperative.most`): no more elements that are not zero than there are. The user may bound extents of
+inputs (`Graph.bounds`), which is checked before anything else. Other sizes are bounded
 by intervals of their expressions (`Bounds`): an extent is its axis, or 1 if the axis is reduced.
 """
 
@@ -36,7 +37,7 @@ class SizeBounds:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """The symbols that extents of outputs are made of, under these conditions, and those of `certain`."""
     certain: Mapping[str, Interval] = field(default_factory=dict)
-    """Symbols that operators bound, also those of regions."""
+    """Symbols that the user or operators bound, also those of regions."""
     terms: Mapping[Expr, Interval] = field(default_factory=dict)
     """Other expressions that extents of outputs are made of, under these conditions."""
 
@@ -48,8 +49,9 @@ class SizeBounds:
             graph: the graph with the shapes that the model declares.
             entry: symbols that are known before the first step.
         """
-        conditions: list[Condition] = []
-        certain = _certain(graph)
+        allowed = {name: (0, most) for name, most in graph.bounds.items() if Var(name) in entry}
+        conditions = [_is_allowed(graph, name, most) for name, (_, most) in allowed.items()]
+        certain = _certain(graph, allowed)
         intervals, terms = dict(certain), dict[Expr, Interval]()
         late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
         for _, value in late:
@@ -102,9 +104,14 @@ def _term(extent: Expr, least: int, most: int) -> tuple[Expr, Interval]:
     return extent, (least, most)
 
 
-def _certain(graph: Graph) -> dict[str, Interval]:
-    """The intervals of the symbols that operators bound."""
-    found: dict[str, Interval | None] = {}
+def _is_allowed(graph: Graph, symbol: str, most: int) -> Condition:
+    """What the user says of an extent of the inputs."""
+    return Condition(build.le(Var(symbol), most), f"{symbol} is larger than {most}, the most that was allowed for", Loc(graph.loc.model))
+
+
+def _certain(graph: Graph, allowed: Mapping[str, Interval]) -> dict[str, Interval]:
+    """The intervals of the symbols that the user or operators bound."""
+    found: dict[str, Interval | None] = dict(allowed)
     _ask_operators(graph, GraphFacts.of(graph), found)
     return {name: interval for name, interval in found.items() if interval is not None}
 
