@@ -10,7 +10,7 @@ Runs last, as the pattern shows only when attention is taken apart; only if cach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...compiler.diagnostics import CompileError
@@ -20,6 +20,7 @@ from ...compiler.graph.rebuild import Rebuilder, all_names, with_output_names
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, Var
 from ...compiler.ops.extents import total
+from .eliminate_dead_code import eliminate_dead_code
 
 ROWS, STORE, APPEND = "onnxc::CacheRows", "onnxc::CacheStore", "onnxc::CacheAppend"
 
@@ -66,10 +67,13 @@ def grow_caches(graph: Graph) -> Graph:
         growth = found.get(node.outputs[0].name) if node.outputs and node.outputs[0] is not None else None
         if growth is None:
             return None
-        new, lengths, whole = _operands(node)
+        new, lengths, whole = (None if v is None else rebuilder.value(v) for v in _operands(growth.node))
+        assert new is not None
+        if new.type.dtype is not growth.past.type.dtype:
+            new = builder.op("Cast", new, to=growth.past.type.dtype.onnx)
         cache, attrs = caches[growth.past.name], {"axis": growth.axis, "rows": growth.rows}
         stored[growth.output.name] = builder.op(STORE, cache, new, lengths, **attrs)
-        return [builder.op(ROWS, stored[growth.output.name], None if node.op == APPEND else new, whole, **attrs)]
+        return [builder.op(ROWS, stored[growth.output.name], None if growth.node.op == APPEND else new, whole, **attrs)]
 
     rebuilder = Rebuilder(builder, {}, visit, grow_caches.__name__, frozenset(graph.symbols))
     by_input = {growth.past.name: growth for growth in found.values()}
@@ -87,11 +91,12 @@ def grow_caches(graph: Graph) -> Graph:
     kept = [stored.get(old.name, new) for old, new in zip(graph.outputs, outputs, strict=True)]
     grown = with_output_names(builder, kept, [value.name for value in graph.outputs])
     inputs = {value.name: value for value in grown.inputs}
-    return replace(
+    result = replace(
         graph, nodes=grown.nodes, outputs=grown.outputs, constants=grown.constants, data_symbols=grown.data_symbols,
         size_symbols=grown.size_symbols, inputs=tuple(inputs[v.name] for v in graph.inputs), symbols=grown.symbols,
         caches=tuple(growth.cache for growth in found.values()),
     )  # fmt: skip
+    return eliminate_dead_code(result)
 
 
 def _growths(graph: Graph) -> Iterator[_Growth]:
@@ -99,16 +104,36 @@ def _growths(graph: Graph) -> Iterator[_Growth]:
     inputs, taken = {value.name for value in graph.inputs}, set()
     makers = {value.name: node for node in graph.nodes for value in node.outputs if value is not None}
     for output in graph.outputs:
-        node = makers.get(output.name)
-        if node is None or node.op not in ("Concat", APPEND) or (node.op == "Concat" and len(node.inputs) != 2):
+        node = _joining(graph, makers, output)
+        if node is None:
             continue
         past, new = node.inputs[:2]
+        if past is not None and past.name not in inputs:
+            past = _cast_source(makers, past, output)
         if past is None or new is None or past.name not in inputs or past.name in taken or new.name == past.name:
             continue
         axis = 2 if node.op == APPEND else _axis(node, output.type.rank)
         if isinstance(past.type.shape[axis], (int, Var)) and past.type.layout.is_plain and _is_only_use(graph, node, past):
             taken.add(past.name)
             yield _Growth(past, new, output, node, axis)
+
+
+def _joining(graph: Graph, makers: Mapping[str, Node], output: Value) -> Node | None:
+    """The node that appends the rows of an output; a cast of narrow floats that are computed in float32 may follow it."""
+    node = makers.get(output.name)
+    if node is not None and node.op == "Cast" and (source := node.inputs[0]) is not None:
+        is_alone = sum(source in other.inputs for other in graph.nodes) == 1 and source not in graph.outputs
+        node = makers.get(source.name) if is_alone else None
+    if node is None or node.op not in ("Concat", APPEND) or (node.op == "Concat" and len(node.inputs) != 2):
+        return None
+    return node
+
+
+def _cast_source(makers: Mapping[str, Node], wide: Value, output: Value) -> Value | None:
+    """What was cast to a value, if it has the type of an output."""
+    node = makers.get(wide.name)
+    source = node.inputs[0] if node is not None and node.op == "Cast" else None
+    return source if source is not None and source.type.dtype is output.type.dtype else None
 
 
 def _axis(node: Node, rank: int) -> int:

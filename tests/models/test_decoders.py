@@ -12,9 +12,13 @@ from types import ModuleType
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxc
+from onnxc.compiler.graph.parse import parse_graph
+from onnxc.compiler.graph.text import print_graph
+from onnxc.compiler.pipeline import Options, make_graph
+from onnxc.compiler.target import load_target
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text_generation"
 PROMPTS = ([3, 5, 9, 2, 7], [4], [1], [8, 8, 6], [0])
@@ -165,6 +169,34 @@ def test_shared_buffers_of_full_length(example: ModuleType) -> None:
         close(compiled.run(inputs, cache)["logits"], expected["logits"])
         shared = {port: expected[port.replace("past_key_values", "present")] for port in shared}
         before += len(tokens)
+
+
+def test_narrow_floats(example: ModuleType) -> None:
+    """A cache of float16 between sums in float32."""
+    ort = pytest.importorskip("onnxruntime")
+    model = build(example, "gpt")
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).clip(-6e4, 6e4).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    session, compiled = ort.InferenceSession(model.SerializeToString()), onnxc.compile(model, kv_cache=True, threads=1)
+    past: Mapping[str, np.ndarray] = {name: array.astype(np.float16) for name, array in no_past(session).items()}
+    cache = compiled.new_cache(8, batch=1)
+    for tokens in PROMPTS[:2]:
+        inputs = feeds(tokens, cache.length)
+        expected = dict(zip((o.name for o in session.get_outputs()), session.run(None, {**inputs, **past}), strict=True))
+        close(compiled.run(inputs, cache)["logits"].astype(np.float32), expected["logits"].astype(np.float32), 3e-3)
+        past = {port: expected[port.replace("past_key_values", "present")] for port in past}
+    assert {buffer.dtype for buffer in cache.buffers.values()} == {np.dtype(np.float16)}
+
+
+def test_the_text_of_a_graph_says_what_grows(example: ModuleType) -> None:
+    graph = make_graph(build(example, "llama"), load_target("cpu"), Options(kv_cache=True), {})
+    arrays = dict(graph.constants)
+    assert parse_graph(print_graph(graph), arrays).caches == graph.caches
+    assert {cache.output for cache in graph.caches} == {"present.0.key", "present.0.value"}
 
 
 def test_the_example_generates_the_same_text_as_whole_runs(example: ModuleType, compiled_model: Compiled) -> None:
