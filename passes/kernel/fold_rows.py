@@ -1,4 +1,4 @@
-"""A reduction that takes in the rows of its operand one by one, as parts of a kernel of several groups (`schedule_chain`).
+"""A reduction that takes in the rows of its operand one by one, as parts of a kernel of several groups (`passes/plan/lower_chain.py`).
 
     begin:      sums = identity
     take in:    sums = sums combined with what the reduction has in row number `row`
@@ -28,6 +28,8 @@ from .schedule_rows import Binder, total_work
 class Fold:
     """The kernels of the three parts. They have the same operands."""
 
+    group: Group
+    """What they are the parts of."""
     begin: ScheduledKernel
     take_in: ScheduledKernel
     finish: ScheduledKernel
@@ -46,19 +48,22 @@ def fold_rows(group: Group, axis: Var, row: Var, is_constant: Callable[[Value], 
 
 
 class _Parts:
+    """The parts of one reduction."""
+
     def __init__(self, group: Group, axis: Var, row: Var, is_constant: Callable[[Value], bool]) -> None:
         self.stage, self.binder, self.work = group.stages[0], Binder(group, is_constant), build.dim(total_work(group))
         form = self.binder.form(self.stage)
         self.extents = tuple(extent for _, extent in form.axes)
         self.sums = Buffer("sums", form.acc.dtype, build.product(self.extents), Scope.GLOBAL)
         self.value = Value(f"{self.stage.value.name}#sums", TensorType(form.acc.dtype, self.extents))
-        self.form, self.axis, self.row = form, axis, row
+        self.group, self.form, self.axis, self.row = group, form, axis, row
 
     def fold(self) -> Fold:
         """The parts."""
         combine = self.form.combine
         assert combine is not None
         return Fold(
+            self.group,
             self._part(lambda k, form, at: k.store(self.sums, at, combine.identity(form.acc.dtype))),
             self._part(self._take_in),
             self._part(lambda k, form, at: k.store(form.target, form.at, substitute(form.result, {form.acc: load(self.sums, at)}))),
@@ -74,12 +79,12 @@ class _Parts:
         return ScheduledKernel(kernel, (self.value, *self.binder.values), 1, self.work)
 
     def _take_in(self, k: KernelBuilder, form: LoopForm, at: Expr) -> None:
-        combine, dtype = self.form.combine, form.acc.dtype
+        """Combine one sum with the terms of a row."""
+        combine = form.combine
         assert combine is not None
-        with k.local(dtype, 1, "sum", Scope.REGISTER) as total, ExitStack() as loops:
+        with k.local(form.acc.dtype, 1, "sum", Scope.REGISTER) as total:
             k.store(total, 0, load(self.sums, at))
-            values: dict[Var, Expr] = {self.axis: self.row}
-            with ExitStack() as inner:
-                values |= {var: inner.enter_context(k.loop(var.name, extent)) for var, extent in self.form.reduce if var is not self.axis}
-                k.store(total, 0, combine.apply(load(total, 0), substitute(form.term, values)))
-            loops.callback(k.store, self.sums, at, load(total, 0))
+            with ExitStack() as loops:
+                values: dict[Var, Expr] = {var: loops.enter_context(k.loop(var.name, d)) for var, d in form.reduce if var is not self.axis}
+                k.store(total, 0, combine.apply(load(total, 0), substitute(form.term, values | {self.axis: self.row})))
+            k.store(self.sums, at, load(total, 0))

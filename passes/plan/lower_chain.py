@@ -12,8 +12,7 @@ Who asks for what is found out before (`walk_rows`). A root that folds rows (a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,8 +22,8 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, mul, sub
 from ...compiler.kernel.nodes import Dim, Expr, Var
 from ...compiler.kernel.traverse import substitute
-from ...compiler.program.nodes import Branch, Place, Repeat, Rows, SetSymbol, Step, Storage
-from ...compiler.program.stages import Chain, Group, Placement, ScheduledKernel, Stage
+from ...compiler.program.nodes import Branch, Place, Repeat, Rows, SetSymbol, Storage
+from ...compiler.program.stages import Chain, Placement, ScheduledKernel, Stage
 from ..kernel.fold_rows import Fold, fold_rows
 from ..kernel.row_windows import RowWindow, fold_window, folded_axis, row_elements, row_window, rows_of
 from ..kernel.schedule_row import (
@@ -40,6 +39,7 @@ from ..kernel.schedule_row import (
     with_rows,
 )
 from ..kernel.walk_rows import Pull, RowWalk, walk_rows
+from .control_flow import inner_steps
 
 if TYPE_CHECKING:
     from .lower_graph import Lowering
@@ -86,32 +86,23 @@ class _Chain:
         self.scratch: dict[str, Storage] = {}
         rows = self.kept[walk.pulls[self.root][0].made].rows if walk.folds else rows_of(chain.output.type)
         self.row, self.rows = Var("chain.row", build.INDEX, 1, rows + 1), rows
+        self.fold = self._fold() if walk.folds else None
 
     def lower(self) -> None:
         """Append them."""
         counters = (self.row, *(symbol for kept in self.kept for symbol in (kept.base, kept.end)))
-        fold = self._fold() if self.walk.folds else None
-        with self._inside() as body:
+        with inner_steps(self.lowering) as body:
             self.lowering.known.update(counters)
-            if fold is not None:
-                self._run(self.root, fold[1].begin, {}, {})
-            with self._inside() as loop:
-                self._row(self.root, self.row, fold)
+            if self.fold is not None:
+                self._run(self.root, self.fold.begin, {}, {})
+            with inner_steps(self.lowering) as loop:
+                self._row(self.root, self.row)
                 loop.append(SetSymbol(self.row, add(self.row, 1)))
             body.append(Repeat(build.lt(self.row, self.rows), tuple(loop)))
-            if fold is not None:
-                self._run(self.root, fold[1].finish, {}, {})
+            if self.fold is not None:
+                self._run(self.root, self.fold.finish, {}, {})
         self.lowering.steps.append(Rows(counters, tuple(body)))
         self._leads()
-
-    @contextmanager
-    def _inside(self) -> Iterator[list[Step]]:
-        """Steps of the block go to a list."""
-        outer, known = self.lowering.steps, set(self.lowering.known)
-        inner: list[Step] = []
-        self.lowering.steps = inner
-        yield inner
-        self.lowering.steps, self.lowering.known = outer, known
 
     def _leads(self) -> None:
         """The output may lie over what the chain has read. No kernel sees that: a row is written below all that is still to be read."""
@@ -123,14 +114,14 @@ class _Chain:
 
     # --- Rows ---------------------------------------------------------------------------------
 
-    def _row(self, number: int, row: Var, fold: tuple[Group, Fold] | None = None) -> None:
+    def _row(self, number: int, row: Var) -> None:
         """A row of a stage, and before it all that it asks for."""
         for pull in self.walk.pulls[number]:
             self._pull(pull, row)
         stage = self.chain.stages[number]
-        if fold is not None:
-            starts = starts_of(fold[0], stage, fold_window)
-            self._run(number, from_starts(fold[1].take_in, starts), {}, self._symbols(number, starts, row, self.rows))
+        if self.fold is not None and number == self.root:
+            starts = starts_of(self.fold.group, stage, fold_window)
+            self._run(number, from_starts(self.fold.take_in, starts), {}, self._symbols(number, starts, row, self.rows))
             return
         group = row_group(stage, {name: self.kept[k].value for name, k in self.number.items() if k != self.root})
         starts = starts_of(group, stage, partial(_window, stage))
@@ -160,7 +151,7 @@ class _Chain:
         kept, steps = self.kept[pull.made], self.lowering.steps
         low = pull.window.low(row, pull.delay)
         if self.walk.moved_bytes[pull.made]:
-            with self._inside() as move:
+            with inner_steps(self.lowering) as move:
                 self._move(kept, low)
                 move.append(SetSymbol(kept.base, low))
             steps.append(Branch(build.lt(kept.base, low), tuple(move), ()))
@@ -168,7 +159,7 @@ class _Chain:
             steps.append(SetSymbol(kept.base, low))
         if self.walk.skips[pull.made]:
             steps.append(SetSymbol(kept.end, build.maximum(kept.end, low)))
-        with self._inside() as missing:
+        with inner_steps(self.lowering) as missing:
             self._row(pull.made, kept.end)
             missing.append(SetSymbol(kept.end, add(kept.end, 1)))
         steps.append(Repeat(build.lt(kept.end, pull.window.high(row)), tuple(missing)))
@@ -183,14 +174,14 @@ class _Chain:
 
     # --- A root that folds rows ---------------------------------------------------------------
 
-    def _fold(self) -> tuple[Group, Fold]:
-        """The group of the root, and its parts."""
+    def _fold(self) -> Fold:
+        """The parts of the root."""
         (stage,) = (group := self.chain.groups[-1]).stages
         operands = [v for v in stage.operands if v.name in self.number]
         axes = [axis for axis in (folded_axis(stage, v) for v in operands) if axis is not None]
         placements = {v.name: Placement(self.kept[self.number[v.name]].value, ()) for v in operands}
         group = replace(group, placements=placements)
-        return group, fold_rows(group, axes[0], row_symbol(self.rows), self.lowering.is_constant)
+        return fold_rows(group, axes[0], row_symbol(self.rows), self.lowering.is_constant)
 
 
 def _window(stage: Stage, operand: Value) -> RowWindow:
