@@ -30,8 +30,8 @@ from .watch import Watch, environment_watch, show_times, watching
 if TYPE_CHECKING:
     import numpy as np
 
-    from .program.kv_cache import KvCache
     from .ops.table import OpDef
+    from .program.kv_cache import KvCache
     from .program.nodes import Program
     from .record.nodes import Record
 

@@ -6,10 +6,10 @@ import ast
 import sys
 from pathlib import Path
 
+from operator_facts import DEVICES, REFUSED, OperatorFacts, facts, shown_types, tests_of, versions_of
+
 from onnxc.compiler.diagnostics import CODES
 from onnxc.compiler.ops.table import Definition, Imperative, Nests, OpDef, Region, Rewrite, all_rows
-
-from operator_facts import DEVICES, REFUSED, OperatorFacts, facts, shown_types, tests_of, versions_of
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -54,8 +54,8 @@ def ops_page() -> str:
         "# Operators\n\n",
         f"Written by `make docs` from the operator table: {len(rows)} operators. A *nest* fuses with its neighbours, a *rewrite*\n",
         "becomes simpler operators, a *kernel* is written out. *Versions* are those of ONNX's specification, all of which are compiled.\n",
-        "*Types* are those of the first operand. A *target* is named if cases of the ONNX suite pass on it. *Tests* are the suite, random\n",
-        "models (`tests/fuzz`), and folders of `tests/`. The domain `onnxc` is of the compiler itself: other operators become these.\n",
+        "*Types* are those of the first operand. A *target* is named if cases of the ONNX suite pass on it. *Tests* are the suite,\n",
+        "random models (`tests/fuzz`), and folders of `tests/`. The domain `onnxc` is of the compiler itself: other operators become these.\n",
     ]
     for domain in sorted({row.domain for row in rows}):
         lines += [

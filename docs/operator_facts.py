@@ -22,8 +22,8 @@ from onnx.defs import OpSchema
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.frontend import load_graph
-from onnxc.compiler.frontend.schemas import has_body, spelled
 from onnxc.compiler.frontend.handlers import HANDLERS
+from onnxc.compiler.frontend.schemas import has_body, spelled
 from onnxc.compiler.frontend.special import SPECIAL
 from onnxc.compiler.graph.facts import GraphFacts
 from onnxc.compiler.graph.nodes import Graph, Node

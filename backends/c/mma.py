@@ -94,11 +94,13 @@ def _requantized(arrays: Arrays, dtype: DType, numbers: list[int]) -> np.ndarray
     at = np.arange(count)
     sums = _part(arrays[1], acc, count) + _part(arrays[2], bias, count if bias_step else 1)[at * bias_step]
     real = sums.astype(np.float32) * _part(arrays[3], scale, count if scale_step else 1)[at * scale_step]
-    return np.clip(np.clip(_rounded(real) + zero, *dtype.limits), low, high)
+    codes: np.ndarray = np.clip(np.clip(_rounded(real) + zero, *dtype.limits), low, high)
+    return codes
 
 
 def _rounded(real: np.ndarray) -> np.ndarray:
-    return np.rint(np.nan_to_num(real).astype(np.float64))
+    whole: np.ndarray = np.rint(np.nan_to_num(real).astype(np.float64))
+    return whole
 
 
 def _codes(dtype: DType) -> Callable[[Arguments, Arrays], None]:

@@ -89,7 +89,7 @@ FOUR_CODES = """static inline int32x4_t onnxc_four_codes(int32x4_t acc, int32x4_
 }
 """
 
-FOUR_QUOTIENTS = """/* x / divisor, rounded once: MVE does not divide. Remainders are exact; what the second one gives is rounded as a division. */
+FOUR_QUOTIENTS = """/* x / divisor, rounded once: MVE does not divide. Remainders are exact, so the second gives what a division would. */
 static inline float32x4_t onnxc_four_quotients(float32x4_t x, float divisor, float inverse) {
     const float32x4_t all = vdupq_n_f32(divisor);
     float32x4_t quotient = vmulq_n_f32(x, inverse);

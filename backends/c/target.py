@@ -76,8 +76,9 @@ def make_target(text: str) -> Target:
         layers = tuple(layer.call.covers for layer in layers_of(program))
         return CArtifact(replace(interface_of(program), layers=layers), print_files(program, choices))
 
+    own_passes = map(Pass, (dequantize_weights, fold_constants, eliminate_dead_code, walk_one_tree, assign_channels_last))
     pipeline = Pipeline(
-        (*GRAPH_PASSES, Pass(dequantize_weights), Pass(fold_constants), Pass(eliminate_dead_code), Pass(walk_one_tree), Pass(assign_channels_last)),
+        (*GRAPH_PASSES, *own_passes),
         KERNEL_PASSES,
         build,
         emit,

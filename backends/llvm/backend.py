@@ -14,8 +14,8 @@ from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.check_indices import check_indices
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.grow_caches import grow_caches
-from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.pack_codes_of_products import pack_codes_of_products
+from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.quantize_activations import quantize_activations
 from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.widen_floats import widen_floats
@@ -80,9 +80,9 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(widen_floats),
             *GRAPH_PASSES,
             Pass(quantized_contractions),
+            Pass(pack_codes_of_products),
             Pass(quantize_activations({step.bits for step in codes.steps})),
             Pass(eliminate_dead_code),
-            Pass(pack_codes_of_products),
             Pass(assign_layouts(max(4, features.vector_bits // 32))),
         ),
         cache_pass=Pass(grow_caches),

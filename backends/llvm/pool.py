@@ -6,8 +6,8 @@
 
 In the place of a pool may stand the caller's own scheduler, `{i64 0, ptr run, ptr context}`, to which loops are handed.
 
-Every thread begins with a contiguous share of its own and then helps the others, chunk by chunk. Idle threads spin for a moment, then sleep. A
-null pool, a loop inside a loop, and a second caller at the same time run on the calling thread.
+Every thread begins with a contiguous share of its own and then helps the others, chunk by chunk. Idle threads spin for a
+moment, then sleep. A null pool, a loop inside a loop, and a second caller at the same time run on the calling thread.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
     for value in graph.inputs:
         rebuilder.values[value.name] = builder.input(value.name, value.type)
     rebuilt = with_output_names(builder, rebuilder.nodes(graph), [value.name for value in graph.outputs])
-    return replace(rebuilt, bounds=graph.bounds, declared=graph.declared, signature=graph.signature, texts=graph.texts, map_keys=graph.map_keys)
+    return replace(rebuilt, bounds=graph.bounds, declared=graph.declared, signature=graph.signature, texts=graph.texts)
 
 
 def own_outputs(builder: GraphBuilder, outputs: Sequence[Value]) -> list[Value]:

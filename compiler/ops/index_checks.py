@@ -49,7 +49,7 @@ def _are_inside(ctx: OpContext) -> list[Nest]:
     extents, shape = extents_of(ctx), ctx.shape(0)
 
     def term(_: tuple[Var, ...], at: tuple[Var, ...]) -> Expr:
-        extent = table_of(extents, at[-1]) if len(extents) > 1 else build.index(extents[0])
+        extent = build.index(extents[0]) if len(extents) == 1 else table_of(extents, at[-1])
         return build.cast(_is_inside(build.cast(ctx.read(0, *at), build.INDEX), extent), DType.INT64)
 
     def finish(all_inside: Expr, _: tuple[Var, ...]) -> Expr:

@@ -131,17 +131,18 @@ class _Ensemble:
         x = build.cast(load(self.inputs[X], add(row, build.cast(_field(code, 0, bits), INDEX))), self.real)
         limit = build.cast(self.word(node, 0), self.real, CastMode.BITS)
         modes = self.ctx.ints_attr("modes") or ()
-        goes_first = COMPARISONS[modes[0]](x, limit)
+        comparisons = [COMPARISONS[mode](x, limit) for mode in modes]
+        goes_first = comparisons.pop(0)
+        missing: Expr = build.FALSE
         if self.ctx.int_attr("has_missing"):
-            to_first = build.logical_and(build.ne(x, x), build.ne(_field(code, bits, MISSING_BITS), 0))
+            missing = build.logical_and(build.ne(x, x), build.ne(_field(code, bits, MISSING_BITS), 0))
             bits += MISSING_BITS
-        if len(modes) > 1:
+        if comparisons:
             which = _field(code, bits, MODE_BITS)
-            for place, mode in list(enumerate(modes))[1:]:
-                goes_first = build.select(build.eq(which, place), COMPARISONS[mode](x, limit), goes_first)
+            for place, comparison in enumerate(comparisons, 1):
+                goes_first = build.select(build.eq(which, place), comparison, goes_first)
             bits += MODE_BITS
-        if self.ctx.int_attr("has_missing"):
-            goes_first = build.logical_or(goes_first, to_first)
+        goes_first = build.logical_or(goes_first, missing)
         second = build.logical_and(build.logical_not(goes_first), build.ge(code, 0))
         ahead = _field(code, bits, code.dtype.bits - 1 - bits)
         return add(add(node, build.cast(ahead, node.dtype)), build.cast(second, node.dtype))

@@ -42,7 +42,7 @@ def integer_faces(graph: Graph, decoded: Mapping[str, str], parameters: Mapping[
         encoder.encoded(values[new.name], parameters[old.name], old.name) if old.name in outputs else values[new.name]
         for old, new in zip(graph.outputs, renamed.outputs, strict=True)
     ]
-    return replace(builder.finish(final), bounds=graph.bounds, declared=graph.declared, signature=graph.signature, texts=graph.texts, map_keys=graph.map_keys)
+    return replace(builder.finish(final), bounds=graph.bounds, declared=graph.declared, signature=graph.signature, texts=graph.texts)
 
 
 def _codes(type_: TensorType, parameters: Parameters) -> TensorType:

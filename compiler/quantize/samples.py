@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def read_samples(data: Calibration, inputs: Sequence[Value], most: int | None = 
 
 def _parts(data: Calibration) -> Iterator[Mapping[str, np.ndarray]]:
     if isinstance(data, Mapping):
-        yield data
+        yield cast(Mapping[str, np.ndarray], data)
     elif isinstance(data, (str, os.PathLike)):
         path = Path(data)
         files = sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy")) if path.is_dir() else [path]

@@ -65,10 +65,10 @@ def _weights(site: Site) -> _Weights | Refusal:
         return Refusal("the weights are not dequantized")
     arrays = [_array(site, node, position) for position in range(3)]
     codes, scales, zeros = arrays
-    if codes is None or scales is None or (zeros is None and len(node.inputs) > 2 and node.inputs[2] is not None):
-        return Refusal("the weights are not constants")
-    source = node.inputs[0]
+    source, _, zero_point = (*node.inputs, None)[:3]
     assert source is not None
+    if codes is None or scales is None or (zeros is None and zero_point is not None):
+        return Refusal("the weights are not constants")
     bits = BITS.get(source.type.dtype)
     axis, block = _int(node, "axis", 1) % 2, _int(node, "block_size", 0)
     if bits is None or scales.ndim != 2 or block < 1 or block % 2 or scales.dtype != np.float32:
@@ -79,7 +79,7 @@ def _weights(site: Site) -> _Weights | Refusal:
     by_column = [None if a is None else a if is_turned else a.T for a in (codes, scales, zeros)]
     shifted = [None if a is None else (a.astype(np.int16) + shift).astype(np.uint8) for a in (by_column[0], by_column[2])]
     if shifted[1] is None and shift != 1 << (bits - 1):  # without a zero point it is 0
-        shifted[1] = np.full(np.shape(by_column[1]), shift, np.uint8)
+        shifted[1] = np.full(scales.shape if is_turned else scales.T.shape, shift, np.uint8)
     assert shifted[0] is not None and by_column[1] is not None
     return _Weights(shifted[0], np.ascontiguousarray(by_column[1]), shifted[1], bits, block)
 

@@ -85,8 +85,9 @@ def quantize_contraction(site: Site) -> Replacement:
         if limits is None:
             return Refusal("the bounds of Clip are not known")
         bounds.clip(*limits)
-        value = inner.inputs[0]  # type: ignore[assignment]
-        inner = site.producer(value)
+        source = inner.inputs[0]
+        assert source is not None
+        value, inner = source, site.producer(source)
     if inner is None or inner.op not in _FORMS:
         return Refusal("no contraction stands before it")
     if site.uses.get(value.name) != 1:
@@ -159,12 +160,14 @@ def _bias(site: Site, node: Node, data: Codes, weight: Codes) -> Value | Refusal
         return Refusal("scales are not known")
     unit = x_scale.astype(np.float64).reshape(-1) * w_scale.astype(np.float64).reshape(-1)
     made = site.producer(value)
-    if made is not None and made.op == "DequantizeLinear" and made.inputs[0] is not None and made.inputs[1] is not None:
-        codes, scale = site.builder.array(made.inputs[0]), site.builder.array(made.inputs[1])
-        zero = site.builder.array(made.inputs[2]) if len(made.inputs) > 2 and made.inputs[2] is not None else np.zeros(1)
+    if made is not None and made.op == "DequantizeLinear":
+        source, scale_value, zero_point = (*made.inputs, None)[:3]
+        assert source is not None and scale_value is not None
+        codes, scale = site.builder.array(source), site.builder.array(scale_value)
+        zero = np.zeros(1) if zero_point is None else site.builder.array(zero_point)
         is_same = scale is not None and np.allclose(scale.reshape(-1), unit, rtol=RELATIVE_ERROR, atol=0)
         if codes is not None and codes.dtype == np.int32 and is_same and zero is not None and not zero.any():
-            return made.inputs[0]
+            return source
         return Refusal("the bias has a scale of its own")
     real = site.builder.array(value)
     if real is None:

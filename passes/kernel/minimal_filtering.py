@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from math import prod
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def filtering(outputs: int, taps: int) -> Filtering:
     """The matrices of F(outputs, taps)."""
     points = POINTS[outputs + taps - 1]
     others = [points[:k] + points[k + 1 :] for k in range(len(points))]
-    scales = [np.prod([p - q for q in rest]) for p, rest in zip(points, others, strict=True)]
+    scales = [prod(p - q for q in rest) for p, rest in zip(points, others, strict=True)]
     data = (*((*_polynomial(rest), Fraction(0)) for rest in others), _polynomial(points))
     tap = (*(tuple(p**k / scale for k in range(taps)) for p, scale in zip(points, scales, strict=True)), _unit(taps, taps - 1))
     output = tuple((*(p**k for p in points), Fraction(int(k == outputs - 1))) for k in range(outputs))

@@ -74,7 +74,9 @@ def find_codes(form: LoopForm, channel: Var) -> Codes | None:
 
 
 def _codes(e: Expr, form: LoopForm, channel: Var) -> Codes | None:
-    low, high = (const(int(n), DType.INT32) for n in (e.dtype.limits if e.dtype in BYTES else (0, 0)))
+    limits = e.dtype.limits if e.dtype in BYTES else (0, 0)
+    low: Expr = const(int(limits[0]), DType.INT32)
+    high: Expr = const(int(limits[1]), DType.INT32)
     while isinstance(e, Binary) and e.op in (BinaryOp.MAX, BinaryOp.MIN) and e.dtype in BYTES and isinstance(e.b, Const):
         bound = const(int(e.b.value), DType.INT32)
         low, high = (build.maximum(low, bound), high) if e.op is BinaryOp.MAX else (low, build.minimum(high, bound))
@@ -98,7 +100,8 @@ def find_residual(form: LoopForm, channel: Var) -> Residual | None:
     units, zero = _rounded(form.result)
     if zero is None or stride(form.at, channel) != 1 or not (isinstance(units, Binary) and units.op is BinaryOp.DIV):
         return None
-    total, low = units.a, const(int(form.result.dtype.limits[0]), DType.INT32)
+    total = units.a
+    low: Expr = const(int(form.result.dtype.limits[0]), DType.INT32)
     if isinstance(total, Binary) and total.op is BinaryOp.MAX and isinstance(total.b, Const) and total.b.value == 0:
         total, low = total.a, zero
     if not (isinstance(total, Binary) and total.op is BinaryOp.ADD):
@@ -123,12 +126,13 @@ def _addend(e: Expr) -> Addend | None:
     product, scale = _operands(e, BinaryOp.MUL, lambda x: isinstance(x, Cast))
     if not (isinstance(product, Cast) and product.dtype is DType.FLOAT32 and scale is not None):
         return None
-    codes, zero = product.value, const(0, DType.INT32)
-    if isinstance(codes, Binary) and codes.op is BinaryOp.SUB:
-        codes, zero = codes.a, codes.b
+    shifted, zero = product.value, None
+    codes: Expr = shifted
+    if isinstance(shifted, Binary) and shifted.op is BinaryOp.SUB:
+        codes, zero = shifted.a, shifted.b
     if not (isinstance(codes, Cast) and codes.dtype is DType.INT32 and codes.value.dtype in BYTES):
         return None
-    return Addend(codes.value, zero, scale)
+    return Addend(codes.value, const(0, DType.INT32) if zero is None else zero, scale)
 
 
 def _rounded(e: Expr) -> tuple[Expr | None, Expr | None]:

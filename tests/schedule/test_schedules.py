@@ -35,7 +35,9 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "running total across": (
         "g (float[2,5,16] x) => (float[2,5,16] z) { a = Constant<value_ints=[1]>()\n z = CumSum<exclusive=1>(x, a) }", {},
     ),
-    "squares, odd columns": ("g (float[3,4,6] x) => (float[3,6] z) { a = Constant<value_ints=[1]>()\n z = ReduceSumSquare<keepdims=0>(x, a) }", {}),
+    "squares, odd columns": (
+        "g (float[3,4,6] x) => (float[3,6] z) { a = Constant<value_ints=[1]>()\n z = ReduceSumSquare<keepdims=0>(x, a) }", {},
+    ),
     "squares of a size": ("g (float[3,N] x) => (float[N] z) { a = Constant<value_ints=[0]>()\n z = ReduceL2<keepdims=0>(x, a) }", {}),
     "softmax dynamic": ("g (float[N,M] x) => (float[N,M] z) { z = Softmax(x) }", {}),
     "layer norm": ("g (float[4,24] x) => (float[4,24] z) { z = LayerNormalization(x, s, b) }", {"s": (24,), "b": (24,)}),
