@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -227,55 +227,95 @@ def _ordered(op: BinaryOp, a: Expr, b: Expr, is_extent: IsExtent) -> Expr:
     return build.binary(op, a, b)
 
 
-def interval(e: Expr, is_extent: IsExtent) -> tuple[int | None, int | None]:
-    """Smallest and largest value of an index expression, None for no limit."""
-    match e:
-        case Const(value=value):
-            return int(value), int(value)
-        case Var(bound=bound) if bound:
-            return 0, bound - 1
-        case Var():
-            return (0, None) if is_extent(e) else (None, None)
-        case Binary(op=BinaryOp.ADD, a=a, b=b):
-            (low, high), (low2, high2) = interval(a, is_extent), interval(b, is_extent)
-            return (
-                None if low is None or low2 is None else low + low2,
-                None if high is None or high2 is None else high + high2,
-            )
-        case Binary(op=BinaryOp.MUL, a=a, b=Const(value=factor)):
-            low, high = interval(a, is_extent)
-            low, high = (None if x is None else x * int(factor) for x in (low, high))
-            return (low, high) if factor >= 0 else (high, low)
-        case Binary(op=BinaryOp.MUL, a=a, b=b) if is_non_negative(a, is_extent) and is_non_negative(b, is_extent):
-            return 0, None
-        case Binary(op=BinaryOp.FLOORDIV, a=a, b=b) if is_non_negative(a, is_extent) and is_non_negative(b, is_extent):
-            return 0, interval(a, is_extent)[1]
-        case Binary(op=BinaryOp.FLOORMOD, b=Const(value=divisor)) if divisor > 0:
-            return 0, int(divisor) - 1
-        case Binary(op=BinaryOp.MIN, a=a, b=b):
-            low, high = _hull(interval(a, is_extent), interval(b, is_extent))
-            tops = [x for x in (interval(a, is_extent)[1], interval(b, is_extent)[1]) if x is not None]
-            return low, min(tops) if tops else high
-        case Binary(op=BinaryOp.MAX, a=a, b=b):
-            low, high = _hull(interval(a, is_extent), interval(b, is_extent))
-            bottoms = [x for x in (interval(a, is_extent)[0], interval(b, is_extent)[0]) if x is not None]
-            return max(bottoms) if bottoms else low, high
-        case Select(then=then, other=other):
-            return _hull(interval(then, is_extent), interval(other, is_extent))
-    return None, None
+Interval: TypeAlias = tuple[int | None, int | None]
+"""The smallest and the largest value, None for no limit."""
 
 
-def _hull(a: tuple[int | None, int | None], b: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
+def interval(e: Expr, is_extent: IsExtent) -> Interval:
+    """The values of an index expression."""
+    return _Intervals(is_extent).of(e)
+
+
+class _Intervals:
+    """The values of expressions with common parts, each of which is looked at once: as trees they may be exponentially large."""
+
+    def __init__(self, is_extent: IsExtent) -> None:
+        self._is_extent, self._found = is_extent, dict[int, Interval]()
+
+    def of(self, e: Expr) -> Interval:
+        """The values of a part of the expression that is asked about, which keeps its identity meanwhile."""
+        found = self._found.get(id(e))
+        if found is None:
+            found = self._found[id(e)] = self._find(e)
+        return found
+
+    def _find(self, e: Expr) -> Interval:
+        match e:
+            case Const(value=value):
+                return int(value), int(value)
+            case Var(bound=bound) if bound:
+                return 0, bound - 1
+            case Var():
+                return (0, None) if self._is_extent(e) else (None, None)
+            case Binary(a=a, b=b) if e.op in _INTERVALS:
+                return _INTERVALS[e.op](self.of(a), self.of(b))
+            case Select(then=then, other=other):
+                return _hull(self.of(then), self.of(other))
+        return None, None
+
+
+def _sum(a: Interval, b: Interval) -> Interval:
+    return (
+        None if a[0] is None or b[0] is None else a[0] + b[0],
+        None if a[1] is None or b[1] is None else a[1] + b[1],
+    )
+
+
+def _product(a: Interval, b: Interval) -> Interval:
+    if b[0] is not None and b[0] == b[1]:
+        low, high = (None if x is None else x * b[0] for x in a)
+        return (low, high) if b[0] >= 0 else (high, low)
+    return (0, None) if _is_non_negative(a) and _is_non_negative(b) else (None, None)
+
+
+def _quotient(a: Interval, b: Interval) -> Interval:
+    return (0, a[1]) if _is_non_negative(a) and _is_non_negative(b) else (None, None)
+
+
+def _remainder(_: Interval, b: Interval) -> Interval:
+    return (0, b[1] - 1) if b[0] is not None and b[0] == b[1] and b[0] > 0 and b[1] is not None else (None, None)
+
+
+def _least(a: Interval, b: Interval) -> Interval:
+    tops = [x for x in (a[1], b[1]) if x is not None]
+    return _hull(a, b)[0], min(tops, default=None)
+
+
+def _greatest(a: Interval, b: Interval) -> Interval:
+    bottoms = [x for x in (a[0], b[0]) if x is not None]
+    return max(bottoms, default=None), _hull(a, b)[1]
+
+
+def _hull(a: Interval, b: Interval) -> Interval:
     return (
         None if a[0] is None or b[0] is None else min(a[0], b[0]),
         None if a[1] is None or b[1] is None else max(a[1], b[1]),
     )
 
 
+_INTERVALS: Mapping[BinaryOp, Callable[[Interval, Interval], Interval]] = {
+    BinaryOp.ADD: _sum, BinaryOp.MUL: _product, BinaryOp.FLOORDIV: _quotient, BinaryOp.FLOORMOD: _remainder,
+    BinaryOp.MIN: _least, BinaryOp.MAX: _greatest,
+}  # fmt: skip
+
+
 def is_non_negative(e: Expr, is_extent: IsExtent) -> bool:
     """True if an index expression is certainly 0 or more."""
-    low, _ = interval(e, is_extent)
-    return low is not None and low >= 0
+    return _is_non_negative(interval(e, is_extent))
+
+
+def _is_non_negative(values: Interval) -> bool:
+    return values[0] is not None and values[0] >= 0
 
 
 def _as_ratio(a: Element) -> Ratio:
