@@ -180,7 +180,7 @@ def test_emit_writes_files(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--emit", "nonsense"], "graph, kernel, program, llvm"),
+        (["--emit", "nonsense"], "graph, onnx, kernel, program, llvm"),
         (["-t", "c", "--emit", "llvm"], "source"),
         (["--stop-after", "nonsense"], "frontend, "),
         (["--stop-after", "simplify", "--emit", "kernel"], "--stop-after"),

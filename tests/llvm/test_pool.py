@@ -180,7 +180,7 @@ def test_threads_come_and_go(code: dict[str, int]) -> None:
         if k % 2 == 0:
             pool.count(np.zeros(10, np.int64))
         pool.close()
-    assert threading_count() == before
+    assert threading_count() <= before  # those of tests before may have ended meanwhile
 
 
 def threading_count() -> int:

@@ -8,7 +8,7 @@ import pytest
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.frontend import load_graph
 
-from .conftest import model_of
+from .conftest import model_of, run_model
 
 LOOSE = 2e-5
 
@@ -155,7 +155,9 @@ def test_dropout_keeps_everything(check, rng):
     check("Dropout", [x], outputs=2, expected=[x, np.ones((2, 3), bool)])
 
 
-def test_dropout_in_training_is_refused():
-    model = model_of("Dropout", [np.zeros((2, 3), np.float32), np.array(0.5, np.float32), np.array(True)], constants=[1, 2])
-    with pytest.raises(CompileError, match="training"):
-        load_graph(model)
+def test_dropout_in_training_drops_and_scales(rng):
+    x = rng.standard_normal((20, 50)).astype(np.float32)
+    model = model_of("Dropout", [x, np.array(0.25, np.float32), np.array(True)], {"seed": 3}, constants=[1, 2], outputs=2)
+    dropped, kept = run_model(model, [x])
+    assert 0.7 < kept.mean() < 0.8
+    np.testing.assert_allclose(dropped, np.where(kept, x / 0.75, 0), rtol=1e-6)
