@@ -31,6 +31,7 @@ FAMILIES = (
     "einsum",
     "extreme",
     "features",
+    "fourier",
     "functions",
     "grid",
     "image",

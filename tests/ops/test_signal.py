@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from .conftest import model_of, run_model
+
 MICROSOFT = "com.microsoft"
 
 
@@ -17,6 +19,23 @@ def normal(rng, *shape):
 def test_dft(check, rng, parts, attrs, length):
     inputs = [normal(rng, 2, 8, 3, parts), None if length is None else np.array(length), np.array(1)]
     check("DFT", inputs, attrs, constants=[1, 2], rtol=2e-5)
+
+
+@pytest.mark.parametrize("length", [9, 60, 128])
+@pytest.mark.parametrize("known", [True, False])
+def test_dft_in_stages(check, rng, length, known):
+    inputs = [normal(rng, 2, length, 2), np.array(length), np.array(1)]
+    expected = np.fft.fft(inputs[0].astype(np.float64) @ [1, 1j], axis=1)
+    expected = np.stack([expected.real, expected.imag], axis=-1).astype(np.float32)
+    check("DFT", inputs, constants=[1, 2] if known else [2], expected=[expected], rtol=2e-5)
+
+
+def test_the_middle_of_the_transform_of_real_numbers_is_real(rng):
+    inputs = [normal(rng, 1, 30, 1), None, np.array(1)]
+    model = model_of("DFT", inputs, constants=[2])
+    (result,) = run_model(model, inputs)
+    assert not result[0, [0, 15], 1].any()
+    assert result[0, 1:15, 1].all()
 
 
 def test_dft_of_symbolic_length(runtime, rng):
