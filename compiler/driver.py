@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,9 @@ class CompiledModel:
             CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running, E0302 if
                 this machine cannot run the target.
         """
+        if type(inputs) is not dict and not isinstance(inputs, Mapping):
+            hint = "call the model to give them in order"
+            raise CompileError("E0401", f"inputs are given by name, not as {type(inputs).__name__}", hint=hint)
         if self._runner is None:
             self._runner = with_aggregates(self.interface, with_strings(self.interface, self.artifact.runner(self.threads).run))
         return self._runner(inputs) if cache is None else self._runner(inputs, cache)
@@ -112,9 +116,18 @@ class CompiledModel:
         return KvCache.empty(self.interface, rows, extents)
 
     def __call__(self, *inputs: object, **named: object) -> np.ndarray | tuple[np.ndarray, ...]:
-        """Run on arrays in the order of the inputs, or by name; a single output is returned bare."""
+        """Run on arrays in the order of the inputs, or by name; a single output is returned bare.
+
+        Raises:
+            CompileError: as `run`; E0401 too for more arrays than inputs, and for an input that is given twice.
+        """
         if self._names is None:
             self._names = self.input_names
+        if len(inputs) > len(self._names):
+            raise CompileError("E0401", f"{len(inputs)} inputs are given, the model has {len(self._names)}", hint=_inputs_are(self._names))
+        twice = named and [name for name in self._names[: len(inputs)] if name in named]
+        if twice:
+            raise CompileError("E0401", f"input '{twice[0]}' is given twice", hint=_inputs_are(self._names))
         given = dict(zip(self._names, inputs, strict=False)) | named
         found = tuple(self.run(given).values())
         return found[0] if len(found) == 1 else found
@@ -157,6 +170,10 @@ class CompiledModel:
             known = f"it has: {', '.join(layouts)}" if layouts else "layouts are for C sources: -t c"
             raise CompileError("E0301", f"target {self.target.name} has no layout '{layout}'", hint=known)
         return layouts[layout](self.artifact, files)
+
+
+def _inputs_are(names: Sequence[str]) -> str:
+    return f"inputs are: {', '.join(names) or 'none'}"
 
 
 def _written_before(folder: Path) -> set[str]:
@@ -205,8 +222,10 @@ def compile(
 
     Raises:
         CompileError: for every fault of the model, the target or the options.
+        ValueError: for a number of threads below 1.
     """
-    options = Options(dict(bind or {}), dict(max or {}), name, max_ram, max_flash, kv_cache)
+    _check_threads(threads)
+    options = Options(_plain(bind), _plain(max), name, max_ram, max_flash, kv_cache)
     with _known(operators), watching(environment_watch(None if dump is None else Path(dump))) as watch:
         cache = cache and not has_custom_rows()
         digest = _Digest(source) if cache else None
@@ -215,6 +234,16 @@ def compile(
         found = _compile(source, chosen, options, store, digest, watch)
     found.threads = threads
     return found
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise ValueError(f"threads is a number from 1 on, or None, not {threads!r}")
+
+
+def _plain(extents: Mapping[str, int] | None) -> dict[str, int]:
+    """Extents with the integers of numpy as Python's."""
+    return {name: int(n) if isinstance(n, Integral) and not isinstance(n, bool) else n for name, n in (extents or {}).items()}
 
 
 def _known(operators: Sequence[OpDef]) -> AbstractContextManager[None]:
@@ -263,7 +292,9 @@ def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> Compi
 
     Raises:
         CompileError: E0501 if the folder is no artifact or is damaged.
+        ValueError: for a number of threads below 1.
     """
+    _check_threads(threads)
     path = Path(folder)
     record = check_folder(path)
     try:

@@ -108,6 +108,8 @@ def load_target(text: str) -> Target:
     Raises:
         CompileError: E0301 if there is no such backend or it does not understand the details.
     """
+    if not isinstance(text, str):
+        raise CompileError("E0301", f"a target is named by a string, not {type(text).__name__}", hint="such as 'cpu' or 'c:cortex-m4'")
     name = text.partition(":")[0]
     if name in BACKENDS:
         module = import_module(f"...backends.{BACKENDS[name]}.target", __name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..diagnostics import CompileError
 from .options import compile_options, compiled, extents_option, json_option, model_argument, show_json, show_table
 
 if TYPE_CHECKING:
@@ -30,13 +31,23 @@ def input_options(command: Any) -> Any:
 def gather_inputs(
     model: CompiledModel, single: tuple[str, ...], archive: Path | None, seed: int, dim: dict[str, int], default_extent: int = 8
 ) -> dict[str, np.ndarray]:
-    """Read the inputs that are given and make the others; symbolic extents that nothing names get the default."""
+    """Read the inputs that are given and make the others; symbolic extents that nothing names get the default.
+
+    An archive may hold more than the model takes (labels, outputs), but not instead of what it takes.
+
+    Raises:
+        CompileError: E0401 if a file cannot be read, or has a name that the model does not know while an input has no data.
+    """
     from .tensor_files import fit_types, random_tensors
 
     given = _read_given(single, archive)
-    wanted = {port.name for port in model.inputs}
-    given = {name: array for name, array in given.items() if name in wanted or not archive}
     missing = [port for port in model.inputs if port.name not in given]
+    unknown = given.keys() - {port.name for port in model.inputs}
+    named = {entry.partition("=")[0] for entry in single}
+    if unknown & named or (unknown and missing):
+        hint = f"inputs are: {', '.join(port.name for port in model.inputs) or 'none'}"
+        raise CompileError("E0401", f"input '{min(unknown & named or unknown)}' is unknown", hint=hint)
+    given = {name: array for name, array in given.items() if name not in unknown}
     return fit_types(given, model.inputs) | random_tensors(missing, seed, dim, default_extent)
 
 

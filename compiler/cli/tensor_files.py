@@ -6,6 +6,8 @@ back from the model's input.
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -46,18 +48,25 @@ def read_tensor(path: Path) -> np.ndarray:
             import onnx
 
             return np.asarray(onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())))
-        return np.asarray(np.load(path, allow_pickle=False))
+        return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception as error:  # the parsers raise whatever they like on foreign bytes
-        raise CompileError("E0401", f"cannot read a tensor from {path}: {error}", hint="give a .npy or .pb file") from error
+        raise CompileError("E0401", f"cannot read a tensor from {path}: {_reason(error)}", hint="give a .npy or .pb file") from error
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read a `.npz` file; E0401 if that fails."""
     try:
+        if not zipfile.is_zipfile(path):
+            path.read_bytes()  # says why, if it cannot be read at all
+            raise ValueError("it is no archive of arrays")
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # the parsers raise whatever they like on foreign bytes
-        raise CompileError("E0401", f"cannot read tensors from {path}: {error}", hint="give a .npz file") from error
+        raise CompileError("E0401", f"cannot read tensors from {path}: {_reason(error)}", hint="give a .npz file") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.strerror if isinstance(error, OSError) and error.strerror else error)
 
 
 def fit_types(tensors: Mapping[str, np.ndarray], ports: Iterable[Port]) -> dict[str, np.ndarray]:

@@ -59,7 +59,8 @@ class ExternalData:
         if length != wanted_bytes:
             self._fail(tensor.name, f"the length is {length} bytes, but type and shape need {wanted_bytes}")
         if offset + length > data.size:
-            self._fail(tensor.name, f"bytes {offset} to {offset + length} are beyond the end of '{location}' ({data.size} bytes)")
+            message = f"bytes {offset} to {offset + length} are beyond the end of '{location}' ({data.size} bytes)"
+            self._fail(tensor.name, message, "the data file is perhaps truncated, or of another model")
         self._check_digest(location, entries.get("checksum"), tensor.name)
         return data[offset : offset + length]
 
@@ -95,7 +96,8 @@ class ExternalData:
         try:
             handle = _open_inside(self.folder, parts)
         except OSError as error:
-            self._fail(name, f"cannot open '{location}': {error.strerror or error}", "links are not followed")
+            hint = "the file belongs beside the model" if isinstance(error, FileNotFoundError) else "links are not followed"
+            self._fail(name, f"cannot open '{location}': {error.strerror or error}", hint)
         try:
             return self._map_open(handle, location, name)
         finally:

@@ -1,7 +1,7 @@
 """What a model may ask of the compiler: bounds that keep a small hostile file from taking the machine.
 
-Every bound is far above what real models need, and each violation is one E0103 that names the bound, so
-that a user with an extraordinary model knows which one to raise.
+Every bound is far above what real models need, and each violation is one E0103 that names the bound.
+`load_graph` takes other limits.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Limits:
 
     def exceeded(self, name: str, message: str, loc: Loc = NOWHERE) -> NoReturn:
         """Raise E0103 for the limit `name`."""
-        bound = getattr(self, name)
-        raise CompileError("E0103", f"{message}, the limit '{name}' is {bound}", loc, f"if the model is right, raise Limits.{name}")
+        hint = "the limits stand in compiler/frontend/limits.py"
+        raise CompileError("E0103", f"{message}, the limit '{name}' is {getattr(self, name)}", loc, hint)
 
 
 @dataclass(slots=True)

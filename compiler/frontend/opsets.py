@@ -58,8 +58,11 @@ def _read(imports: Iterable[onnx.OperatorSetIdProto], loc: Loc) -> dict[str, int
 
 def _check(domain: str, version: int, loc: Loc) -> None:
     if domain == "" and not OLDEST <= version <= NEWEST:
-        hint = "convert the model with onnx.version_converter" if version < OLDEST else "export the model for an older opset"
-        raise CompileError("E0105", f"opset {version} is not supported, only {OLDEST} to {NEWEST} are", loc, hint)
+        if version > NEWEST:
+            known, hint = f"the newest is {NEWEST}", "export the model for an older opset"
+        else:
+            known, hint = f"the oldest here is {OLDEST}", "convert the model with onnx.version_converter"
+        raise CompileError("E0105", f"opset {version} is not supported, {known}", loc, hint)
     newest = _newest(domain)
     if version < 1 or (newest and version > newest):
         message = f"version {version} of the operator set '{domain}' is not supported, only 1 to {newest or 'any'} are"

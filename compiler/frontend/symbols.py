@@ -71,6 +71,8 @@ class Symbols:
             return OptionalForm(present, self._declare(f"{name}.value", type_.optional_type.elem_type, whole))
         if kind == "map" and name == whole:
             return self._declare_map(name, type_.map_type)
+        if kind == "no":
+            raise CompileError("E0202", f"the input '{whole}' has no type", Loc(self.model, whole), "the file is perhaps truncated")
         hint = "inputs are tensors, sequences and optionals of them, and maps of numbers or strings"
         raise CompileError("E0202", f"the input '{whole}' is of type {kind}", Loc(self.model, whole), hint)
 

@@ -20,6 +20,7 @@ from ..ops.table import Imperative, Nests, OpContext, Rewrite, context, lookup
 from .builder import scratch
 from .facts import GraphFacts
 from .nodes import Graph, Node, Value
+from .text import print_shape
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray], *, use_meaning: bool = False) -> dict[str, np.ndarray]:
@@ -194,5 +195,5 @@ def _is_known(extent: object, symbols: Mapping[str, int]) -> bool:
 
 
 def _misfit(value: Value, array: np.ndarray) -> CompileError:
-    shape = "[" + ", ".join(str(d) if isinstance(d, int) else getattr(d, "name", "?") for d in value.type.shape) + "]"
-    return CompileError("E0401", f"'{value.name}' is {value.type.dtype.label}{shape}, the array is {array.dtype}{list(array.shape)}")
+    wanted = value.type.dtype.label + print_shape(value.type.shape)
+    return CompileError("E0401", f"'{value.name}' is {wanted}, the array is {array.dtype}{list(array.shape)}")

@@ -86,7 +86,7 @@ def _symbol(name: str) -> str:
 
 def print_type(type_: TensorType) -> str:
     """`float32[N, 3]`, followed by layout and quantization if there are any."""
-    text = f"{type_.dtype.label}[{', '.join(map(print_dim, type_.shape))}]"
+    text = type_.dtype.label + print_shape(type_.shape)
     if not type_.layout.is_plain:
         text += f" layout {type_.layout.axis} {type_.layout.block} {print_attribute(type_.layout.halo)}"
     return text if type_.quant is None else text + _quant_text(type_.quant)
@@ -95,6 +95,11 @@ def print_type(type_: TensorType) -> str:
 def _quant_text(quant: Quant) -> str:
     parts = (quant.scale, quant.zero_point, quant.axis, quant.dtype)
     return " quant " + " ".join(map(print_attribute, parts))
+
+
+def print_shape(shape: Iterable[Dim]) -> str:
+    """`[N, 3]`."""
+    return f"[{', '.join(map(print_dim, shape))}]"
 
 
 def print_dim(extent: Dim) -> str:

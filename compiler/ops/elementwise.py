@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from ..dtypes import DType
 from ..graph.nodes import Attribute, TensorType
+from ..graph.text import print_shape
 from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
@@ -34,7 +35,7 @@ def broadcast_shape(ctx: OpContext, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]
             if d == 1 or d is extent or d == extent:
                 continue
             if extent != 1:
-                ctx.require(_broadcasts(d, extent), f"shapes {' and '.join(map(_show, shapes))} do not broadcast on axis {axis}")
+                ctx.require(_broadcasts(d, extent), f"shapes {' and '.join(map(print_shape, shapes))} do not broadcast on axis {axis}")
             if extent == 1 or (isinstance(d, int) and not isinstance(extent, int)):
                 extent = d
             elif not isinstance(d, int) and not isinstance(extent, int):
@@ -50,10 +51,6 @@ def _broadcasts(a: Dim, b: Dim) -> Expr:
         one: Expr = const(False, DType.BOOL) if isinstance(other, int) else build.eq(other, 1)
         return build.logical_or(build.eq(build.index(other), known), one)
     return build.logical_or(build.eq(a, b), build.eq(build.minimum(a, b), 1))
-
-
-def _show(shape: tuple[Dim, ...]) -> str:
-    return "[" + ", ".join(str(d) if isinstance(d, int) else "?" for d in shape) + "]"
 
 
 def broadcast_read(ctx: OpContext, position: int, axes: tuple[Expr, ...], output: tuple[Dim, ...]) -> Expr:

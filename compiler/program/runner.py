@@ -242,9 +242,9 @@ def as_array(given: Any, name: str) -> np.ndarray:
     """An array of anything that has the array interface or speaks DLPack; without a copy where that is possible."""
     if isinstance(given, np.ndarray):
         return given
-    if hasattr(given, "__dlpack__") and not hasattr(given, "__array_interface__"):
-        return np.from_dlpack(given)
     try:
+        if hasattr(given, "__dlpack__") and not hasattr(given, "__array_interface__"):
+            return np.from_dlpack(given)
         return np.asarray(given)
     except Exception as error:  # noqa: BLE001  (whatever a foreign object raises)
         raise CompileError("E0401", f"input '{name}' is not an array: {error}") from None

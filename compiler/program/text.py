@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..graph.text import print_dim, print_type
-from ..kernel.nodes import Dim, Expr
 from ..kernel.text import print_expr
 from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Rows, SetSymbol, Step, Storage
 
@@ -30,7 +29,7 @@ def _lines(program: Program) -> Iterator[str]:
         yield f"  symbol {given.symbol.name} = extent {given.axis} of input {given.input}"
     for k, array in enumerate(program.constants):
         yield f"  weights {k}: {array.dtype}[{array.size}]"
-    yield f"  arena {_dim(program.arena_bytes)} bytes, at least {_dim(program.lower_bound_bytes)}"
+    yield f"  arena {print_dim(program.arena_bytes)} bytes, at least {print_dim(program.lower_bound_bytes)}"
     yield from _steps(program.steps, "  ")
 
 
@@ -55,12 +54,12 @@ def _steps(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
 def _step(step: Step) -> str:
     match step:
         case Call():
-            operands = [*map(_storage, step.buffers), *map(_dim, step.symbols)]
+            operands = [*map(_storage, step.buffers), *map(print_dim, step.symbols)]
             covers = f"  # {', '.join(step.covers)}" if step.covers else ""
-            return f"{step.kernel}({', '.join(operands)}) over {_dim(step.iterations)}{covers}"
+            return f"{step.kernel}({', '.join(operands)}) over {print_dim(step.iterations)}{covers}"
         case Copy():
             to, of = _storage(step.target), _storage(step.source)
-            return f"copy {_dim(step.bytes)} bytes to {to} + {_dim(step.target_offset)} of {of} + {_dim(step.source_offset)}"
+            return f"copy {print_dim(step.bytes)} bytes to {to} + {print_dim(step.target_offset)} of {of} + {print_dim(step.source_offset)}"
         case SetSymbol(symbol=symbol, value=value):
             return f"{symbol.name} = {print_expr(value)}"
         case ReadSymbol(symbol=symbol, source=source, element=element, dtype=dtype):
@@ -68,7 +67,7 @@ def _step(step: Step) -> str:
         case Check(cond=cond, code=code, message=message):
             return f"check {print_expr(cond)} else {code}  # {message}"
         case Allocate(heap=heap, bytes=size):
-            return f"allocate {_storage(heap)} {_dim(size)} bytes"
+            return f"allocate {_storage(heap)} {print_dim(size)} bytes"
         case Free(heap=heap):
             return f"free {_storage(heap)}"
         case Move(target=target, source=source):
@@ -78,8 +77,4 @@ def _step(step: Step) -> str:
 
 
 def _storage(storage: Storage) -> str:
-    return f"arena+{_dim(storage.offset)}" if storage.place is Place.ARENA else f"{storage.place.value}{storage.index}"
-
-
-def _dim(extent: Dim | Expr) -> str:
-    return print_dim(extent)
+    return f"arena+{print_dim(storage.offset)}" if storage.place is Place.ARENA else f"{storage.place.value}{storage.index}"

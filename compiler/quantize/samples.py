@@ -15,6 +15,7 @@ import numpy as np
 
 from ..diagnostics import CompileError
 from ..graph.nodes import Value
+from ..graph.text import print_shape
 
 Batch: TypeAlias = dict[str, np.ndarray]
 Calibration: TypeAlias = "str | os.PathLike[str] | Mapping[str, np.ndarray] | Iterable[Mapping[str, np.ndarray]]"
@@ -99,8 +100,8 @@ def _array(given: Mapping[str, np.ndarray], value: Value, inputs: Sequence[Value
         not isinstance(d, int) or s is None or d == s for d, s in zip(value.type.shape, inner, strict=True)
     )
     if not fits or (array.ndim == rank and rank and len(array) % _step(array, value)):
-        extents = ", ".join(str(d) if isinstance(d, int) else "?" for d in value.type.shape)
-        raise CompileError("E0701", f"calibration data for '{value.name}' has shape {list(shape)}, the input has [{extents}]")
+        message = f"calibration data for '{value.name}' has shape {list(shape)}, the input has {print_shape(value.type.shape)}"
+        raise CompileError("E0701", message)
     return np.asarray(array.astype(wanted, copy=False))
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..diagnostics import CompileError, printable
+from ..graph.text import print_shape
 from ..pipeline import Model, Options, make_graph, make_program
 from ..program.memory_use import MemoryUse, memory_use
 from ..record.describe import describe_model
 from ..record.make import describe_compilation
 from .layers import LayerCost, layer_costs
-from .pictures import Picture, draw_arena, draw_graph, type_text
+from .pictures import Picture, draw_arena, draw_graph
 
 if TYPE_CHECKING:
     from ..program.nodes import Program
@@ -98,7 +99,7 @@ def _facts(report: Report) -> dict[str, list[tuple[str, str]]]:
     use, record = report.use, report.compilation
     opsets = ", ".join(f"{domain} {version}" for domain, version in report.export.opsets.items())
     given, made = (("input", report.program.inputs), ("output", report.program.outputs))
-    ports = [(f"{kind} {v.name}", type_text(v.type.dtype.label, v.type.shape)) for kind, values in (given, made) for v in values]
+    ports = [(f"{kind} {v.name}", v.type.dtype.label + print_shape(v.type.shape)) for kind, values in (given, made) for v in values]
     least = [] if report.lower_bound_bytes is None else [("no plan can use less than", f"{report.lower_bound_bytes:,} bytes")]
     return {
         "Model": [

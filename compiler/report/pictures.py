@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from ..graph.text import print_shape
 from ..program.memory_use import MemoryUse
 from ..program.nodes import Place, Program, Storage
 from .layers import LayerCost
@@ -67,7 +68,7 @@ def _flow(program: Program, layers: Sequence[LayerCost]) -> nx.DiGraph:
     graph: nx.DiGraph = nx.DiGraph()
     writer: dict[tuple[Place, int], str] = {}
     for k, value in enumerate(program.inputs):
-        graph.add_node(f"i{k}", text=value.name, detail=type_text(value.type.dtype.label, value.type.shape), layer=None, kind="input")
+        graph.add_node(f"i{k}", text=value.name, detail=value.type.dtype.label + print_shape(value.type.shape), layer=None, kind="input")
         writer[Place.INPUT, k] = f"i{k}"
     for layer in layers:
         name = f"l{layer.number}"
@@ -77,7 +78,7 @@ def _flow(program: Program, layers: Sequence[LayerCost]) -> nx.DiGraph:
         graph.add_edges_from((writer[_key(s)], name) for s in layer.reads if _key(s) in writer and writer[_key(s)] != name)
         writer.update({_key(s): name for s in layer.writes})
     for k, value in enumerate(program.outputs):
-        graph.add_node(f"o{k}", text=value.name, detail=type_text(value.type.dtype.label, value.type.shape), layer=None, kind="output")
+        graph.add_node(f"o{k}", text=value.name, detail=value.type.dtype.label + print_shape(value.type.shape), layer=None, kind="output")
         if (Place.OUTPUT, k) in writer:
             graph.add_edge(writer[Place.OUTPUT, k], f"o{k}")
     return graph
@@ -85,11 +86,6 @@ def _flow(program: Program, layers: Sequence[LayerCost]) -> nx.DiGraph:
 
 def _key(storage: Storage) -> tuple[Place, int]:
     return storage.place, storage.index
-
-
-def type_text(dtype: str, shape: Sequence[object]) -> str:
-    """`float32[1, n, 4]`."""
-    return f"{dtype}[{', '.join(str(d) if isinstance(d, int) else getattr(d, 'name', '?') for d in shape)}]"
 
 
 def _rows(graph: nx.DiGraph) -> list[list[str]]:

@@ -9,7 +9,7 @@ by intervals of their expressions (`Bounds`): an extent is its axis, or 1 if the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...compiler.diagnostics import Loc
@@ -33,7 +33,7 @@ class SizeBounds:
     capacities: Mapping[int, int] = field(default_factory=dict)
     """Elements that the caller provides for each output whose extents the run finds out."""
     conditions: tuple[Condition, ...] = ()
-    """What the declared extents promise."""
+    """What the user allows, and what the declared extents promise."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """The symbols that extents of outputs are made of, under these conditions, and those of `certain`."""
     certain: Mapping[str, Interval] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class SizeBounds:
             entry: symbols that are known before the first step.
         """
         allowed = {name: (0, most) for name, most in graph.bounds.items() if Var(name) in entry}
-        conditions = [_is_allowed(graph, name, most) for name, (_, most) in allowed.items()]
+        conditions = list(allowed_extents(graph, entry))
         certain = _certain(graph, allowed)
         intervals, terms = dict(certain), dict[Expr, Interval]()
         late = [(k, v) for k, v in enumerate(graph.outputs) if not set(free_vars(*map(build.index, v.type.shape))) <= set(entry)]
@@ -104,9 +104,11 @@ def _term(extent: Expr, least: int, most: int) -> tuple[Expr, Interval]:
     return extent, (least, most)
 
 
-def _is_allowed(graph: Graph, symbol: str, most: int) -> Condition:
-    """What the user says of an extent of the inputs."""
-    return Condition(build.le(Var(symbol), most), f"{symbol} is larger than {most}, the most that was allowed for", Loc(graph.loc.model))
+def allowed_extents(graph: Graph, entry: Collection[Var]) -> Iterator[Condition]:
+    """What the user says of the extents of the inputs (`--max`); checked on every target."""
+    for name, most in graph.bounds.items():
+        if Var(name) in entry:
+            yield Condition(build.le(Var(name), most), f"{name} is larger than {most}, the most that was allowed for", Loc(graph.loc.model))
 
 
 def _certain(graph: Graph, allowed: Mapping[str, Interval]) -> dict[str, Interval]:

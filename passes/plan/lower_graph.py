@@ -40,7 +40,7 @@ from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
 from ..kernel.loop_form import physical_offset, physical_shape
 from .assign_memory import arena_leads, assign_memory
-from .bound_sizes import SizeBounds
+from .bound_sizes import SizeBounds, allowed_extents
 from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
 from .form_chains import form_chains
@@ -103,7 +103,7 @@ class Lowering:
     outputs: dict[int, Storage] = field(default_factory=dict)
     """Heap variables of outputs of unknown size."""
     limits: SizeBounds = field(default_factory=SizeBounds)
-    """What bounds sizes that data decide, if there is no heap."""
+    """What the user allows, and without a heap what bounds sizes that data decide."""
     loc: Loc = NOWHERE
     """What is being lowered, for messages."""
     pool: KernelPool = field(init=False)
@@ -128,7 +128,9 @@ class Lowering:
                     self.symbols.append(InputSymbol(extent, position, axis))
                     self.entry.add(extent)
         self.known |= self.entry
-        if not self.options.heap:
+        if self.options.heap:
+            self.limits = SizeBounds(conditions=tuple(allowed_extents(graph, self.entry)))
+        else:
             self.limits = SizeBounds.of(graph, self.entry)
         wanted = direct_outputs(self, graph)
         self.body(graph, wanted)

@@ -112,6 +112,23 @@ def test_wrong_inputs_are_the_users_fault(model, tmp_path, capsys):
     assert "error[E0401]" in capsys.readouterr().err
 
 
+def test_data_under_a_wrong_name_is_refused(model, tmp_path, capsys):
+    np.savez(tmp_path / "data.npz", x=X, B=B)
+    assert cli.run(["run", model, "--inputs", str(tmp_path / "data.npz")]) == cli.FAULT
+    assert "input 'B' is unknown" in capsys.readouterr().err
+    np.savez(tmp_path / "data.npz", x=X, b=B, label=B)
+    assert cli.run(["run", model, "--inputs", str(tmp_path / "data.npz")]) == cli.OK
+
+
+def test_data_that_cannot_be_read_are_told_plainly(model, tmp_path, capsys):
+    (tmp_path / "data.npz").write_text("hello")
+    for file, told in (("data.npz", "it is no archive of arrays"), ("absent.npz", "No such file")):
+        assert cli.run(["run", model, "--inputs", str(tmp_path / file)]) == cli.FAULT
+        error = capsys.readouterr().err
+        assert told in error
+        assert "pickle" not in error
+
+
 def test_unknown_targets_are_named(model, capsys):
     assert cli.run(["compile", model, "-t", "abacus"]) == cli.FAULT
     assert "error[E0301]" in capsys.readouterr().err
@@ -140,6 +157,51 @@ def test_backend_runs_single_nodes():
 def test_backend_devices():
     assert onnx_backend.supports_device("CPU")
     assert not onnx_backend.supports_device("TPU")
+
+
+WRONG_CALLS = {
+    "3 inputs are given, the model has 2": lambda model: model(X, B, B),
+    "input 'x' is given twice": lambda model: model(X, x=X, b=B),
+    "input 'b' is missing": lambda model: model(X),
+    "inputs are given by name, not as list": lambda model: model.run([X, B]),
+    "not an array: on another device": lambda model: model(Elsewhere(), B),
+}
+
+
+class Elsewhere:
+    def __dlpack__(self, **options):
+        raise BufferError("on another device")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+def test_wrong_calls_are_refused(model):
+    compiled = onnxc.compile(model)
+    for told, call in WRONG_CALLS.items():
+        with pytest.raises(onnxc.CompileError, match=told) as caught:
+            call(compiled)
+        assert caught.value.code == "E0401"
+
+
+def test_integers_of_numpy_are_extents(model):
+    assert onnxc.compile(model, bind={"N": np.int64(2)}).inputs[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("target", ["cpu", "c"])
+def test_what_max_allows_is_checked(model, target):
+    compiled = onnxc.compile(model, target, max={"N": 2})
+    np.testing.assert_array_equal(compiled(X, B)[0], np.maximum(X + B, 0))
+    with pytest.raises(onnxc.CompileError, match="N is larger than 2, the most that was allowed for"):
+        compiled(np.zeros((3, 3), np.float32), np.zeros((3, 3), np.float32))
+
+
+def test_wrong_options_are_refused(model):
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="threads is a number from 1 on"):
+            onnxc.compile(model, threads=threads)
+    with pytest.raises(onnxc.CompileError, match="E0301"):
+        onnxc.compile(model, target=None)
 
 
 def test_the_face():
