@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..dtypes import DType
 from ..graph.nodes import TensorType, Value
 from ..kernel import build
-from ..kernel.build import const
+from ..kernel.build import const, mul
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
 from .table import Nests, OpContext, OpDef, RewriteBuilder, register
@@ -68,6 +68,9 @@ def _mask_type(ctx: OpContext) -> list[TensorType]:
     elif ctx.has(1) and ctx.rank(1) == 4:
         largest = build.minimum(build.index(ctx.shape(1)[2]), build.index(ctx.shape(1)[3]))
         ctx.require(build.ge(largest, build.index(columns)), "the mask is smaller than the scores")
+    elif ctx.has(1):
+        wanted_numbers = mul(build.index(batch), 2 if _has_starts(ctx) else 1)
+        ctx.require(build.ge(build.index(ctx.shape(1)[0]), wanted_numbers), "the mask is smaller than the batch")
     return [TensorType(ctx.dtype(0), (batch, 1, rows, columns))]
 
 
@@ -90,19 +93,24 @@ def _mask(ctx: OpContext) -> list[Nest]:
 
 def _is_seen(ctx: OpContext, n: Expr, i: Expr, j: Expr, rows: Expr, columns: Expr) -> Expr:
     """By the mask of `[batch]` lengths, `[2 * batch]` ends and starts, or zeros and ones of rank 2 to 4."""
-    rank, extent = ctx.rank(1), ctx.shape(1)[0]
+    rank = ctx.rank(1)
     if rank == 2:
         return build.ne(ctx.read(1, n, j), 0)
     if rank == 3:
         return build.ne(ctx.read(1, n, i, j), 0)
     if rank == 4:
         return build.ne(ctx.read(1, n, const(0), build.add(i, build.sub(columns, rows)), j), 0)
-    batch = ctx.shape(0)[0]
     before_end = build.lt(j, build.cast(ctx.read(1, n), DType.INT64))
-    if extent is batch or extent == batch:
+    if not _has_starts(ctx):
         return before_end
-    start = build.cast(ctx.read(1, build.add(n, build.index(batch))), DType.INT64)
+    start = build.cast(ctx.read(1, build.add(n, build.index(ctx.shape(0)[0]))), DType.INT64)
     return build.logical_and(before_end, build.ge(j, start))
+
+
+def _has_starts(ctx: OpContext) -> bool:
+    """False for a mask of lengths, behind which the places of packed queries and keys may stand: `[3 * batch + 2]`."""
+    batch, extent = ctx.shape(0)[0], ctx.shape(1)[0]
+    return extent not in (batch, build.dim(build.add(mul(build.index(batch), 3), 2)))
 
 
 register(

@@ -8,13 +8,14 @@ convolutions in any layout, depthwise convolutions and attention are one case.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Dim, Expr, Load, Var
-from ...compiler.kernel.traverse import free_vars, substitute, walk
+from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, Const, Dim, Expr, Load, Var
+from ...compiler.kernel.traverse import children, free_vars, substitute, walk
 from .loop_form import Loop, LoopForm, coefficient, stride
 
 
@@ -88,14 +89,20 @@ class Contraction:
         return self.lane[0] in free_vars(self.scalar)
 
 
-def contraction_form(form: LoopForm, lanes: int) -> Contraction | str:
-    """Take a form apart for vectors of `lanes` elements, or say why it is not a contraction that tiles can do."""
+def contraction_form(form: LoopForm, lanes: int, in_blocks: Collection[Buffer]) -> Contraction | str:
+    """Take a form apart for vectors of `lanes` elements, or say why it is not a contraction that tiles can do.
+
+    Args:
+        form: what to take apart.
+        lanes: elements of a vector.
+        in_blocks: buffers with an axis in blocks, of which the last is filled with zeros.
+    """
     if form.combine is not Combine.SUM or form.in_order or not form.axes:
         return "no sum over products"
     found = _factors(form.term)
     if found is None:
         return "the term is not a product of two reads"
-    form, split = split_blocked_reduction(form)
+    form, split = _split_blocked_reduction(form, in_blocks)
     form = split_grouped_axis(form)
     factors = _factors(form.term)
     assert factors is not None
@@ -125,18 +132,18 @@ def _factors(term: Expr) -> tuple[Expr, Expr] | None:
     return body.a, body.b
 
 
-def split_blocked_reduction(form: LoopForm) -> tuple[LoopForm, tuple[int, int] | None]:
+def _split_blocked_reduction(form: LoopForm, in_blocks: Collection[Buffer]) -> tuple[LoopForm, tuple[int, int] | None]:
     """Split the reduction loop that addresses a blocked tensor, so that offsets are linear in its parts.
 
     The loop over blocks goes first, the loop inside a block last: neighbours in memory are neighbours in time.
-    A remainder runs over the padding of the last block, which holds zeros.
+    A remainder runs over the padding of the last block, which holds zeros; where nothing says so, the loop stays whole.
 
     Returns:
         The form, and the extent and the block of the axis if one was split.
     """
     for position, (var, extent) in enumerate(form.reduce):
         block = _block_of(form, var)
-        if block is None or not isinstance(extent, int):
+        if block is None or not isinstance(extent, int) or (extent % block and not _is_divided_only_in(form.term, var, in_blocks)):
             continue
         outer = build.loop_var(f"{var.name}o", -(-extent // block))
         inner = build.loop_var(f"{var.name}i", block)
@@ -164,12 +171,29 @@ def split_grouped_axis(form: LoopForm) -> LoopForm:
 
 def _block_of(form: LoopForm, var: Var) -> int | None:
     """The block by which a loop's variable is divided in some offset."""
-    for e in walk(form.term):
-        if isinstance(e, Binary) and e.op in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD) and isinstance(e.b, Const):
-            found = coefficient(e.a, var)
-            if found is not None and found is not const(0):
-                return int(e.b.value)
-    return None
+    return next((block for e in walk(form.term) if (block := _divisor(e, var)) is not None), None)
+
+
+def _divisor(e: Expr, var: Var) -> int | None:
+    """By what an expression divides a variable; None if it is no quotient or remainder of it."""
+    if not isinstance(e, Binary) or e.op not in (BinaryOp.FLOORDIV, BinaryOp.FLOORMOD) or not isinstance(e.b, Const):
+        return None
+    found = coefficient(e.a, var)
+    return None if found is None or found is const(0) else int(e.b.value)
+
+
+def _is_divided_only_in(term: Expr, var: Var, buffers: Collection[Buffer]) -> bool:
+    """True if a variable is divided nowhere but in offsets of some buffers."""
+    pending, seen = [term], {term}
+    while pending:
+        e = pending.pop()
+        if _divisor(e, var) is not None:
+            return False
+        if not isinstance(e, Load) or e.buffer not in buffers:
+            new = [child for child in children(e) if child not in seen]
+            pending.extend(new)
+            seen.update(new)
+    return True
 
 
 def single_load(factor: Expr) -> Load | None:

@@ -64,7 +64,7 @@ def schedule_contraction(group: Group, target: ContractionTarget, is_constant: C
     row = target.row(form.term.dtype, form.term.dtype)
     if row is None:
         return f"no instruction for {form.term.dtype.label}"
-    found = contraction_form(form, row.lanes)
+    found = contraction_form(form, row.lanes, binder.in_blocks)
     if isinstance(found, str):
         return found
     return _Tiles(group, binder, found, row, target, is_constant).kernels()

@@ -61,6 +61,11 @@ class Binder:
         self.arguments[root.name] = Buffer(f"b{len(self.values)}", root.type.dtype, size, scope)
         self.values.append(root)
 
+    @property
+    def in_blocks(self) -> frozenset[Buffer]:
+        """Buffers of values whose layout has blocks: the last block is filled with zeros."""
+        return frozenset(self.arguments[value.name] for value in self.values if value.type.layout.block > 1)
+
     def _root(self, value: Value) -> Value:
         """The value in whose memory a value lies."""
         placed = self.group.placements.get(value.name)

@@ -56,7 +56,7 @@ def schedule_serial_contraction(group: Group, rows: Sequence[Mma], is_constant: 
     row = next((r for r in rows if r.operand is r.accumulator is form.term.dtype and r.k == 1), None)
     if row is None:
         return f"no instruction for {form.term.dtype.label}"
-    found = contraction_form(form, row.lanes)
+    found = contraction_form(form, row.lanes, binder.in_blocks)
     if isinstance(found, str):
         return found
     found = replace(found, form=_in_order_of_memory(found))

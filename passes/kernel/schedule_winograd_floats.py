@@ -88,7 +88,7 @@ def schedule_winograd_floats(
     row = target.row(form.term.dtype, form.term.dtype)
     if row is None or form.term.dtype is not DType.FLOAT32:
         return "not a sum of float32"
-    found = contraction_form(form, row.lanes)
+    found = contraction_form(form, row.lanes, binder.in_blocks)
     window = found if isinstance(found, str) else window_form(found)
     if isinstance(window, str):
         return window

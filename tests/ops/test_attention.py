@@ -16,7 +16,7 @@ def ints(*values):
     return np.array(values, np.int32)
 
 
-@pytest.mark.parametrize("mask", [None, ints([1, 1, 0], [1, 1, 1]), ints(2, 3)])
+@pytest.mark.parametrize("mask", [None, ints([1, 1, 0], [1, 1, 1]), ints(2, 3), ints(2, 3, 1, 0)])
 @pytest.mark.parametrize("attrs", [{}, {"unidirectional": 1}, {"scale": 0.3}])
 def test_attention(runtime, rng, mask, attrs):
     runtime("Attention", [normal(rng, 2, 3, 8), normal(rng, 8, 24), normal(rng, 24), mask], {"num_heads": 2, **attrs}, domain=MICROSOFT)

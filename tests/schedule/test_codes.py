@@ -34,7 +34,7 @@ TARGETS = {
 
 
 def _model(columns: int, depth: int, *, bits: int, block: int = 32, zeros: str = "", level: int = 0, bias: bool = False) -> onnx.ModelProto:
-    random, blocks = np.random.default_rng(bits), depth // block
+    random, blocks = np.random.default_rng(bits), -(-depth // block)
     inputs = {
         "codes": random.integers(0, 256, (columns, blocks, block * bits // 8)).astype(np.uint8),
         "scales": random.uniform(0.01, 0.1, (columns, blocks)).astype(np.float32),
@@ -97,6 +97,16 @@ def test_same_as_onnx_runtime(bits: int, level: int) -> None:
         expected = session.run(None, {"x": x})[0]
         error = 1e-2 if (bits, level) == (8, INT8_LEVEL) else 1e-5  # ONNX Runtime takes floats for codes of 8 bits
         np.testing.assert_allclose(compiled(x), expected, rtol=0, atol=error * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("target", ["cpu:x86-64-v3", "c"])
+@pytest.mark.parametrize(("bits", "zeros"), [(4, "codes"), (8, "")])
+def test_the_last_block_is_not_full(target: str, bits: int, zeros: str) -> None:
+    """The loop over the depth must not run to the end of the last block, where the data have ended."""
+    graph = load_graph(_model(9, 40, bits=bits, zeros=zeros))
+    inputs = {"x": np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)}
+    program = load_target(target).pipeline.build(_passed(graph, target))
+    np.testing.assert_allclose(run_program(program, inputs)["y"], run_graph(graph, inputs)["y"], rtol=1e-5, atol=1e-4)
 
 
 def test_weights_stay_packed() -> None:
