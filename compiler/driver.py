@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .ops.table import OpDef
     from .program.kv_cache import KvCache
     from .program.nodes import Program
-    from .record.nodes import Record
+    from .record.nodes import Export, Record, Source
 
 TARGET_FILE = "target.txt"
 """File of an artifact folder that says what `load` needs to know."""
@@ -257,6 +257,9 @@ def _known(operators: Sequence[OpDef]) -> AbstractContextManager[None]:
 
 def _compile(source: Model, target: Target, options: Options, store: Cache | None, digest: _Digest | None, watch: Watch) -> CompiledModel:
     """The model from the cache, or compiled and put there."""
+    from .frontend import Limits
+    from .record.describe import describe_model
+
     seconds: dict[str, float] = {}
     key = None if store is None or digest is None else timed(seconds, "key", lambda: _key(digest, target, options))
     if store is not None and key is not None and not watch.sees_stages:
@@ -265,6 +268,8 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
             found.report["seconds"] = seconds
             show_times(seconds)
             return found
+    # Before there is anything else: it holds the whole model once more.
+    described = timed(seconds, "describe", lambda: describe_model(source, Limits()))
     graph = make_graph(source, target, options, seconds)
     program = make_program(graph, target, seconds)
     _check_memory(program, options)
@@ -273,7 +278,7 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
                                  "arena_bytes": program.arena_bytes if isinstance(program.arena_bytes, int) else None,
                                  "lower_bound_bytes": program.lower_bound_bytes,
                                  "weight_bytes": artifact.interface.weight_bytes}  # fmt: skip
-    record = timed(seconds, "record", lambda: _record(source, target, program, artifact, options))
+    record = timed(seconds, "record", lambda: _record(described, target, program, artifact, options))
     if store is not None and key is not None:
         timed(seconds, "cache", lambda: store.store(key, {**artifact.files(), RECORD_NAME: to_json(record).encode()}))
     show_times(seconds)
@@ -307,15 +312,13 @@ def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> Compi
     return CompiledModel(target, target.load(files), threads, record=record)
 
 
-def _record(source: Model, target: Target, program: Program, artifact: Artifact, options: Options) -> Record:
+def _record(described: tuple[Source, Export], target: Target, program: Program, artifact: Artifact, options: Options) -> Record:
     from .. import __version__
     from .frontend import Limits
-    from .record.describe import describe_model
     from .record.make import describe_compilation, make_record
 
-    limits = Limits()
     compilation = describe_compilation(target, program, options.as_record(), __version__)
-    return make_record(describe_model(source, limits), compilation, limits, {**artifact.files(), TARGET_FILE: target.name.encode()})
+    return make_record(described, compilation, Limits(), {**artifact.files(), TARGET_FILE: target.name.encode()})
 
 
 class _Digest:
