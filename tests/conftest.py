@@ -10,9 +10,16 @@ hypothesis.settings.load_profile("onnxc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="rewrite expected outputs instead of comparing; inspect the diff")
+    parser.addoption("--all", action="store_true", help="all cases of the ONNX suite where a usual run takes a share; takes hours")
 
 
 @pytest.fixture
 def bless(request: pytest.FixtureRequest) -> bool:
     """True if expected outputs are to be rewritten."""
     return bool(request.config.getoption("--bless"))
+
+
+@pytest.fixture(scope="session")
+def takes_all(request: pytest.FixtureRequest) -> bool:
+    """True if no test is to take a share of its cases."""
+    return bool(request.config.getoption("--all"))

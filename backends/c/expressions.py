@@ -35,7 +35,7 @@ from ...compiler.kernel.nodes import (
     UnaryOp,
     Var,
 )
-from ...compiler.kernel.traverse import children, walk
+from ...compiler.kernel.traverse import children, conjuncts, walk
 from .dialect import (
     ARITHMETIC,
     BITWISE,
@@ -180,7 +180,7 @@ class ExprPrinter:
         text = f"{self.buffers[e.buffer]}[{self.value(e.index)}]"
         if e.dtype.bits < 8:
             text = self.fitted(e, text)  # the bits above the number may be anything
-        missing = [c for c in _conjuncts(e.mask) if c not in self._assumed]
+        missing = [c for c in conjuncts(build.TRUE if e.mask is None else e.mask) if c not in self._assumed]
         if not missing:
             return text
         condition = " && ".join(map(self.value, missing))
@@ -188,7 +188,7 @@ class ExprPrinter:
 
     def select(self, e: Select) -> str:
         """Conditional expression; what the condition says is known in its branches."""
-        with self._assuming(_conjuncts(e.cond)):
+        with self._assuming(conjuncts(e.cond)):
             then = self.value(e.then)
         with self._assuming([build.logical_not(e.cond)]):
             other = self.value(e.other)
@@ -418,12 +418,3 @@ def _small_integer(e: Expr) -> Expr | None:
     if isinstance(e, Cast) and e.value.dtype.is_int and e.value.dtype.bits <= 8:
         return build.cast(e.value, DType.INT32)
     return None
-
-
-def _conjuncts(condition: Expr | None) -> list[Expr]:
-    """The parts of a conjunction."""
-    if condition is None:
-        return []
-    if isinstance(condition, Binary) and condition.op is BinaryOp.AND and condition.dtype.kind is Kind.BOOL:
-        return [*_conjuncts(condition.a), *_conjuncts(condition.b)]
-    return [condition]

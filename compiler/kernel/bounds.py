@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from .nodes import Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Lane, Load, Ramp, Select, Unary, UnaryOp, Var
+from ..dtypes import Kind
+from .nodes import COMPARISONS, Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Lane, Load, Ramp, Select, Unary, UnaryOp, Var
 
 Interval: TypeAlias = tuple[int, int]
 """Smallest and largest value, both included."""
@@ -32,6 +33,10 @@ class Bounds:
             self._found[e] = self._within_type(e, self._compute(e))
         return self._found[e]
 
+    def holds(self, e: Expr) -> bool:
+        """True if a condition holds in all runs."""
+        return self.of(e) == (1, 1)
+
     def _within_type(self, e: Expr, found: Interval | None) -> Interval | None:
         """An interval beyond the type means that the value may wrap: then only the type's limits are known."""
         if e.dtype.is_float:
@@ -52,6 +57,9 @@ class Bounds:
             case Unary(op=UnaryOp.NEG, a=a):
                 found = self.of(a)
                 return None if found is None else (-found[1], -found[0])
+            case Unary(op=UnaryOp.NOT, a=a) if e.dtype.kind is Kind.BOOL:
+                found = self.of(a)
+                return None if found is None else _opposite(found)
             case Unary(op=UnaryOp.ABS, a=a):
                 found = self.of(a)
                 return None if found is None else _absolute(found)
@@ -80,6 +88,8 @@ class Bounds:
         if a.dtype.is_float:
             return None
         x, y = self.of(a), self.of(b)
+        if a.dtype.kind is Kind.BOOL and x is not None and y is not None and op in _LOGICAL:
+            return _LOGICAL[op](x, y)
         if op is BinaryOp.FLOORMOD or op is BinaryOp.AND:
             return _floormod(x, y) if op is BinaryOp.FLOORMOD else _bit_and(x, y)
         if x is None or y is None:
@@ -149,10 +159,21 @@ def _shift_right(x: Interval, y: Interval) -> Interval | None:
 
 def _one_sided(op: BinaryOp) -> Interval | None:
     """Comparisons are 0 or 1 whatever the operands."""
-    return (0, 1) if op in _TRUTH else None
+    return (0, 1) if op in COMPARISONS else None
 
 
-_TRUTH = frozenset({BinaryOp.EQ, BinaryOp.NE, BinaryOp.LT, BinaryOp.LE, BinaryOp.GT, BinaryOp.GE})
+def _less(x: Interval, y: Interval) -> Interval:
+    return int(x[1] < y[0]), int(x[0] < y[1])
+
+
+def _equal(x: Interval, y: Interval) -> Interval:
+    return int(x[0] == x[1] == y[0] == y[1]), int(x[0] <= y[1] and y[0] <= x[1])
+
+
+def _opposite(x: Interval) -> Interval:
+    return 1 - x[1], 1 - x[0]
+
+
 _RULES: dict[BinaryOp, Callable[[Interval, Interval], Interval | None]] = {
     BinaryOp.ADD: _add,
     BinaryOp.SUB: lambda x, y: (x[0] - y[1], x[1] - y[0]),
@@ -163,5 +184,14 @@ _RULES: dict[BinaryOp, Callable[[Interval, Interval], Interval | None]] = {
     BinaryOp.MIN: lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
     BinaryOp.MAX: lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
     BinaryOp.SHR: _shift_right,
-    **{op: lambda x, y: (0, 1) for op in _TRUTH},
+    BinaryOp.EQ: _equal,
+    BinaryOp.NE: lambda x, y: _opposite(_equal(x, y)),
+    BinaryOp.LT: _less,
+    BinaryOp.LE: lambda x, y: _opposite(_less(y, x)),
+    BinaryOp.GT: lambda x, y: _less(y, x),
+    BinaryOp.GE: lambda x, y: _opposite(_less(x, y)),
+}
+_LOGICAL: dict[BinaryOp, Callable[[Interval, Interval], Interval]] = {
+    BinaryOp.AND: lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
+    BinaryOp.OR: lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from operator import attrgetter, is_
 
+from ..dtypes import Kind
 from . import build
 from .nodes import (
     Alloc,
     Assert,
     Barrier,
     Binary,
+    BinaryOp,
     Block,
     Broadcast,
     Cast,
@@ -118,6 +120,15 @@ def free_vars(*roots: Expr) -> dict[Var, None]:
 
 
 # --- Statements -------------------------------------------------------------------------------
+
+
+def conjuncts(condition: Expr) -> tuple[Expr, ...]:
+    """The parts of a conjunction; none for what always holds."""
+    if condition is build.TRUE:
+        return ()
+    if isinstance(condition, Binary) and condition.op is BinaryOp.AND and condition.dtype.kind is Kind.BOOL:
+        return (*conjuncts(condition.a), *conjuncts(condition.b))
+    return (condition,)
 
 
 def statement_exprs(stmt: Stmt) -> tuple[Expr, ...]:

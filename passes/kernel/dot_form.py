@@ -16,7 +16,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import TRUE, const
 from ...compiler.kernel.nest import Combine
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Load, Scope, Select
-from ...compiler.kernel.traverse import free_vars
+from ...compiler.kernel.traverse import conjuncts, free_vars
 from .loop_form import Loop, LoopForm, coefficient, stride
 from .walk_window import Window
 
@@ -132,15 +132,6 @@ def _in_order_of_data(form: LoopForm, data: Load) -> tuple[Loop, ...] | str:
         return "the data are not walked in even steps"
     order = sorted(range(len(known)), key=lambda k: (-known[k], k))
     return tuple(form.reduce[k] for k in order)
-
-
-def conjuncts(condition: Expr) -> tuple[Expr, ...]:
-    """The parts of a conjunction; none for what always holds."""
-    if condition is TRUE:
-        return ()
-    if isinstance(condition, Binary) and condition.op is BinaryOp.AND:
-        return (*conjuncts(condition.a), *conjuncts(condition.b))
-    return (condition,)
 
 
 def _is_check(e: Expr, loops: tuple[Loop, ...]) -> bool:

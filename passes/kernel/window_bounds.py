@@ -16,7 +16,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, mul, sub
 from ...compiler.kernel.builder import KernelBuilder, block
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, Const, Expr, For, LoopKind, Select, Var
-from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.traverse import conjuncts, free_vars, substitute
 from .loop_form import Loop, coefficient
 
 
@@ -115,13 +115,6 @@ def find_windows(
         else:
             tests.append(found)
     return Windows(build.select(build.logical_and(*kept), factor.then, factor.other), tuple(tests))
-
-
-def conjuncts(condition: Expr) -> list[Expr]:
-    """The parts of a conjunction."""
-    if isinstance(condition, Binary) and condition.op is BinaryOp.AND:
-        return [*conjuncts(condition.a), *conjuncts(condition.b)]
-    return [condition]
 
 
 def _test(condition: Expr, taps: Sequence[Loop], around: Sequence[Var] | None, row: Loop | None) -> Test | None:

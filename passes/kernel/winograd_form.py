@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ...compiler.kernel import build
 from ...compiler.kernel.mma import DotStep
 from ...compiler.kernel.nodes import Binary, Expr, Var
-from ...compiler.kernel.traverse import free_vars
+from ...compiler.kernel.traverse import conjuncts, free_vars
 from .contraction_plan import known
-from .dot_form import Dot, conjuncts
+from .dot_form import Dot
 from .loop_form import Loop, coefficient, stride
 from .tile_model import choose_tile, parts, step_cycles
 from .winograd import TAPS, Winograd

@@ -16,9 +16,10 @@ from ...compiler.diagnostics import NOWHERE, CompileError, Loc
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
+from ...compiler.kernel.bounds import Bounds
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Scope, Var
-from ...compiler.kernel.traverse import free_vars
+from ...compiler.kernel.traverse import conjuncts, free_vars
 from ...compiler.ops.table import Imperative, Nests, Region, context, lookup
 from ...compiler.program.nodes import (
     Allocate,
@@ -104,6 +105,8 @@ class Lowering:
     """Heap variables of outputs of unknown size."""
     limits: SizeBounds = field(default_factory=SizeBounds)
     """What the user allows, and without a heap what bounds sizes that data decide."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """Intervals of what checks compare."""
     loc: Loc = NOWHERE
     """What is being lowered, for messages."""
     pool: KernelPool = field(init=False)
@@ -430,10 +433,13 @@ class Lowering:
         self._learn(symbol)
 
     def check(self, condition: Expr, message: str, loc: Loc) -> None:
-        """Append a step that ends the run with a message of its own unless a condition holds."""
+        """Append a step that ends the run with a message of its own unless a condition holds; none for parts that always hold."""
+        open_parts = [part for part in conjuncts(condition) if not self.bounds.holds(part)]
+        if not open_parts:
+            return
         text = f"{loc}: {message}" if str(loc) else message
         code = self.messages.setdefault(text, FIRST_CHECK + len(self.messages))
-        self.steps.append(Check(condition, code, text))
+        self.steps.append(Check(build.logical_and(*open_parts), code, text))
 
     def set(self, step: ReadSymbol) -> None:
         """Append a step that gives a symbol its value."""

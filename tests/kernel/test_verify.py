@@ -12,6 +12,7 @@ from onnxc.compiler.kernel.bounds import Bounds
 from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.interpret import evaluate
 from onnxc.compiler.kernel.nodes import (
+    COMPARISONS,
     Alloc,
     Binary,
     BinaryOp,
@@ -113,9 +114,23 @@ _make = lambda op, a, b: Binary(op, a, b, DType.INT64, 1)  # noqa: E731
 _exprs = st.recursive(_leaves, lambda e: st.builds(_make, st.sampled_from(_ops), e, e), max_leaves=6)
 
 
-@given(_exprs, st.tuples(st.integers(-5, 5), st.integers(0, 4)), st.tuples(st.integers(-5, 5), st.integers(0, 4)))
+_compare = st.builds(lambda op, a, b: Binary(op, a, b, BOOL, 1), st.sampled_from(sorted(COMPARISONS, key=str)), _exprs, _exprs)
+_join = lambda c: st.builds(lambda op, a, b: Binary(op, a, b, BOOL, 1), st.sampled_from([BinaryOp.AND, BinaryOp.OR]), c, c)  # noqa: E731
+_conditions = st.recursive(_compare, lambda c: c.map(build.logical_not) | _join(c), max_leaves=4)
+
+
+@given(_exprs | _conditions, st.tuples(st.integers(-5, 5), st.integers(0, 4)), st.tuples(st.integers(-5, 5), st.integers(0, 4)))
 def test_intervals_hold_for_every_value(e: Expr, a: tuple[int, int], b: tuple[int, int]) -> None:
     found = Bounds({"a": (a[0], a[0] + a[1]), "b": (b[0], b[0] + b[1])}).of(e)
     if found is not None:
         for x, y in itertools.product(range(a[0], a[0] + a[1] + 1), range(b[0], b[0] + b[1] + 1)):
             assert found[0] <= evaluate(e, {"a": x, "b": y}) <= found[1]
+
+
+def test_conditions_that_always_hold_are_known() -> None:
+    """Also those of narrower intervals than the types', joined or negated."""
+    i, n = Var("i", DType.INT64, 1, 4), Var("n")
+    known = build.logical_and(build.le(i, 3), build.logical_not(build.eq(i, 4)))
+    assert Bounds().holds(known)
+    assert not Bounds().holds(build.logical_and(known, build.le(n, 3)))
+    assert Bounds().of(build.lt(i, 0)) == (0, 0)

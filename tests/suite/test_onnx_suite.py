@@ -1,12 +1,11 @@
 """The ONNX backend suite: every case that passed must pass; one that newly passes is reported.
 
 `expected/DEVICE.txt` lists the passing cases; `pytest --bless tests/suite` renews it. The C device compiles each case with a C
-compiler, so a usual run takes some of them (`ONNXC_SUITE=all` and `--bless` take all but real models, whose weights are too much
-text for it). The reasons of the cases that fail are in `.pytest_cache/v/onnx-suite/DEVICE-PART` afterwards.
+compiler, so a usual run takes some of them (`--all` and `--bless` take all but real models, whose weights are too much text for
+it). The reasons of the cases that fail are in `.pytest_cache/v/onnx-suite/DEVICE-PART` afterwards.
 """
 
 import functools
-import os
 import queue
 import subprocess
 import sys
@@ -91,11 +90,11 @@ def _pump(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") ->
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("device", list(SHARE))
-def test_suite(device: str, part: int, bless: bool, cache: pytest.Cache):
+def test_suite(device: str, part: int, bless: bool, takes_all: bool, cache: pytest.Cache):
     if not onnx_backend.supports_device(device):
         pytest.skip(f"{device} cannot run here")
     names = names_of(device, part)
-    if not bless and os.environ.get("ONNXC_SUITE") != "all":
+    if not bless and not takes_all:
         names = [name for name in names if zlib.crc32(name.encode()) % SHARE[device] == 0]
     results = run_cases(device, names)
     passed = {name for name, reason in results.items() if not reason}
