@@ -36,6 +36,7 @@ from ...compiler.kernel.nodes import (
     Var,
 )
 from ...compiler.kernel.traverse import children, conjuncts, walk
+from .casts import cast, code_operands
 from .dialect import (
     ARITHMETIC,
     BITWISE,
@@ -44,14 +45,13 @@ from .dialect import (
     LOGICAL,
     UNSIGNED,
     Dialect,
-    bits_helper,
     division_helper,
     fma_helper,
     integer,
     wrapped,
 )
 from .names import Names
-from .round_texts import APART, RINT, code_texts
+from .round_texts import APART, RINT
 
 _INT32 = DType.INT32.limits
 _DIVISION = frozenset({BinaryOp.DIV, BinaryOp.MOD, BinaryOp.FLOORDIV, BinaryOp.FLOORMOD})
@@ -114,7 +114,7 @@ class ExprPrinter:
                 return a, b
             case Unary(op=UnaryOp.ABS, a=a) if not a.dtype.is_float:
                 return (a,)
-            case Cast(value=value, mode=CastMode.SATURATE) if self.code_operands(e) is None:
+            case Cast(value=value, mode=CastMode.SATURATE) if code_operands(self.dialect, e) is None:
                 return (value,)
             case Math(fn=MathFn.ISNAN, args=args):
                 return args
@@ -317,80 +317,6 @@ class ExprPrinter:
         """A call of the float or double version of a function of `<math.h>`."""
         return f"{function}{'f' if dtype is DType.FLOAT32 else ''}({', '.join(args)})"
 
-    # --- Casts --------------------------------------------------------------------------------
-
-    def cast(self, e: Cast) -> str:
-        """A conversion."""
-        code = self.code(e)
-        if code is not None:
-            return code
-        a, source, target = self.value(e.value), e.value.dtype, e.dtype
-        if e.mode is CastMode.BITS:
-            return self.bits(a, source, target)
-        if target.kind is Kind.BOOL:
-            return f"({a} != 0)"
-        if source.is_float and not target.is_float:
-            return self.saturated_float(a, source, target) if e.mode is CastMode.SATURATE else self.truncated(e, a)
-        if e.mode is CastMode.SATURATE and target.is_int:
-            return self.saturated_integer(a, source, target)
-        return self.fitted(e, f"({self.type(e)}){a}") if not self.is_narrow(e) else a
-
-    def code(self, e: Cast) -> str | None:
-        """`saturate(round(x) + zero)` as bytes: a helper function, where the language has one."""
-        operands = self.code_operands(e)
-        if operands is None:
-            return None
-        texts = code_texts(e.dtype.is_signed)
-        self.helpers.update(texts)
-        return f"{[*texts][-1]}({', '.join(map(self.value, operands))})"
-
-    def code_operands(self, e: Cast) -> tuple[Expr, Expr] | None:
-        """The `x` and the `zero` of `saturate(round(x) + zero)`, if a cast is that."""
-        if not self.dialect.codes or e.mode is not CastMode.SATURATE or e.dtype not in (DType.INT8, DType.UINT8):
-            return None
-        inner: Expr = e.value
-        is_sum = isinstance(inner, Binary) and inner.op is BinaryOp.ADD
-        real, zero = (inner.a, inner.b) if isinstance(inner, Binary) and is_sum else (inner, build.const(0.0, DType.FLOAT32))
-        offset = _small_integer(zero)
-        if not (isinstance(real, Math) and real.fn is MathFn.ROUND and real.dtype is DType.FLOAT32) or offset is None:
-            return None
-        return real.args[0], offset
-
-    def bits(self, a: str, source: DType, target: DType) -> str:
-        """The same bits: a cast between integers, a union otherwise."""
-        types = self.dialect.type(source), self.dialect.type(target)
-        if types[0] == types[1]:
-            return a
-        if "float" not in types and "double" not in types:
-            return f"(({types[1]}){a})"
-        name, text = bits_helper(source, target, types, self.dialect.helper)
-        self.helpers[name] = text
-        return f"{name}({a})"
-
-    def truncated(self, e: Cast, a: str) -> str:
-        """Float to integer towards zero; small integers wrap by way of a larger one."""
-        middle = {DType.UINT32: "int64_t", DType.INT32: "int32_t", DType.INT64: "int64_t", DType.UINT64: "uint64_t"}.get(e.dtype, "int32_t")
-        return self.fitted(e, f"({self.dialect.type(e.dtype)})({middle}){a}")
-
-    def saturated_float(self, a: str, source: DType, target: DType) -> str:
-        """Float to the nearest integer of the type; NaN gives 0."""
-        low, high = target.limits
-        above = self.dialect.constant(float(high), source)
-        below = self.dialect.constant(float(low), source)
-        c_type = self.dialect.type(target)
-        inner = f"{a} > {below} ? ({c_type}){a} : ({a} <= {below} ? {integer(low, target)} : 0)"
-        return f"({c_type})({a} >= {above} ? {integer(high, target)} : ({inner}))"
-
-    def saturated_integer(self, a: str, source: DType, target: DType) -> str:
-        """Integer to the nearest one of the type; compares only where the source goes beyond it."""
-        (low, high), (least, most) = target.limits, source.limits
-        text = f"({self.dialect.type(target)}){a}"
-        if least < low:
-            text = f"({a} < {integer(low, source)} ? {integer(low, target)} : {text})"
-        if most > high:
-            text = f"({a} > {integer(high, source)} ? {integer(high, target)} : {text})"
-        return f"(({self.dialect.type(target)}){text})"
-
     def vector(self, e: Expr) -> str:
         """Vectors do not reach this printer."""
         raise AssertionError(f"{type(e).__name__} in a kernel for a language without vectors")
@@ -409,12 +335,3 @@ class ExprPrinter:
         Lane: vector,
         Read: vector,
     }
-
-
-def _small_integer(e: Expr) -> Expr | None:
-    """A float that is an integer of a byte or so, as an int32."""
-    if isinstance(e, Const) and float(e.value).is_integer() and abs(e.value) < 1 << 16:
-        return build.const(int(e.value), DType.INT32)
-    if isinstance(e, Cast) and e.value.dtype.is_int and e.value.dtype.bits <= 8:
-        return build.cast(e.value, DType.INT32)
-    return None

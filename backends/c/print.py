@@ -35,6 +35,7 @@ from ...compiler.kernel.nodes import (
     While,
 )
 from ...compiler.kernel.traverse import free_vars, statement_exprs, walk, walk_statements
+from .casts import code_operands
 from .dialect import Dialect
 from .expressions import ExprPrinter
 from .lines import Lines, mentions
@@ -71,7 +72,7 @@ class CPrinter(Lines):
     def __init__(self, kernel: Kernel, dialect: Dialect, helpers: dict[str, str]) -> None:
         super().__init__(self.expressions(dialect, helpers, Bounds(intervals(kernel))))
         self.kernel, self.dialect = kernel, dialect
-        self.e.is_exact = any(isinstance(e, Cast) and self.e.code_operands(e) for e in _expressions(kernel))
+        self.e.is_exact = any(isinstance(e, Cast) and code_operands(self.dialect, e) for e in _expressions(kernel))
         self.stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
         self.stored |= {b for s in walk_statements(kernel.body) if isinstance(s, Extern) for b in s.filled}
 
