@@ -25,12 +25,6 @@ def layers_of(program: Program) -> tuple[Layer, ...]:
     return tuple(Layer(layer_name(step), step) for step in walk_steps(program.steps) if isinstance(step, Call))
 
 
-def row_kernels(program: Program) -> set[str]:
-    """Names of the kernels that are called again and again to make a row each."""
-    rows = (step for step in walk_steps(program.steps) if isinstance(step, Rows))
-    return {step.kernel for found in rows for step in walk_steps(found.body) if isinstance(step, Call)}
-
-
 def layer_name(step: Call) -> str:
     """What a layer is called: after the first and the last of its nodes."""
     ends = dict.fromkeys((step.covers[0], step.covers[-1])) if step.covers else {step.loc.node or step.kernel: None}

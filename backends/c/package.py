@@ -19,7 +19,7 @@ from ...compiler.program.nodes import Program
 from .choices import Choices
 from .dialect import Dialect
 from .face import Port, dim_text, face_of, model_name, status_codes
-from .layers import row_kernels, stages
+from .layers import stages
 from .names import clean, comment
 from .print import C99, print_kernel_c
 from .print_program import ProgramPrinter, Signature
@@ -47,12 +47,7 @@ def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect
     weights = [f"{name}_weights_{k}" if choices.separate_weights else f"weights_{k}" for k in range(len(program.constants))]
     helpers: dict[str, str] = {}
     functions = {kernel: f"{clean(kernel)}_k{k}" for k, kernel in enumerate(program.kernels)}
-    apart = row_kernels(program)
-    kernels = [
-        f"{name.upper()}_APART {text}" if key in apart else text
-        for key, kernel in program.kernels.items()
-        for text in (print_kernel_c(kernel, helpers, functions[key]),)
-    ]
+    kernels = [f"{name.upper()}_APART {print_kernel_c(k, helpers, functions[key])}" for key, k in program.kernels.items()]
     printer = ProgramPrinter(program, dialect, functions, weights, helpers, static_arena=choices.static_arena)
     run = printer.step_function() if choices.steps else printer.run()
     arena = "" if isinstance(program.arena_bytes, int) else ProgramPrinter(program, dialect, {}, [], helpers).arena_function()
@@ -67,7 +62,7 @@ def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect
             "model.c.j2",
             face,
             needs_math=needs_math,
-            apart=bool(apart),
+            apart=bool(kernels),
             own_arena=choices.static_arena and printer.uses_base,
             weights=inline,
             helpers=list(helpers.values()),

@@ -6,6 +6,7 @@ the same numbers. In the texts `$x` and `$w` stand for the types of data and wei
 take turns, four elements each, and the even ones come before the odd ones, as SXTB16 gives them; with MVE
 patches of int8 hold bytes.
 Loops whose callers give a constant number of rounds say how often they are unrolled: gcc does so by itself at -O3 only.
+What callers give many constants is `onnxc_inlined`: with -Os gcc would test them in every round.
 Instructions: Arm Architecture Reference Manuals ARM DDI 0403 (v7-M DSP) and DDI 0553 (v8.1-M MVE).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-COPY = """static inline void onnxc_copy_$x($X *target, const $X *source, int32_t count) {
+COPY = """onnxc_inlined void onnxc_copy_$x($X *target, const $X *source, int32_t count) {
 #if defined(__ARM_FEATURE_MVE)
     for (; count >= 16; count -= 16, target += 16, source += 16) {
         vstrbq_$x(target, vldrbq_$x(source));
@@ -252,7 +253,7 @@ TAPS_1 = """static inline void onnxc_taps_$x$w_1(int32_t *acc, const $X *data, c
 }
 """
 
-CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, int32_t zero,
+CODES = """onnxc_inlined void onnxc_codes_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, int32_t zero,
                                   int32_t low, int32_t high, int32_t bias_step, int32_t scale_step, int32_t count) {
     int32_t i = 0;
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
@@ -273,7 +274,7 @@ CODES = """static inline void onnxc_codes_$x($X *target, const int32_t *acc, con
 }
 """
 
-RESIDUAL = """static inline void onnxc_residual_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, const $X *other,
+RESIDUAL = """onnxc_inlined void onnxc_residual_$x($X *target, const int32_t *acc, const int32_t *bias, const float *scale, const $X *other,
                                      int32_t zero, int32_t low, int32_t high, int32_t bias_step, int32_t scale_step, int32_t count,
                                      int32_t own_zero, int32_t other_zero, int32_t sum_zero, int32_t least, float own_scale,
                                      float other_scale, float sum_scale, float inverse) {

@@ -13,6 +13,13 @@ from .round_texts import APART, SCALED, code_texts
 INCLUDE = "arm_mve.h"
 """Name of the text that everything with MVE needs."""
 
+INLINED = """#if defined(__GNUC__)
+#define onnxc_inlined static inline __attribute__((always_inline))
+#else
+#define onnxc_inlined static inline
+#endif
+"""
+
 EXTENDED = """static inline uint32_t onnxc_$half_$t(uint32_t x) {
     uint32_t half;
     __asm__("$extend %0, %1$turn" : "=r"(half) : "r"(x));
@@ -142,4 +149,4 @@ def shared_texts() -> dict[str, str]:
     found |= {name: f"{floats}\n{text}#endif\n" for name, text in _mve_floats()}
     condition = "#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)"
     found |= {name: f"{condition}\n{text}#endif\n" for name, text in _dsp()}
-    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED, "onnxc_apart": APART}
+    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED, "onnxc_apart": APART, "onnxc_inlined": INLINED}
