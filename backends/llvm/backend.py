@@ -21,6 +21,7 @@ from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_attention import can_schedule_attention, schedule_attention
 from ...passes.kernel.schedule_codes import CodeTarget, schedule_codes
 from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
 from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
@@ -49,6 +50,7 @@ def schedule(
         lambda: schedule_codes(group, codes, is_constant),
         lambda: schedule_dot_tiles(group, dots, is_constant),
         lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
+        lambda: schedule_attention(group, machine, is_constant),
         lambda: schedule_winograd_floats(group, machine, is_constant) if machine.winograd else "switched off",
         lambda: schedule_contraction(group, machine, is_constant),
     )
@@ -67,6 +69,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
     codes = CodeTarget(rows(features)[0], code_steps(features))
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, dots, codes, is_constant),
+        joins=lambda group: can_schedule_attention(group, machine),
         kernel_passes=(lambda kernel: lower(kernel, features),),
         clear_halo=lambda value: clear_halo(value, machine.vector),
     )

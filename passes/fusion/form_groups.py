@@ -24,6 +24,7 @@ from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
 from .integer_sums import integer_sums
+from .join_attention import join_attention
 from .place_concats import place_concats
 from .requantize import requantize
 from .same_bytes import view_movements
@@ -38,7 +39,13 @@ Order: TypeAlias = Callable[[Sequence[Unit], Mapping[int, set[int]], Sequence[in
 """(units, for each number of a unit those that must run before it, an order that is possible) -> the order to take."""
 
 
-def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, numerics: Numerics = Numerics.ONNX) -> list[Unit]:
+def form_groups(
+    graph: Graph,
+    facts: GraphFacts,
+    choose: Order | None = None,
+    numerics: Numerics = Numerics.ONNX,
+    joins: Callable[[Group], bool] | None = None,
+) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used.
 
     Args:
@@ -46,6 +53,7 @@ def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, nu
         facts: what is known of it.
         choose: takes one of the possible orders; without it, units stand as in the graph.
         numerics: how int32 sums become codes.
+        joins: whether the target has a schedule for a product, a softmax and a product together; without it, it has none.
     """
     stages = make_stage_graph(graph, facts)
     integer_sums(stages, numerics)
@@ -61,6 +69,8 @@ def form_groups(graph: Graph, facts: GraphFacts, choose: Order | None = None, nu
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)
+    if joins is not None:
+        units = join_attention(units, stages.needed, joins)
     before = _before(units, symbol_sources(graph, facts), stages.roots)
     order: Sequence[int] = list(_smallest_first(before))
     return [units[k] for k in (order if choose is None else choose(units, before, order))]

@@ -152,7 +152,7 @@ def collapse(forms: tuple[LoopForm, ...], shared: int = 0) -> tuple[tuple[LoopFo
     Returns:
         The forms, and how many shared loops are left.
     """
-    forms = tuple(_drop_unit_loops(form, shared) for form in forms)
+    forms = tuple(drop_unit_loops(form, shared) for form in forms)
     while shared > 1:
         joined = _join_first(forms, shared)
         if joined is None:
@@ -161,8 +161,8 @@ def collapse(forms: tuple[LoopForm, ...], shared: int = 0) -> tuple[tuple[LoopFo
     return tuple(_collapse_own(form, shared) for form in forms), shared
 
 
-def _drop_unit_loops(form: LoopForm, shared: int) -> LoopForm:
-    """A loop of one iteration is no loop."""
+def drop_unit_loops(form: LoopForm, shared: int = 0) -> LoopForm:
+    """A loop of one iteration is no loop, but for the first `shared` ones."""
     kept = [loop for k, loop in enumerate(form.axes) if loop[1] != 1 or k < shared]
     units: dict[Var, Expr] = {var: const(0) for var, extent in (*form.axes[shared:], *form.reduce) if extent == 1}
     reduce = tuple(loop for loop in form.reduce if loop[1] != 1)

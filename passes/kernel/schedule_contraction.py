@@ -23,8 +23,7 @@ from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Read, Scope, Var
 from ...compiler.kernel.traverse import substitute, walk
-from ...compiler.program.stages import Group, ScheduledKernel
-from ...compiler.program.weights import Pack
+from ...compiler.program.stages import Group, ScheduledKernel, Stage
 from .contraction_form import Contraction, contraction_form
 from .contraction_plan import COLUMNS, ROWS, first_and_count, known, plan_depth, plan_loops
 from .emit_loops import VectorShape
@@ -67,19 +66,26 @@ def schedule_contraction(group: Group, target: ContractionTarget, is_constant: C
     found = contraction_form(form, row.lanes, binder.in_blocks)
     if isinstance(found, str):
         return found
-    return _Tiles(group, binder, found, row, target, is_constant).kernels()
+    return Tiles(group.stages[0], binder, found, row, target, is_constant).kernels()
 
 
-class _Tiles:
-    """The schedule of one contraction."""
+class Tiles:
+    """The schedule of one contraction, or of a part of one inside another kernel."""
 
     def __init__(
-        self, group: Group, binder: Binder, found: Contraction, row: Mma, target: ContractionTarget, is_constant: Callable[[Value], bool]
+        self,
+        stage: Stage,
+        binder: Binder,
+        found: Contraction,
+        row: Mma,
+        target: ContractionTarget,
+        is_constant: Callable[[Value], bool],
+        packed: str = "packed",
     ) -> None:
-        self.stage, self.binder, self.contraction, self.row = group.stages[0], binder, found, row
+        self.stage, self.binder, self.contraction, self.row = stage, binder, found, row
         self.part: Expr | None = None
         """Number of the part of the reduction that is being emitted."""
-        self.factor = VectorFactor(found, self.stage, binder, row.operand)
+        self.factor = VectorFactor(found, self.stage, binder, row.operand, name=packed)
         vectors = 1 if found.columns is None and found.is_depthwise else known(found.blocks)
         self.mr, self.nv = choose_tile(row, known(found.row_extent), vectors)
         self.depth = plan_depth(found, self.nv, target.l2_bytes) if self._result_is_local(is_constant) else None
@@ -90,21 +96,14 @@ class _Tiles:
         k = KernelBuilder()
         iterations = self._emit(k)
         factor = self.factor
-        values = list(self.binder.values)
-        buffers = [self.binder.arguments[v.name] for v in values]
-        packs: list[Pack | None] = [None] * len(values)
-        if factor.packed_value is not None and factor.buffer is not None:
-            place = values.index(factor.packed_value)
-            buffers[place], packs[place] = factor.buffer, factor.pack
-        if factor.scratch is not None and factor.buffer is not None:
-            values, buffers, packs = [factor.scratch, *values], [factor.buffer, *buffers], [None, *packs]
+        values, buffers, packs = zip(*factor.bound([(v, self.binder.arguments[v.name], None) for v in self.binder.values]), strict=True)
         parts = "" if self.depth is None else f", depth={self.depth.count}"
         schedule = f"contract(mr={self.mr}, nv={self.nv}{parts}, mma={self.row.name}, pack={factor.buffer is not None})"
-        kernel = k.kernel("contract", tuple(buffers), self.stage.loc, schedule)
+        kernel = k.kernel("contract", buffers, self.stage.loc, schedule)
         form = self.contraction.form
         products = build.product(d for _, d in (*form.axes, *form.reduce))
         work = build.dim(build.floordiv(build.index(products), int(self.contraction.lanes * self.row.fma_per_cycle)))
-        return (*factor.kernels, ScheduledKernel(kernel, tuple(values), iterations, work, tuple(packs)))
+        return (*factor.kernels, ScheduledKernel(kernel, values, iterations, work, packs))
 
     def _emit(self, k: KernelBuilder) -> Dim:
         """Emit the parallel loop; returns its extent."""
@@ -140,6 +139,17 @@ class _Tiles:
             self.part = part
             values[var] = add(first, row)
             yield
+
+    def emit_rows(self, k: KernelBuilder, values: dict[Var, Expr], start: Expr, rows: Dim) -> None:
+        """Emit the tiles of some rows, with all columns, at some values of the outer loops."""
+        count = build.dim(build.ceildiv(self.contraction.blocks, self.nv))
+        with k.loop("ct", count) as tile:
+            first = mul(tile, self.nv)
+            if isinstance(self.contraction.blocks, int):
+                self._known_columns(k, values, first, start, rows)
+            else:
+                left = build.sub(build.index(self.contraction.blocks), first)
+                self._unknown_columns(k, values, first, build.dim(build.minimum(self.nv, left)), start, rows)
 
     # --- Tiles --------------------------------------------------------------------------------
 

@@ -48,10 +48,13 @@ class Binder:
         self.locals: dict[str, Buffer] = {}
         for stage in group.stages:
             if stage.value not in group.outputs:
-                size = build.product(stage.value.type.shape[group.rows :])
-                assert isinstance(size, int), "values of unknown size are outputs of their group"
-                name = f"row{len(self.locals)}"
-                self.locals[stage.value.name] = Buffer(name, stage.value.type.dtype, size, Scope.STACK, 64)
+                self.locals[stage.value.name] = self._local(stage.value)
+
+    def _local(self, value: Value) -> Buffer:
+        """Memory of the kernel for a row of a value."""
+        size = build.product(value.type.shape[self.group.rows :])
+        assert isinstance(size, int), "values of unknown size are outputs of their group"
+        return Buffer(f"row{len(self.locals)}", value.type.dtype, size, Scope.STACK, 64)
 
     def _argument(self, value: Value, scope: Scope) -> None:
         root = self._root(value)
@@ -137,7 +140,7 @@ def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
     with _parallel(k, parallel, vector) as values:
         rest = form.substitute(dict(zip((var for var, _ in parallel), values, strict=True)))
         loops = tuple((var, _replace_dim(d, parallel, values)) for var, d in form.axes[len(parallel) :])
-        _emit_form(k, rest, loops, lanes, vector)
+        emit_form(k, rest, loops, lanes, vector)
     return build.product(extent for _, extent in parallel)
 
 
@@ -215,10 +218,10 @@ def _emit_row(
             blocks.enter_context(k.around(buffer))
         for form in forms:
             row = form.substitute(dict(zip((var for var, _ in form.axes), values, strict=False)))
-            _emit_form(k, row, form.axes[len(values) :], lanes(form), vector)
+            emit_form(k, row, form.axes[len(values) :], lanes(form), vector)
 
 
-def _emit_form(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int, vector: VectorShape) -> None:
+def emit_form(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int, vector: VectorShape) -> None:
     """The loops of a form that are not yet around it."""
     if form.combine is None:
         emit_map(k, form, loops, lanes)

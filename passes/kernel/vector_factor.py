@@ -1,13 +1,16 @@
 """The vector factor of a contraction, as the tiles read it: in place, or packed.
 
 A constant factor is packed when compiling (`pack_constant`). A computed one is packed by a kernel of its own
-if its lanes are not neighbours in memory; otherwise it is read where it lies. A packed factor has the
-dimensions [outer..., block of columns, reduction..., lane], so that a tile reads it front to back.
+if its lanes are not neighbours in memory, or if tiles read it again and again in pieces that lie far apart; otherwise it
+is read where it lies. A packed factor has the dimensions [outer..., block of columns, reduction..., lane], so that a tile
+reads it front to back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import TensorType, Value
@@ -19,20 +22,32 @@ from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.program.stages import ScheduledKernel, Stage
 from ...compiler.program.weights import Pack
 from .contraction_form import Contraction, single_load
+from .contraction_plan import known
 from .emit_loops import emit_map
 from .loop_form import Loop, LoopForm, stride
 from .pack_constant import Limit, StridedPack
 from .schedule_rows import Binder
 
+FAR = 256
+"""Bytes between vectors of which few share a page, so that nothing fetches them ahead."""
+MANY_ROWS = 64
+"""Rows that read the factor often enough to pay for a copy."""
+L1_SHARE = 16 << 10
+"""Bytes of a block of columns that stay in the first-level cache, wherever they lie."""
 MAX_GROWTH = 4
 """A computed factor is packed only if that does not repeat its elements more often: no unfolded images."""
+
+Argument: TypeAlias = tuple[Value, Buffer, Pack | None]
+"""An operand of a kernel, the buffer that stands for it, and how it is rearranged when compiling."""
 
 
 class VectorFactor:
     """Where the tiles find the vector factor, and what must be done before."""
 
-    def __init__(self, contraction: Contraction, stage: Stage, binder: Binder, dtype: DType, may_copy: bool = True) -> None:
-        self.contraction, self.stage, self.binder, self.dtype = contraction, stage, binder, dtype
+    def __init__(
+        self, contraction: Contraction, stage: Stage, binder: Binder, dtype: DType, may_copy: bool = True, name: str = "packed"
+    ) -> None:
+        self.contraction, self.stage, self.binder, self.dtype, self.name = contraction, stage, binder, dtype, name
         self.pack: Pack | None = None
         """How the constant `packed_value` is rearranged."""
         self.packed_value: Value | None = None
@@ -50,7 +65,7 @@ class VectorFactor:
         source = single_load(contraction.vector)
         if source is None or self._pack_constant(source):
             return
-        if may_copy and stride(source.index, contraction.lane[0]) != 1:
+        if may_copy and (stride(source.index, contraction.lane[0]) != 1 or self._is_read_far_apart_often(source)):
             self._pack_computed(source)
 
     def read(self, values: dict[Var, Expr], block: Expr, lane: Expr, is_partial: bool) -> Expr:
@@ -59,6 +74,14 @@ class VectorFactor:
             return load(self.buffer, self._offset(values, block, lane))
         element = substitute(self.contraction.vector, values | self.contraction.at_column(block, lane))
         return build.select(self.contraction.is_column(block, lane), element, const(0, element.dtype)) if is_partial else element
+
+    def bound(self, arguments: Sequence[Argument]) -> list[Argument]:
+        """The arguments of a kernel that reads the factor here, from those of one that reads it where it lies."""
+        if self.buffer is None:
+            return list(arguments)
+        if self.scratch is not None:
+            return [(self.scratch, self.buffer, None), *arguments]
+        return [(value, self.buffer, self.pack) if value is self.packed_value else (value, at, pack) for value, at, pack in arguments]
 
     def _offset(self, values: dict[Var, Expr], block: Expr, lane: Expr) -> Expr:
         outer = [values[var] for var, _ in self._outer]
@@ -122,13 +145,22 @@ class VectorFactor:
 
     # --- Computed factors ---------------------------------------------------------------------
 
+    def _is_read_far_apart_often(self, source: Load) -> bool:
+        """True if many rows read blocks of columns that outgrow the cache and are scattered over pages."""
+        c = self.contraction
+        if c.rows is None or known(c.rows[1]) < MANY_ROWS or not c.form.reduce:
+            return False
+        step = stride(source.index, c.form.reduce[-1][0])
+        size = math.prod(known(d) for _, d in c.form.reduce) * c.lanes * self.dtype.bits // 8
+        return size > L1_SHARE and (step is None or step * self.dtype.bits // 8 >= FAR)
+
     def _pack_computed(self, source: Load) -> None:
         """Have a kernel lay the factor out, unless that repeats its elements too often."""
         size, original = build.product(self._dims), source.buffer.size
         if isinstance(size, int) and isinstance(original, int) and size > MAX_GROWTH * original:
             return
         scratch = Value(f"{self.stage.value.name}#packed", TensorType(self.dtype, (size,)))
-        buffer = Buffer("p0", self.dtype, size, Scope.GLOBAL, 64)
+        buffer = Buffer(self.name, self.dtype, size, Scope.GLOBAL, 64)
         self.kernels = (self._pack_kernel(scratch, buffer),)
         self.scratch, self.buffer = scratch, buffer
 

@@ -166,7 +166,7 @@ class Lowering:
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
         least = partial(order_units, bytes_of=self.bytes_of, elsewhere=wanted, kept=lasting_names(graph, facts))
-        units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics)
+        units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics, self.options.joins)
         wanted = made_for(units, wanted)
         if self.options.rows_may_cost:
             units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.options.rows_may_cost)

@@ -25,6 +25,8 @@ class LoweringOptions:
     """What happens to each kernel, in order."""
     clear_halo: Callable[[Value], ScheduledKernel]
     """Makes the kernel that clears the halo of a value."""
+    joins: Callable[[Group], bool] | None = None
+    """Whether there is a schedule for the group of a product, a softmax over its rows and a product with these; None if for none."""
     numerics: Numerics = Numerics.ONNX
     """How int32 sums become codes."""
     heap: bool = True
