@@ -40,6 +40,7 @@ from ..kernel.schedule_row import (
 )
 from ..kernel.walk_rows import Pull, RowWalk, walk_rows
 from .control_flow import inner_steps
+from .lower_group import call_kernel
 
 if TYPE_CHECKING:
     from .lower_graph import Lowering
@@ -144,7 +145,7 @@ class _Chain:
     def _run(self, number: int, scheduled: ScheduledKernel, values: Mapping[str, Value], symbols: Mapping[Var, Dim]) -> None:
         """Call a kernel."""
         name = self.lowering.pool.add(scheduled.kernel)
-        self.lowering.run((self.chain.stages[number],), name, scheduled, values, symbols, self.scratch)
+        call_kernel(self.lowering, (self.chain.stages[number],), name, scheduled, values, symbols, self.scratch)
 
     def _pull(self, pull: Pull, row: Var) -> None:
         """Make sure that the rows of a window are there."""
@@ -170,7 +171,7 @@ class _Chain:
         count = mul(build.maximum(sub(kept.end, low), 0), kept.elements)
         scheduled = move_rows(kept.value, kept.elements, self.lowering.options.copies)
         name = self.lowering.pool.add(scheduled.kernel)
-        self.lowering.run((), name, scheduled, {}, move_symbols(kept.value, build.dim(start), build.dim(count)), self.scratch)
+        call_kernel(self.lowering, (), name, scheduled, {}, move_symbols(kept.value, build.dim(start), build.dim(count)), self.scratch)
 
     # --- A root that folds rows ---------------------------------------------------------------
 

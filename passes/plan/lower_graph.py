@@ -6,7 +6,7 @@ The last pass that sees the graph IR. Memory is left abstract here (`Place.ARENA
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,10 +17,9 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Node, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.bounds import Bounds
-from ...compiler.kernel.builder import KernelBuilder
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, Scope, Var
+from ...compiler.kernel.nodes import Dim, Expr, Var
 from ...compiler.kernel.traverse import conjuncts, free_vars
-from ...compiler.ops.table import Imperative, Nests, Region, context, lookup
+from ...compiler.ops.table import Imperative, Region, lookup
 from ...compiler.program.nodes import (
     Allocate,
     Call,
@@ -33,23 +32,24 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Chain, Group, Known, NodeUnit, ScheduledKernel, Stage, View, shift_symbol
+from ...compiler.program.stages import Chain, Group, Known, NodeUnit, View
 from ...compiler.program.units_text import print_units
 from ...compiler.program.weights import Pack, PackedConstant
 from ...compiler.watch import GROUPS, show
 from ..fusion.form_groups import form_groups
 from ..kernel.clear_halo import has_halo
-from ..kernel.loop_form import physical_offset, physical_shape
-from .assign_memory import arena_leads, assign_memory
+from ..kernel.loop_form import physical_shape
+from .assign_memory import assign_memory
 from .bound_sizes import SizeBounds, allowed_extents
-from .estimate_work import estimate_work
 from .find_conditions import Condition, find_conditions
 from .form_chains import form_chains
-from .kernel_pool import KernelPool, parallel_extent
+from .kernel_pool import KernelPool
 from .lower_chain import lower_chain
+from .lower_group import lower_group
+from .lower_node import find_sizes, lower_imperative
 from .options import LoweringOptions
 from .order_units import order_units
-from .place_caches import input_extents, share_input
+from .place_caches import input_extents
 from .place_outputs import copy_outputs, direct_outputs, made_for
 from .places import lasting_names
 from .write_in_place import write_in_place
@@ -182,7 +182,7 @@ class Lowering:
                 case View(value=value, source=source):
                     self.storages[value.name] = self.storage(source)
                 case Group():
-                    self._group(unit, wanted)
+                    lower_group(self, unit, wanted)
                 case Chain():
                     lower_chain(self, unit, wanted)
                 case Known(value=value, array=array):
@@ -206,130 +206,17 @@ class Lowering:
 
     # --- Units --------------------------------------------------------------------------------
 
-    def _group(self, group: Group, wanted: dict[str, Storage]) -> None:
-        kernels, values = self.pool.schedule(group, self.options.schedule, self.is_constant)
-        scratch: dict[str, Storage] = {}
-        for value in group.outputs:
-            root = group.placements[value.name].root if value.name in group.placements else value
-            if value.name in group.in_place:
-                self.storages[value.name] = self.storage(group.in_place[value.name])
-            elif root.name not in self.storages:
-                self.place(root, wanted.get(root.name))
-        shifts = self._shifts(group)
-        for name, scheduled in kernels:
-            storages = self.run(group.stages, name, scheduled, values, shifts, scratch)
-            if group.outputs[0].name not in group.placements:  # parts of others begin somewhere in them
-                self.leads.update(arena_leads(scheduled.leads, storages, self.storages[group.outputs[0].name]))
-
-    def run(
-        self,
-        stages: Sequence[Stage],
-        name: str,
-        scheduled: ScheduledKernel,
-        values: Mapping[str, Value],
-        shifts: Mapping[Var, Dim],
-        scratch: dict[str, Storage],
-    ) -> list[Storage]:
-        """Append the call of a kernel; returns the memory of its operands.
-
-        Args:
-            stages: what it computes.
-            name: its name in the program.
-            scheduled: the kernel with its operands.
-            values: what stands for the operands, by name, where it was scheduled for others.
-            shifts: values for its symbols, where they are not those of the program.
-            scratch: gets memory for the operands that are no values of the graph.
-        """
-        operands = [values.get(v.name, v) for v in scheduled.operands]
-        packs = scheduled.packs or (None,) * len(operands)
-        storages = []
-        for operand, pack in zip(operands, packs, strict=True):
-            if operand.name not in self.storages and operand.name not in self.arrays:
-                if operand.name not in scratch:
-                    scratch[operand.name] = self.temporary(self.bytes_of(operand))
-                storages.append(scratch[operand.name])
-            else:
-                storages.append(self.storage(operand, pack))
-        symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
-        self.require(free_vars(*(build.index(s) for s in symbols)))
-        covers = tuple(dict.fromkeys(name for stage in stages for name in stage.covers))
-        loc = stages[-1].loc if stages else NOWHERE
-        self.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
-        return storages
-
-    def _shifts(self, group: Group) -> dict[Var, Dim]:
-        """Where the values of a group that are parts of others start in them, in elements."""
-        shifts: dict[Var, Dim] = {}
-        for position, value in enumerate(group.values):
-            placed = group.placements.get(value.name)
-            if placed is not None:
-                root = placed.root.type
-                origin = physical_offset(root, tuple(build.const(0) for _ in root.shape))
-                first = physical_offset(root, tuple(build.index(d) for d in placed.start))
-                shifts[shift_symbol(position)] = build.dim(build.sub(first, origin))
-        return shifts
-
     def _node(self, node: Node, wanted: dict[str, Storage]) -> None:
         row = lookup(node.op)
         assert row is not None
         if isinstance(row.define, Imperative):
-            self._imperative(node, row.define, wanted)
+            lower_imperative(self, node, row.define, wanted)
         elif isinstance(row.define, Region):
             from .control_flow import lower_region
 
             lower_region(self, node)
         else:
             raise CompileError("E0302", f"{node.op} was not decomposed", node.loc)
-
-    def _imperative(self, node: Node, define: Imperative, wanted: dict[str, Storage]) -> None:
-        ctx = context(node, self.facts[-1])
-        inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
-        outputs = [self._buffer(v, f"b{k + len(inputs)}") for k, v in enumerate(node.outputs)]
-        if define.in_place:
-            share_input(self, node, inputs, outputs)
-        k = KernelBuilder()
-        define.build(ctx, k, inputs, outputs)
-        for value in node.outputs[int(define.in_place) :]:
-            if value is not None:
-                self.place(value, wanted.get(value.name))
-        made = [(v, b) for v, b in zip(node.outputs, outputs, strict=True) if b not in inputs]
-        self._call(node, k, [*node.inputs, *(v for v, _ in made)], [*inputs, *(b for _, b in made)])
-
-    def _sizes(self, node: Node) -> None:
-        """Run the kernel that finds out extents of a node's outputs, and read them."""
-        row = lookup(node.op)
-        assert row is not None and isinstance(row.define, (Nests, Imperative)) and row.define.sizes is not None, node.op
-        define = row.define
-        first = next(v.name for v in node.outputs if v is not None)
-        owned = {name: at for name, (value, at) in self.sized.items() if value == first}
-        inputs = [self._buffer(v, f"b{k}") for k, v in enumerate(node.inputs)]
-        sizes = Buffer(f"b{len(inputs)}", build.INDEX, len(owned))
-        k = KernelBuilder()
-        assert define.sizes is not None
-        define.sizes(context(node, self.facts[-1]), k, inputs, sizes)
-        storage = self.temporary(8 * len(owned))
-        self._call(node, k, [*node.inputs, None], [*inputs, sizes], storage)
-        for name, at in sorted(owned.items(), key=lambda item: item[1]):
-            self.set(ReadSymbol(Var(name), storage, at, build.INDEX))
-
-    def _buffer(self, value: Value | None, name: str) -> Buffer | None:
-        if value is None:
-            return None
-        scope = Scope.CONST if self.is_constant(value) else Scope.GLOBAL
-        return Buffer(name, value.type.dtype, build.product(physical_shape(value.type)), scope)
-
-    def _call(
-        self, node: Node, k: KernelBuilder, values: Sequence[Value | None], buffers: Sequence[Buffer | None], extra: Storage | None = None
-    ) -> None:
-        given = [(v, b) for v, b in zip(values, buffers, strict=True) if b is not None]
-        kernel = k.kernel("node", tuple(b for _, b in given), node.loc)
-        name = self.pool.add(kernel)
-        storages = tuple(self.storage(v) if v is not None else extra for v, _ in given)
-        self.require(kernel.symbols)
-        iterations = parallel_extent(kernel)
-        covers = (node.loc.node,) if node.loc.node else ()
-        work = estimate_work(kernel)
-        self.steps.append(Call(name, tuple(s for s in storages if s is not None), kernel.symbols, iterations, work, node.loc, covers))
 
     # --- Values -------------------------------------------------------------------------------
 
@@ -414,7 +301,7 @@ class Lowering:
             if not isinstance(symbol, Var) or symbol in self.known:
                 continue
             if symbol.name in self.sized:
-                self._sizes(self.makers[self.sized[symbol.name][0]])
+                find_sizes(self, self.makers[self.sized[symbol.name][0]])
             else:
                 source = self._source(symbol.name)
                 assert source is not None, f"symbol {symbol.name} has no value here"
