@@ -6,7 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
-from operator_facts import DEVICES, REFUSED, OperatorFacts, facts, shown_types, tests_of, versions_of
+from operator_facts import DEVICES, OperatorFacts, facts, shown_types, tests_of, versions_of, without_row
 
 from onnxc.compiler.diagnostics import CODES
 from onnxc.compiler.ops.table import Definition, Imperative, Nests, OpDef, Region, Rewrite, all_rows
@@ -64,19 +64,30 @@ def ops_page() -> str:
         ]
         lines += [_op_line(row) for row in rows if row.domain == domain]
     lines += [
-        "\n## Not compiled\n\n",
-        "Operators of the specification that are refused, E0201 or E0106, and why.\n\n| operator | why |\n|---|---|\n",
+        "\n## Without a row\n\n",
+        "Operators of the specification that become those above when a model is read: by the frontend (`compiler/frontend/handlers.py`),\n",
+        "or by the body that the specification gives them.\n\n",
+        "| operator | becomes others | versions | targets | tests |\n|---|---|---|---|---|\n",
     ]
-    lines += [f"| {key} | {why} |\n" for key, why in sorted(REFUSED.items())]
+    cells = [(key, how, _versions(key), _targets(key), ", ".join(tests_of(key))) for key, how in sorted(without_row().items())]
+    lines += [f"| {' | '.join(row)} |\n" for row in cells]
     return "".join(lines)
 
 
 def _op_line(row: OpDef) -> str:
     known = facts().get(row.key, OperatorFacts())
-    versions = ", ".join(map(str, versions_of(row.key)))
-    targets = ", ".join(device for device in DEVICES if device in known.devices)
-    cells = (row.name, _FORMS[type(row.define)], versions, shown_types(known.types), targets, ", ".join(tests_of(row)), row.doc)
+    types, tests = shown_types(known.types), ", ".join(tests_of(row.key))
+    cells = (row.name, _FORMS[type(row.define)], _versions(row.key), types, _targets(row.key), tests, row.doc)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def _versions(key: str) -> str:
+    return ", ".join(map(str, versions_of(key)))
+
+
+def _targets(key: str) -> str:
+    known = facts().get(key, OperatorFacts())
+    return ", ".join(device for device in DEVICES if device in known.devices)
 
 
 def passes_page() -> str:

@@ -33,10 +33,6 @@ from onnxc.compiler.ops.types import BOOL, FLOAT8, FLOATS, SIGNED, TINY_FLOATS, 
 ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "c", "cuda")
 TEST_FOLDERS = ("ops", "quantize", "models", "frontend", "suite", "regress")
-REFUSED = {
-    "ai.onnx.preview.training::Gradient": "training: it asks for derivatives of a part of the graph",
-}
-"""Operators of the specification that are refused by design, and why."""
 GROUPS = {
     "floats": FLOATS, "ints": SIGNED | UNSIGNED, "bool": BOOL, "strings": {DType.STRING}, "float8": FLOAT8,
     "small floats": TINY_FLOATS - FLOAT8, "small ints": TINY_INTS,
@@ -76,10 +72,10 @@ def facts() -> Mapping[str, OperatorFacts]:
     return found
 
 
-def tests_of(row: OpDef) -> list[str]:
+def tests_of(key: str) -> list[str]:
     """Where an operator is tested; files that name it may give its name alone."""
     known = facts()
-    return sorted({test for key in (row.key, row.name) if key in known for test in known[key].tests})
+    return sorted({test for name in (key, key.rpartition("::")[2]) if name in known for test in known[name].tests})
 
 
 # --- The specification ------------------------------------------------------------------------
@@ -97,9 +93,15 @@ def versions_of(key: str) -> list[int]:
 
 
 def uncovered() -> list[str]:
-    """Operators of the specification that nothing in the compiler knows: no row, no body, no part of the frontend, no refusal."""
-    known = {row.key for row in all_rows()} | set(REFUSED) | set(HANDLERS) | set(SPECIAL)
-    return sorted(key for key, schema in newest_schemas().items() if key not in known and not has_body(schema))
+    """Operators of the specification that nothing in the compiler knows: no row, no body, no part of the frontend."""
+    return sorted(newest_schemas().keys() - {row.key for row in all_rows()} - without_row().keys())
+
+
+def without_row() -> Mapping[str, str]:
+    """Operators of the specification that become rows of the table when a model is read, and how."""
+    rows = {row.key for row in all_rows()}
+    taken = dict.fromkeys({*HANDLERS, *SPECIAL} - rows, "by the frontend")
+    return taken | {key: "by its body" for key, schema in newest_schemas().items() if has_body(schema) and key not in taken.keys() | rows}
 
 
 @functools.cache
@@ -118,13 +120,14 @@ def _key(domain: str, name: str) -> str:
 
 
 def _suite_models() -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Models of one node, by the names that `tests/suite` gives them."""
+    """Models of one node or few, by the names that `tests/suite` gives them."""
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for case in load_model_tests(kind="node"):
-            yield f"node/{case.name}", case.model or onnx.load(Path(case.model_dir) / "model.onnx")
+        for kind in ("node", "simple"):
+            for case in load_model_tests(kind=kind):
+                yield f"{kind}/{case.name}", case.model or onnx.load(Path(case.model_dir) / "model.onnx")
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from .attributes import Bindings, convert, resolve
 from .bodies import Body, Call
 from .coverage import unknown_operator
 from .functions import Function, Library, callee
+from .gradient import GRADIENT, named_values
 from .handlers import HANDLERS
 from .limits import Budget
 from .opsets import Opsets
@@ -218,8 +219,10 @@ class Importer:
         return None
 
     def _handle(self, call: Call, attributes: Bindings, items: Sequence[Item | None], frame: Frame, loc: Loc) -> list[Item]:
-        """A node on sequences or optionals."""
+        """A node on sequences or optionals, or on a part of the graph that it names."""
         plain = {name: spelled_proto(a.tp) if a.HasField("tp") else convert(a, name, self.tensors, loc) for name, a in attributes.items()}
+        if call.op == GRADIENT:
+            items = [*items, *self._inputs(named_values(plain), frame, loc)]
         with frame.builder.at(loc, self.name(next(filter(None, call.outputs), call.name), frame.scope)):
             return HANDLERS[call.op](Use(items, plain, frame.builder, loc))
 
