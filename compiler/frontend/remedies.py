@@ -20,12 +20,16 @@ _SEARCH = "export the decoder by itself, and choose the tokens in a loop around 
 _PACKED = "export the model with padded batches: attention with packed sequences is for one kind of GPU"
 _SPARSE = "make the sparse tensor dense before the product"
 _FP8 = "quantize the weights to 4 or 8 bit integers (MatMulNBits)"
+_FOLDED = "the model was optimized for one kind of GPU: export it again without fusing its products"
+_RECURRENT = "export the recurrence with Scan or Loop of the default domain"
+_SUMS = "use MatMulInteger, Mul or ReduceSum of the default domain, after Cast"
 _ORDERED = "the model was optimized for one kind of GPU: export it again with QuantizeLinear and DequantizeLinear"
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "the node holds a program for another engine: take the model that it was made of": ("EPContext", "Snpe"),
     _SEARCH: ("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),
-    _PACKED: ("PackedAttention", "PackedMultiHeadAttention", "PagedAttention", "RemovePadding", "RestorePadding", "SparsePagedAttention"),
+    _PACKED: ("PackedAttention", "PackedMultiHeadAttention", "PagedAttention", "RemovePadding", "RestorePadding", "SparsePagedAttention",
+              "PackedSparseAttentionIndexer", "SparseAttentionIndexer", "DynamicSparseAttention", "VarlenCausalConvWithState"),
     _SPARSE: ("SparseToDenseMatMul",),
     _FP8: ("GemmFloat8", "MatMulBlockQuantizedFp4Weight", "MatMulBlockQuantizedFp8Weight", "QuantizeBFP", "DequantizeBFP"),
     _ORDERED: (
@@ -33,7 +37,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "QuantizeWithOrder", "DequantizeWithOrder",
     ),
     "use MatMulNBits, which says what it computes": ("MatMulFpQ4",),
-    "use GroupQueryAttention or Attention of the default domain": ("SparseAttention", "LongformerAttention", "DecoderAttention"),
+    _FOLDED: ("MatMulNBitsMlp", "MatMulNBitsQkv", "GemmaRotaryEmbedding", "RelativePositionBias", "GatedRelativePositionBias"),
+    _RECURRENT: ("LinearAttention", "LinearAttentionGate", "GatedDeltaNet", "AttnLSTM"),
+    "use Dropout": ("BitmaskDropout", "BitmaskBiasDropout"),
+    _SUMS: ("MatMulInteger16", "MulInteger", "ReduceSumInteger"),
+    "use GroupQueryAttention or Attention of the default domain": (
+        "SparseAttention", "LongformerAttention", "DecoderAttention", "DecoderMaskedSelfAttention",
+    ),
 }  # fmt: skip
 """Remedies for operators of com.microsoft."""
 

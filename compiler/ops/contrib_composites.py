@@ -106,6 +106,32 @@ def _nhwc_conv(ctx: OpContext, b: RewriteBuilder) -> Values:
     return [_last(b, activated(ctx, b, y, ctx.str_attr("activation"), ctx.attr("activation_params", tuple) or ()))]
 
 
+def _qlinear_conv(ctx: OpContext, b: RewriteBuilder) -> Values:
+    """That of the default domain, but channels may be last."""
+    turned = ctx.int_attr("channels_last")
+    given = (optional(ctx, i) for i in range(1, len(ctx.node.inputs)))
+    y = b.op("QLinearConv", _first(b, ctx.value(0)) if turned else ctx.value(0), *given, **kept(ctx, *_CONV))
+    return [_last(b, y) if turned else y]
+
+
+def _causal_conv(ctx: OpContext, b: RewriteBuilder) -> Values:
+    """A depthwise convolution in time that sees no future; the state is what the next step will see of this one."""
+    if ctx.int_attr("ndim", 1) != 1 or ctx.int_attr("channels_last") or ctx.int_attr("state_window"):
+        ctx.fail("E0203", "only the plain form of CausalConvWithState is supported", "one axis, channels first, no state_window")
+    (channels, _, taps), step = ctx.shape(1), ctx.int_attr("dilation", 1)
+    if not isinstance(channels, int) or not isinstance(taps, int):
+        ctx.fail("E0204", "the shape of the weights must be known when compiling")
+    length = (taps - 1) * step
+    x = ctx.value(0)
+    seen = b.op("Concat", ctx.value(3), x, axis=2) if ctx.has(3) else b.op("Pad", x, b.const([0, 0, length, 0, 0, 0]))
+    y = b.op("Conv", seen, ctx.value(1), optional(ctx, 2), group=channels, dilations=(step,))
+    state = b.op("Slice", seen, b.const([-length if length else 1 << 62]), b.const([1 << 62]), b.const([2]))
+    name = ctx.str_attr("activation", "none")
+    if name not in ("none", "silu", "swish"):
+        ctx.fail("E0203", f"activation {name} is not known", "known are none, silu, swish")
+    return wanted(ctx, y if name == "none" else b.op("Swish", y), state)
+
+
 def _nhwc_max_pool(ctx: OpContext, b: RewriteBuilder) -> Values:
     return [_last(b, b.op("MaxPool", _first(b, ctx.value(0)), **kept(ctx, *_POOL)))]
 
@@ -205,6 +231,8 @@ register(
     composite("NhwcConv", _nhwc_conv),
     composite("NhwcFusedConv", _nhwc_conv),
     composite("NhwcMaxPool", _nhwc_max_pool),
+    composite("CausalConvWithState", _causal_conv),
+    composite("QLinearConv", _qlinear_conv),
     composite("CDist", _cdist),
     composite("ComplexMul", lambda ctx, b: _complex_product(False, ctx, b)),
     composite("ComplexMulConj", lambda ctx, b: _complex_product(True, ctx, b)),

@@ -17,12 +17,15 @@ from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
 from .attention import default_scale, lowest, scores, split_heads
+from .composite import wanted
 from .extents import times
 from .kv_cache import cache_extent, first_new_row
 from .table import Nests, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 MICROSOFT = "com.microsoft"
 QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LENGTHS, TOTAL, COS, SIN, POSITIONS, BIAS, SINK = range(12)
+BEFORE_SOFTMAX = 1
+"""The attribute `qk_output` where the fourth output is the scores, not their softmax."""
 
 
 def _head(ctx: OpContext) -> tuple[int, int, Dim]:
@@ -46,6 +49,8 @@ def _types(ctx: OpContext) -> list[TensorType]:
 def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     if any(ctx.has(i) for i in range(SINK + 1, 16)):
         ctx.fail("E0203", "quantized caches and normalized queries of GroupQueryAttention are not supported")
+    if ctx.int_attr("sliding_window_cache"):
+        ctx.fail("E0203", "caches of GroupQueryAttention that hold a window only are not supported", "export with sliding_window_cache = 0")
     heads, key_heads, head = _head(ctx)
     lengths, whole = ctx.value(LENGTHS), ctx.value(TOTAL)
     query, key, value = (split_heads(b, x, n) for x, n in zip(_operands(ctx, b), (heads, key_heads, key_heads), strict=True))
@@ -65,14 +70,22 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
         limit = b.const(cap, query.type.dtype)
         found = b.op("Mul", b.op("Tanh", b.op("Div", found, limit)), limit)
     mask = b.op("onnxc::CacheMask", lengths, query, seen[0], window=ctx.int_attr("local_window_size", -1), causal=ctx.int_attr("causal", 1))
-    found = b.op("Add", found, b.op("Unsqueeze", mask, b.const([2])))
+    mask = b.op("Unsqueeze", mask, b.const([2]))
+    found = b.op("Add", found, mask)
     if ctx.has(BIAS):
         found = b.op("Add", found, _grouped_bias(ctx, b, key_heads, groups))
-    output = b.op("MatMul", _weights(ctx, b, found, key_heads, groups), widened[1])
-    joined = b.op("Reshape", b.op("Transpose", output, perm=(0, 3, 1, 2, 4)), b.const([0, 0, -1]))
-    if len(ctx.node.outputs) > 3:
-        ctx.fail("E0203", "the output qk of GroupQueryAttention is not supported")
-    return [joined, key, value]
+    weights = _weights(ctx, b, found, key_heads, groups)
+    joined = b.op("Reshape", b.op("Transpose", b.op("MatMul", weights, widened[1]), perm=(0, 3, 1, 2, 4)), b.const([0, 0, -1]))
+    return wanted(ctx, joined, key, value, _shown(ctx, b, query, found, mask, weights) if len(ctx.node.outputs) > 3 else None)
+
+
+def _shown(ctx: OpContext, b: RewriteBuilder, query: Value, found: Value, mask: Value, weights: Value) -> Value:
+    """The scores `[batch, heads, sequence, keys]`, zero where a query does not see a key, or their softmax."""
+    if ctx.int_attr("qk_output") == BEFORE_SOFTMAX:
+        zero = b.const(0.0, found.type.dtype)
+        weights = b.op("Where", b.op("Equal", mask, zero), found, zero)
+    outer = b.op("Slice", b.op("Shape", query), b.const([0]), b.const([3]))
+    return b.op("Reshape", weights, b.op("Concat", outer, b.const([-1]), axis=0))
 
 
 def _turned(ctx: OpContext, head: Dim) -> int:

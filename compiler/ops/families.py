@@ -17,6 +17,7 @@ FAMILIES = (
     "contrib_composites",
     "contrib_decoder_attention",
     "contrib_embedding",
+    "contrib_experts",
     "contrib_fused",
     "contrib_gqa",
     "contrib_images",

@@ -108,7 +108,35 @@ def _microsoft_rotary(ctx: OpContext) -> list[Nest]:
     return [rotary_nest(ctx, head, _rotated(ctx, head), 2, 3, angle)]
 
 
+def _sectioned_rotary(ctx: OpContext) -> list[Nest]:
+    """Each token has a position in time, one of rows and one of columns; `mrope_section` shares the angles out to them.
+
+    In sections one after the other, or in turns as long as a section lasts. See https://arxiv.org/abs/2409.12191.
+    """
+    first, second, third = ctx.ints_attr("mrope_section") or (0, 0, 0)
+    if ctx.float_attr("scale", 1.0) != 1.0 or ctx.int_attr("is_packed_batching"):
+        ctx.fail("E0203", "packed batches and a scale of MRotaryEmbedding are not supported")
+    ctx.same_extent(ctx.shape(2)[1], first + second + third, "the number of cached angles and the sum of the sections")
+    in_turns = ctx.int_attr("mrope_layout")
+
+    def stream(number: Expr) -> Expr:
+        if not in_turns:
+            after_first = build.select(build.lt(number, first + second), const(1), const(2))
+            return build.select(build.lt(number, first), const(0), after_first)
+        turn = build.floormod(number, 3)
+        of_rows = build.logical_and(build.eq(turn, 1), build.lt(number, 3 * second))
+        of_columns = build.logical_and(build.eq(turn, 2), build.lt(number, 3 * third))
+        return build.select(of_rows, const(1), build.select(of_columns, const(2), const(0)))
+
+    def angle(batch: Expr, place: Expr, number: Expr) -> tuple[Expr, ...]:
+        return build.cast(ctx.read(1, stream(number), batch, place), DType.INT64), number
+
+    head = _head(ctx, build.dim(build.mul(build.index(ctx.shape(2)[1]), 2)))
+    return [rotary_nest(ctx, head, _rotated(ctx, head), 2, 3, angle)]
+
+
 register(
     OpDef("RotaryEmbedding", _same, Nests(_rotary)),
     OpDef("RotaryEmbedding", _same, Nests(_microsoft_rotary), "com.microsoft"),
+    OpDef("MRotaryEmbedding", _same, Nests(_sectioned_rotary), "com.microsoft"),
 )

@@ -113,6 +113,15 @@ def test_grouped_queries_packed_and_rotated(runtime, rng):
     runtime("GroupQueryAttention", inputs, attrs, domain=MICROSOFT, outputs=3)
 
 
+@pytest.mark.parametrize("shown", [1, 2])
+def test_scores_of_grouped_queries(runtime, rng, shown):
+    inputs = [normal(rng, 2, 3, 32), normal(rng, 2, 3, 16), normal(rng, 2, 3, 16), None, None, ints(2, 2), ints(3)]
+    attrs = {"num_heads": 4, "kv_num_heads": 2, "qk_output": shown}
+    runtime(
+        "GroupQueryAttention", inputs, attrs, domain=MICROSOFT, outputs=4, symbolic={i: ["b", "s", w] for i, w in enumerate((32, 16, 16))}
+    )
+
+
 def test_grouped_queries_refuse_heads_that_do_not_divide(check):
     x = np.zeros((1, 1, 12), np.float32)
     with pytest.raises(CompileError, match="E0203"):
@@ -132,6 +141,14 @@ ROTATED = [
 @pytest.mark.parametrize(("shape", "attrs"), ROTATED)
 def test_microsoft_rotary(runtime, rng, shape, attrs, positions):
     runtime("RotaryEmbedding", [normal(rng, *shape), positions, normal(rng, 16, 4), normal(rng, 16, 4)], attrs, domain=MICROSOFT)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"mrope_layout": 1}, {"interleaved": 1}])
+@pytest.mark.parametrize(("shape", "heads"), [((2, 2, 5, 16), 0), ((2, 5, 48), 3)])
+def test_rotary_by_sections(runtime, rng, shape, heads, attrs):
+    positions, angles = rng.integers(0, 20, (3, 2, 5)), (normal(rng, 20, 8), normal(rng, 20, 8))
+    attrs = {"mrope_section": [3, 3, 2], "num_heads": heads, **attrs}
+    runtime("MRotaryEmbedding", [normal(rng, *shape), positions, *angles], attrs, domain=MICROSOFT)
 
 
 @pytest.mark.parametrize("interleaved", [0, 1])

@@ -94,11 +94,23 @@ def test_channels_last(runtime, check, rng):
     x = rng.integers(-100, 100, (1, 5, 6, 3)).astype(np.int8)
     attrs = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
     runtime("NhwcMaxPool", [x], attrs, domain=MICROSOFT)
+    codes, scale, zero = rng.integers(-60, 60, (4, 3, 3, 3)).astype(np.int8), np.array(0.1, np.float32), np.array(3, np.int8)
+    inputs = [x, scale, zero, codes, scale, np.array(0, np.int8), np.array(2.0, np.float32), zero, np.arange(4, dtype=np.int32)]
+    runtime("QLinearConv", inputs, {**attrs, "channels_last": 1}, domain=MICROSOFT, slack=1, constants=range(1, 9))
     data, weights, bias = normal(rng, 1, 5, 6, 3), normal(rng, 4, 3, 1, 1), normal(rng, 4)
     product = np.einsum("nhwc,mc->nhwm", data, weights[:, :, 0, 0]) + bias
     check("NhwcConv", [data, weights, bias], {}, domain=MICROSOFT, expected=[product], rtol=1e-5)
     added = np.maximum(product + product, 0)
     check("NhwcFusedConv", [data, weights, bias, product], {"activation": "Relu"}, domain=MICROSOFT, expected=[added], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("taps", "past", "attrs"), [(4, False, {}), (3, True, {"activation": "silu", "dilation": 2}), (1, True, {})])
+def test_causal_convolution(runtime, check, rng, taps, past, attrs):
+    inputs = [normal(rng, 2, 6, 5), normal(rng, 6, 1, taps), normal(rng, 6)]
+    state = [normal(rng, 2, 6, (taps - 1) * attrs.get("dilation", 1))] if past else []
+    runtime("CausalConvWithState", inputs + state, attrs, domain=MICROSOFT, outputs=2)
+    with pytest.raises(CompileError, match="plain form"):
+        check("CausalConvWithState", inputs, {"ndim": 2}, domain=MICROSOFT, outputs=2, expected=[])
 
 
 def test_distances(runtime, check, rng):
