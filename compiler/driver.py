@@ -125,7 +125,7 @@ class CompiledModel:
             self._names = self.input_names
         if len(inputs) > len(self._names):
             raise CompileError("E0401", f"{len(inputs)} inputs are given, the model has {len(self._names)}", hint=_inputs_are(self._names))
-        twice = named and [name for name in self._names[: len(inputs)] if name in named]
+        twice = [name for name in self._names[: len(inputs)] if name in named] if named else []
         if twice:
             raise CompileError("E0401", f"input '{twice[0]}' is given twice", hint=_inputs_are(self._names))
         given = dict(zip(self._names, inputs, strict=False)) | named

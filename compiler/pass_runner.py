@@ -1,7 +1,7 @@
 """Runs a pipeline of passes over one IR, with instruments around each pass.
 
 A pass is a pure function; its name and its line of documentation come from the function. Instruments
-see the IR after each pass: they take the time, verify, or write the text to a numbered file.
+see the IR after each pass: they take the time, verify, or show the text (`pipeline.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from .diagnostics import CompileError
@@ -105,19 +104,3 @@ class Verify(Generic[Ir]):
     def after(self, name: str, ir: Ir, seconds: float) -> None:
         """See `Instrument`."""
         self.check(ir, name)
-
-
-@dataclass(slots=True)
-class Dump(Generic[Ir]):
-    """Writes the text of the IR after each pass to `NN-name.suffix`."""
-
-    folder: Path
-    print_ir: Callable[[Ir], str]
-    suffix: str = "graph"
-    count: int = 0
-
-    def after(self, name: str, ir: Ir, seconds: float) -> None:
-        """See `Instrument`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.count += 1
-        (self.folder / f"{self.count:02d}-{name}.{self.suffix}").write_text(self.print_ir(ir), encoding="utf-8")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from .diagnostics import CompileError
-from .pass_runner import Timing, run_passes
+from .pass_runner import Timing, Verify, run_passes
 from .watch import GRAPHS, GROUPS, TARGET, is_wanted, show
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def make_graph(source: Model, target: Target, options: Options, seconds: dict[st
         CompileError: for every fault of the model.
     """
     from .frontend import load_graph
+    from .graph.verify import verify
 
     graph = timed(seconds, FRONTEND, lambda: load_graph(source, bind=options.bind, max=options.max))
     if options.name:
@@ -76,7 +77,8 @@ def make_graph(source: Model, target: Target, options: Options, seconds: dict[st
     shown.after(FRONTEND, graph, 0.0)
     if stop_after == FRONTEND:
         return graph
-    return run_passes(graph, _passes(target, options), (Timing(seconds), shown), stop_after)
+    checks: tuple[Verify[Graph], ...] = (Verify(verify),) if is_wanted(GRAPHS) else ()
+    return run_passes(graph, _passes(target, options), (Timing(seconds), shown, *checks), stop_after)
 
 
 def _passes(target: Target, options: Options) -> tuple[Pass[Graph], ...]:

@@ -4,7 +4,8 @@ Passes and drivers call `show` with a stage that has just been made; nothing hap
 somebody watches. The watcher stands in a context variable, so that no function has to hand it on.
 
 `ONNXC_DEBUG` is a ladder, each step with those below it: 1 time of each pass, 2 the graph after each pass, 3 groups,
-schedules and the program, 4 kernels before and after their passes, 5 the text for the target. It goes to stderr.
+schedules and the program, 4 kernels before and after their passes, 5 the text for the target. It goes to stderr. Graphs and kernels
+that are shown are verified, too.
 """
 
 from __future__ import annotations

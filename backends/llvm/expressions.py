@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from ...compiler.dtypes import DType, Kind
+from ...compiler.dtypes import Kind
 from ...compiler.kernel.nodes import Binary, Broadcast, Cast, Const, Expr, Lane, Load, Math, MathFn, Ramp, Read, Select, Unary, UnaryOp, Var
 from ...compiler.kernel.traverse import children
 from .llvmtypes import literal, register_type, suffix, vector
@@ -146,8 +146,3 @@ def _math(w: Writer, e: Math) -> str:
 def _select(w: Writer, e: Select) -> str:
     cond = e.cond.value if isinstance(e.cond, Broadcast) else e.cond
     return w.let(f"select {typed(w, cond)}, {typed(w, e.then)}, {typed(w, e.other)}")
-
-
-def is_bool(dtype: DType) -> bool:
-    """True for truth values."""
-    return dtype.kind is Kind.BOOL

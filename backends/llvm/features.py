@@ -88,11 +88,6 @@ class CpuFeatures:
         return self.has("avx512vnni", "avx512vl") if self.vector_bits == 512 else self.has("avxvnni")
 
     @property
-    def has_amx(self) -> bool:
-        """int8 tiles."""
-        return self.has("amx-tile", "amx-int8")
-
-    @property
     def has_winograd(self) -> bool:
         """Convolutions may be made by minimal filtering, which rounds a little more; switched off by `-winograd`."""
         return WINOGRAD not in self.disabled

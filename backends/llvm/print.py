@@ -75,11 +75,6 @@ def quoted(name: str) -> str:
     return '"' + "".join(c if c in plain else "".join(f"\\{b:02X}" for b in c.encode()) for c in name) + '"'
 
 
-def is_parallel(kernel: Kernel) -> bool:
-    """True if the kernel's range is that of an outermost parallel loop."""
-    return isinstance(kernel.body, For) and kernel.body.kind is LoopKind.PARALLEL
-
-
 def _buffer_parameter(w: Writer, position: int, buffer: Buffer, is_written: bool) -> str:
     name = f"%b{position}"
     w.pointers[buffer] = name

@@ -51,6 +51,8 @@ def compile_command(
     **options: Any,
 ) -> None:
     """Compile MODEL and write the artifact to a folder."""
+    if model.is_dir():
+        raise click.BadParameter(f"{str(model)!r} is a folder; name the model's file")
     if emit or stop_after:
         _show_stage(_stage(model, emit or "graph", stop_after, options), output, as_json)
         return

@@ -11,7 +11,10 @@ _TEMPLATES = Path(__file__).parents[2] / "templates"
 
 @click.command("cmake-dir")
 def cmake_dir_command() -> None:
-    """Print the folder of the CMake package: -Donnxc_DIR=... finds it, and it is a Zephyr module."""
+    """Print the folder of the CMake package.
+
+    It is for -Donnxc_DIR=..., and a Zephyr module, too.
+    """
     click.echo((_TEMPLATES / "cmake").as_posix())
 
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @operators_option
 @json_option
 def inspect_command(model: Path, target: str | None, bind: dict[str, int], max: dict[str, int], as_json: bool) -> None:
-    """Show operators, shapes, weights and work of MODEL; with a target, the kernel of each node, or why it has none."""
+    """Show operators, shapes, weights and work of MODEL.
+
+    With a target, also the kernel of each node, or why it has none.
+    """
     from .model_facts import Shape, inspect_model
 
     facts = inspect_model(model)

@@ -10,7 +10,7 @@ from .options import json_option, show_json
 @click.command("version")
 @json_option
 def version_command(as_json: bool) -> None:
-    """Print the versions of onnxc and of the libraries that shape its output."""
+    """Print the versions of onnxc and its libraries."""
     from importlib import metadata
 
     names = ("onnxc", "onnx", "numpy", "llvmlite", "ml_dtypes")

@@ -50,7 +50,10 @@ def quantize_command(
     correct_bias: bool,
     integer_io: bool,
 ) -> None:
-    """Quantize MODEL after training, and say how far the result is from it."""
+    """Quantize a float MODEL with samples of its inputs.
+
+    It says how far the result is from the float model, layer by layer.
+    """
     from ..files import write_file
     from ..pipeline import Options
     from ..quantize.options import ACTIVATIONS, Budget, QuantizeOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..diagnostics import CompileError
-from .options import extents_option, model_argument, working
+from .options import extents_option, json_option, model_argument, show_json, working
 
 
 @click.command("report")
@@ -19,8 +19,14 @@ from .options import extents_option, model_argument, working
               help="What `onnxc verify --on qemu --json` printed for this model and target.")  # fmt: skip
 @extents_option("--bind", "Value of a symbolic dimension, fixed in the code.")
 @extents_option("--max", "Upper bound of a symbolic dimension.")
-def report_command(model: Path, target: str, output: Path, measured: Path | None, bind: dict[str, int], max: dict[str, int]) -> None:
-    """Write a page about MODEL: graph and fused groups, arena over time, cost of each layer, flash."""
+@json_option
+def report_command(
+    model: Path, target: str, output: Path, measured: Path | None, bind: dict[str, int], max: dict[str, int], as_json: bool
+) -> None:
+    """Write one HTML page about MODEL.
+
+    It shows the graph with its fused groups, the arena over time, the cost of each layer, and what takes flash.
+    """
     from ..files import write_file
     from ..pipeline import Options
     from ..report.page import make_report, render
@@ -29,9 +35,11 @@ def report_command(model: Path, target: str, output: Path, measured: Path | None
     with working(f"compiling {model.name} for {target}"):
         found = make_report(model, load_target(target), Options(bind, max), None if measured is None else _read(measured))
     write_file(output, render(found).encode())
-    click.echo(
-        f"{output}: {len(found.layers)} layers, {found.use.arena_bytes:,} bytes of arena, {found.use.weight_bytes:,} bytes of weights"
-    )
+    layers, arena, weights = len(found.layers), found.use.arena_bytes, found.use.weight_bytes
+    if as_json:
+        show_json({"ok": True, "file": str(output), "layers": layers, "arena_bytes": arena, "weight_bytes": weights})
+    else:
+        click.echo(f"{output}: {layers} layers, {arena:,} bytes of arena, {weights:,} bytes of weights")
 
 
 def _read(path: Path) -> dict[str, object]:

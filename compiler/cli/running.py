@@ -95,7 +95,10 @@ def run_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run MODEL (a file, or a folder that `compile` wrote) and show its outputs."""
+    """Run MODEL and show its outputs.
+
+    MODEL is a file, or a folder that `compile` wrote. Inputs that are not given are random.
+    """
     result = compiled(model, **options)
     outputs = result.run(gather_inputs(result, single, archive, seed, dim))
     if output:

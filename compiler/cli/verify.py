@@ -50,7 +50,7 @@ def verify_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Run MODEL compiled and with a reference, and compare all outputs."""
+    """Compare the outputs of MODEL with those of a reference."""
     from .compare import compare_outputs, run_reference
 
     if model.is_dir():

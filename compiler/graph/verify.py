@@ -1,4 +1,4 @@
-"""Checks the invariants of the graph IR; run after every pass.
+"""Checks the invariants of the graph IR: after every pass where graphs are shown (`watch.py`), and in the tests of passes.
 
 What it finds is a fault of the compiler, so it raises `InvalidGraph` with the name of the pass to blame.
 """

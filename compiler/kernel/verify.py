@@ -1,4 +1,4 @@
-"""Checks that a kernel is well formed: run after every pass in debug mode, and by the tests of passes.
+"""Checks that a kernel is well formed: after every pass where kernels are shown (`watch.py`), and in the tests of passes.
 
 `RULES` is a table from node classes to the conditions that hold for each; `verify` returns every violation
 as a line of text. Accesses are proved inside their buffers by `bounds.py` where that is possible.

@@ -20,10 +20,6 @@ def _whole(x: Expr) -> Expr:
     return build.cast(x, INDEX, CastMode.SATURATE)
 
 
-def _floor(x: Expr) -> Expr:
-    return _whole(build.math_fn(MathFn.FLOOR, x))
-
-
 def _ceil(x: Expr) -> Expr:
     return _whole(build.math_fn(MathFn.CEIL, x))
 

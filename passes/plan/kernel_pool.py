@@ -15,8 +15,9 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, For, Kernel, LoopKind
 from ...compiler.kernel.text import print_kernel
+from ...compiler.kernel.verify import verify
 from ...compiler.program.stages import Group, ScheduledKernel
-from ...compiler.watch import KERNELS, show
+from ...compiler.watch import KERNELS, is_wanted, show
 
 Scheduled = tuple[tuple[str, ScheduledKernel], ...]
 
@@ -58,9 +59,17 @@ class KernelPool:
             show(KERNELS, f"{name}.scheduled.kernel", lambda: print_kernel(scheduled))
             for kernel_pass in self.passes:
                 kernel = kernel_pass(kernel)
+                if is_wanted(KERNELS):
+                    _check(kernel, kernel_pass)
             self.kernels[name] = kernel
             show(KERNELS, f"{name}.lowered.kernel", lambda: print_kernel(self.kernels[name]))
         return self._names[text]
+
+
+def _check(kernel: Kernel, after: Callable[[Kernel], Kernel]) -> None:
+    """What a pass made is a kernel; looked at where kernels are shown."""
+    faults = verify(kernel).faults
+    assert not faults, f"kernel {kernel.name} is not valid after {getattr(after, '__name__', after)}: {'; '.join(faults)}"
 
 
 def _group_key(group: Group, values: tuple[Value, ...], is_constant: Callable[[Value], bool]) -> object:

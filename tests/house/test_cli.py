@@ -43,6 +43,20 @@ def test_every_command_has_help(command):
     assert "Usage: " in result.output
 
 
+def test_choices_are_those_of_the_code():
+    """They are written down again at the command line, so that help need not import numpy."""
+    from onnxc.compiler.cli.compare import REFERENCES
+    from onnxc.compiler.quantize.options import ACTIVATIONS, METHODS
+
+    def choices(command, option):
+        (found,) = (p for p in cli.onnxc.get_command(None, command).params if p.name == option)
+        return tuple(found.type.choices)
+
+    assert choices("verify", "reference") == REFERENCES
+    assert choices("quantize", "method") == ("auto", *METHODS)
+    assert choices("quantize", "activations") == tuple(ACTIVATIONS)
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from onnxc.compiler import cli; cli.run(['--help'])\n"
@@ -66,6 +80,7 @@ def test_the_module_is_a_program():
         ["compile", "m.onnx", "--bind", "batch"],
         ["compile", "m.onnx", "--bind", "n=0"],
         ["run", "m.onnx", "--oops"],
+        ["compile", "."],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments, capsys):

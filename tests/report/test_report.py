@@ -197,5 +197,7 @@ def test_the_command_writes_the_page(tmp_path):
     result = CliRunner().invoke(cli.onnxc, arguments)
     assert result.exit_code == 0, result.output
     assert Page((tmp_path / "r.html").read_text()).table("layers")
+    told = json.loads(CliRunner().invoke(cli.onnxc, [*arguments, "--json"]).output)
+    assert told["file"] == arguments[-1] and told["layers"] == 2
     (tmp_path / "bad.json").write_text(json.dumps([1]))
     assert cli.run([*arguments, "--measured", str(tmp_path / "bad.json")]) == 1
