@@ -27,8 +27,8 @@ from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_co
 from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
 from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
 from ...passes.kernel.schedule_rows import schedule_rows
-from ...passes.kernel.schedule_winograd import schedule_winograd
 from ...passes.kernel.schedule_winograd_floats import schedule_winograd_floats
+from ...passes.kernel.schedule_winograd_integers import schedule_winograd_integers
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .byte_rows import dot_steps, lane_steps
@@ -46,7 +46,7 @@ def schedule(
 ) -> Sequence[ScheduledKernel]:
     """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
-        lambda: schedule_winograd(group, dots, is_constant),
+        lambda: schedule_winograd_integers(group, dots, is_constant),
         lambda: schedule_codes(group, codes, is_constant),
         lambda: schedule_dot_tiles(group, dots, is_constant),
         lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),

@@ -1,4 +1,4 @@
-"""The schedule of convolutions of floats by minimal filtering (`minimal_filtering.py`), for windows that pay (`filtered_window.py`).
+"""The schedule of convolutions of floats by Winograd's algorithm (`winograd_floats`).
 
     parallel over tasks
       for units of the task: some tiles of an image, some vectors of output channels
@@ -13,12 +13,8 @@ results outside are dropped. A NaN or an infinity spreads over its tile, three p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-
-import numpy as np
+from contextlib import AbstractContextManager
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import TensorType, Value
@@ -28,53 +24,22 @@ from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
 from ...compiler.kernel.nodes import Buffer, Expr, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import substitute
-from ...compiler.program.stages import Group, ScheduledKernel, Stage
+from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
 from .contraction_form import contraction_form
 from .contraction_plan import known
-from .filtered_window import Window, WinogradPlan, plan_winograd, window_form
-from .loop_form import collapse, stride
-from .minimal_filtering import Filtering, Matrix, apply
-from .pack_constant import Limit, StridedPack
+from .loop_form import collapse
+from .pack_winograd_floats import FloatWinogradPack, packed_source
+from .plan_winograd_floats import WindowedContraction, WinogradPlan, plan_winograd, windowed_contraction
 from .schedule_contraction import UNROLL, ContractionTarget
 from .schedule_rows import Binder
 from .tile_model import parts
+from .winograd import Matrix
+from .winograd_tile import TileTransform
+from .winograd_window import extent_of
 
 LINE = 16
 """Elements between the points in scratch memory beyond what they need, so that they do not share places in the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class WinogradPack:
-    """Weights, transformed: [part of outputs, part of inputs, point, register tile, input channel, output channel]."""
-
-    source: StridedPack
-    """Makes of the constant what `packed_source` says."""
-    filtering: Filtering
-    depth: int
-    width: int
-    nv: int
-
-    @property
-    def size(self) -> int:
-        """Elements of the packed array."""
-        return self.source.size // self.filtering.taps**2 * self.filtering.products**2
-
-    @property
-    def numpy_dtype(self) -> np.dtype:
-        """Element type of the packed array."""
-        return self.source.numpy_dtype
-
-    def apply(self, data: np.ndarray) -> np.ndarray:
-        """The transformed weights, flat."""
-        taps, _, blocks, lanes, *inner = self.source.dims
-        weights = self.source.apply(data).reshape(taps, taps, blocks, lanes, math.prod(inner))
-        panels, depths, points = self.width // self.nv, math.prod(inner) // self.depth, self.filtering.products**2
-        found = np.empty((blocks // self.width, depths, points, panels, self.depth, self.nv * lanes), self.numpy_dtype)
-        for part in range(len(found)):  # one after the other, since they are float64 in between
-            some = self.filtering.transform_taps(weights[:, :, part * self.width : (part + 1) * self.width])
-            found[part] = some.reshape(points, panels, self.nv * lanes, depths, self.depth).transpose(3, 0, 1, 4, 2)
-        return found.reshape(-1)
 
 
 def schedule_winograd_floats(
@@ -89,24 +54,24 @@ def schedule_winograd_floats(
     if row is None or form.term.dtype is not DType.FLOAT32:
         return "not a sum of float32"
     found = contraction_form(form, row.lanes, binder.in_blocks)
-    window = found if isinstance(found, str) else window_form(found)
-    if isinstance(window, str):
-        return window
-    plan = plan_winograd(window, row, target.l2_bytes)
+    convolution = found if isinstance(found, str) else windowed_contraction(found)
+    if isinstance(convolution, str):
+        return convolution
+    plan = plan_winograd(convolution, row, target.l2_bytes)
     if isinstance(plan, str):
         return plan
-    return _Winograd(group, binder, window, plan, row).kernels()
+    return _FloatWinograds(group, binder, convolution, plan, row).kernels()
 
 
-class _Winograd:
+class _FloatWinograds:
     """The schedule of one convolution."""
 
-    def __init__(self, group: Group, binder: Binder, window: Window, plan: WinogradPlan, row: Mma) -> None:
-        self.group, self.binder, self.window, self.plan, self.row = group, binder, window, plan, row
-        self.contraction, self.lanes, self.filtering = window.contraction, window.contraction.lanes, plan.filtering
-        self.points = plan.filtering.products**2
-        self.pack = WinogradPack(packed_source(group.stages[0], window), plan.filtering, plan.depth, plan.width, plan.nv)
-        self.weights = Buffer(window.weight.buffer.name, DType.FLOAT32, self.pack.size, Scope.CONST, 64)
+    def __init__(self, group: Group, binder: Binder, convolution: WindowedContraction, plan: WinogradPlan, row: Mma) -> None:
+        self.group, self.binder, self.convolution, self.plan, self.row = group, binder, convolution, plan, row
+        self.contraction, self.window, self.algorithm = convolution.contraction, convolution.window, plan.algorithm
+        self.lanes, self.points = self.contraction.lanes, self.algorithm.products**2
+        self.pack = FloatWinogradPack(packed_source(group.stages[0], convolution), self.algorithm, plan.depth, plan.width, plan.nv)
+        self.weights = Buffer(convolution.weight.buffer.name, DType.FLOAT32, self.pack.size, Scope.CONST, 64)
         self.data_pitch, self.sum_pitch = plan.tiles * plan.depth + LINE, plan.tiles * plan.width * self.lanes + LINE
         pitches = {"data": self.data_pitch, "sums": self.sum_pitch}
         sizes = {name: plan.tasks * self.points * pitch for name, pitch in pitches.items()}
@@ -117,14 +82,14 @@ class _Winograd:
 
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
-        plan, f = self.plan, self.filtering
+        plan, f = self.plan, self.algorithm
         per_task = -(-plan.units // plan.tasks)
         with self.k.loop("p", plan.tasks, LoopKind.PARALLEL) as task:
             first = mul(task, per_task)
             with self.k.loop("u", build.dim(minimum(per_task, build.sub(plan.units, first)))) as unit:
                 self._unit(task, add(first, unit))
         arguments = self.binder.arguments.values()
-        buffers = (self.data, self.sums, *(self.weights if b is self.window.weight.buffer else b for b in arguments))
+        buffers = (self.data, self.sums, *(self.weights if b is self.convolution.weight.buffer else b for b in arguments))
         packs: tuple[Pack | None, ...] = tuple(self.pack if b is self.weights else None for b in buffers)
         sizes = f"depth={plan.depth}, tiles={plan.tiles}, width={plan.width}, mr={plan.mr}, nv={plan.nv}"
         schedule = f"winograd(outputs={f.outputs}, taps={f.taps}, {sizes}, mma={self.row.name})"
@@ -150,40 +115,36 @@ class _Winograd:
 
     def _corner(self, tile: Expr) -> tuple[Expr, Expr]:
         """First row and column of a tile's outputs."""
-        outputs, across = self.filtering.outputs, self.plan.across
+        outputs, across = self.algorithm.outputs, self.plan.across
         return mul(floordiv(tile, across), outputs), mul(floormod(tile, across), outputs)
 
     # --- Data -------------------------------------------------------------------------------------
 
     def _transform_data(self, values: dict[Var, Expr], tile: Expr, depth: Expr, at: Expr) -> None:
-        """Read the square of data of a tile, transform its rows, then its columns."""
-        w, n = self.window, self.filtering.products
+        """Read the square of data of a tile and transform it."""
+        w, n = self.window, self.algorithm.products
         row, column = self._corner(tile)
-        last_row, last_column = known(w.row[1]) + w.taps - 2, known(w.column[1]) + w.taps - 2
-        with self.k.loop("c", self.plan.depth // self.lanes) as c, self._local(n * n) as half:
+        last_row, last_column = extent_of(w.row) + w.taps - 2, extent_of(w.column) + w.taps - 2
+        transform = self._transform(self.algorithm.data_matrix)
+        with self.k.loop("c", self.plan.depth // self.lanes) as c:
             channel = add(mul(depth, self.plan.depth), mul(c, self.lanes))
-            with self.k.loop("i", n) as i, self._vector() as lane:
-                place = values | {w.tap_row: const(0), w.tap_column: const(0), w.row[0]: minimum(add(row, i), last_row)}
-                place |= self._channel(channel, lane)
-                columns = [place | {w.column[0]: minimum(add(column, j), last_column)} for j in range(n)]
-                read = [load(w.data.buffer, substitute(w.data.index, there)) for there in columns]
-                self._transform(self.filtering.data_matrix, read, lambda j, value: (half, self._element(add(mul(i, n), j), lane), value))
-            with self.k.loop("j", n) as j, self._vector() as lane:
-                read = [load(half, self._element(add(j, i * n), lane)) for i in range(n)]
+
+            def read(i: Expr, j: Expr, lane: Expr) -> Expr:
+                place = values | self._channel(channel, lane) | {w.tap_row: const(0), w.tap_column: const(0)}
+                place |= {w.row[0]: minimum(add(row, i), last_row), w.column[0]: minimum(add(column, j), last_column)}
+                return load(self.convolution.data.buffer, substitute(self.convolution.data.index, place))
+
+            with transform.columns(read) as half, self.k.loop("i", n) as i, transform.vector() as lane:
                 start = add(at, add(mul(c, self.lanes), lane))
-                self._transform(
-                    self.filtering.data_matrix,
-                    read,
-                    lambda i, value: (self.data, add(start, mul(add(j, i * n), self.data_pitch)), value),
+                transform.row(
+                    half, i, lane, lambda j, value: self.k.store(self.data, add(start, mul(add(mul(i, n), j), self.data_pitch)), value)
                 )
 
     def _channel(self, channel: Expr, lane: Expr) -> dict[Var, Expr]:
         """The values of the reduction loops at an input channel, the first one of a vector, and a lane."""
-        w = self.window
-        if w.channel_blocks is None:
-            return {w.channel[0]: add(channel, lane)}
-        size = known(w.channel[1])
-        return {w.channel_blocks[0]: floordiv(channel, size), w.channel[0]: add(floormod(channel, size), lane)}
+        *blocks, (var, extent) = self.window.channels
+        size = known(extent)
+        return {var: add(floormod(channel, size), lane), blocks[0][0]: floordiv(channel, size)} if blocks else {var: add(channel, lane)}
 
     # --- Sums -------------------------------------------------------------------------------------
 
@@ -235,21 +196,21 @@ class _Winograd:
     # --- Results ----------------------------------------------------------------------------------
 
     def _transform_sums(self, values: dict[Var, Expr], tile: Expr, block: Expr, at: Expr) -> None:
-        """Transform the sums of a tile, columns first, and store what the epilogue makes of those that are inside."""
-        w, n, m = self.window, self.filtering.products, self.filtering.outputs
+        """Transform the sums of a tile, and store what the epilogue makes of those that are inside."""
+        w, n, m = self.window, self.algorithm.products, self.algorithm.outputs
         row, column = self._corner(tile)
-        rows = build.dim(minimum(m, build.sub(known(w.row[1]), row)))
-        columns = build.dim(minimum(m, build.sub(known(w.column[1]), column)))
-        matrix = self.filtering.output_matrix
-        with self.k.loop("o", self.plan.width) as o, self._local(m * n) as half, self._local(m) as line:
-            with self.k.loop("j", n) as j, self._vector() as lane:
-                start = add(at, self._element(o, lane))
-                read = [load(self.sums, add(start, mul(add(j, i * n), self.sum_pitch))) for i in range(n)]
-                self._transform(matrix, read, lambda i, value: (half, self._element(add(j, i * n), lane), value))
-            with self.k.loop("i", rows) as i:
+        rows = build.dim(minimum(m, build.sub(extent_of(w.row), row)))
+        columns = build.dim(minimum(m, build.sub(extent_of(w.column), column)))
+        transform = self._transform(self.algorithm.output_matrix)
+        with self.k.loop("o", self.plan.width) as o, self._line(m) as line:
+            start = add(at, mul(o, self.lanes))
+
+            def read(i: Expr, j: Expr, lane: Expr) -> Expr:
+                return load(self.sums, add(add(start, lane), mul(add(mul(i, n), j), self.sum_pitch)))
+
+            with transform.columns(read) as half, self.k.loop("i", rows) as i:
                 with self._vector() as lane:
-                    read = [load(half, self._element(add(mul(i, n), j), lane)) for j in range(n)]
-                    self._transform(matrix, read, lambda j, value: (line, self._element(const(j), lane), value))
+                    transform.row(half, i, lane, lambda j, value: self.k.store(line, self._element(const(j), lane), value))
                 with self.k.loop("j", columns) as j, self._vector() as lane:
                     there = values | {w.row[0]: add(row, i), w.column[0]: add(column, j)}
                     form = self.contraction.form.substitute(there | self.contraction.at_column(add(block, o), lane))
@@ -257,41 +218,14 @@ class _Winograd:
 
     # --- Common -----------------------------------------------------------------------------------
 
-    def _transform(self, matrix: Matrix, values: Sequence[Expr], put: Callable[[int, Expr], tuple[Buffer, Expr, Expr]]) -> None:
-        """Apply a matrix to some values and store the results where `put` says."""
-        with ExitStack() as names:
-            named = [names.enter_context(self.k.let(value)) for value in values]
-            for number, value in enumerate(apply(matrix, named, self.row.step)):
-                self.k.store(*put(number, value))
+    def _transform(self, matrix: Matrix) -> TileTransform:
+        return TileTransform(self.k, matrix, DType.FLOAT32, self.lanes, self.row.step)
 
-    def _local(self, vectors: int) -> AbstractContextManager[Buffer]:
-        return self.k.local(DType.FLOAT32, vectors * self.lanes, "half", Scope.STACK, 64)
+    def _line(self, vectors: int) -> AbstractContextManager[Buffer]:
+        return self.k.local(DType.FLOAT32, vectors * self.lanes, "line", Scope.STACK, 64)
 
     def _vector(self) -> AbstractContextManager[Var]:
         return self.k.loop("l", self.lanes, LoopKind.VECTOR)
 
     def _element(self, vector: Expr, lane: Expr) -> Expr:
         return add(mul(vector, self.lanes), lane)
-
-
-def packed_source(stage: Stage, w: Window) -> StridedPack:
-    """The weights of a window as [tap row, tap column, block of outputs, lane, block of inputs, input channel]."""
-    c = w.contraction
-    assert c.columns is not None
-    size = known(w.channel[1])
-    loops = ((w.tap_row, w.taps), (w.tap_column, w.taps), c.columns, (c.lane[0], c.lanes))
-    channels = (*([] if w.channel_blocks is None else [w.channel_blocks]), (w.channel[0], size))
-    dims = tuple(known(extent) for _, extent in (*loops, *channels))
-    steps = tuple(stride(w.weight.index, var) or 0 for var, _ in (*loops, *channels))
-    limits = [Limit(2, 3, c.lanes, output_channels(stage))]
-    if c.split_reduction is not None and w.channel_blocks is not None:
-        extent, block = c.split_reduction
-        limits.append(Limit(4, 5, block, extent))
-    start = substitute(w.weight.index, {var: const(0) for var, _ in (*c.outer, *c.form.reduce, c.columns, c.lane)})
-    return StridedPack(dims, steps, known(build.dim(start)), tuple(limits), DType.FLOAT32)
-
-
-def output_channels(stage: Stage) -> int:
-    """Channels of a result that lies in blocks of them, without those that fill the last block."""
-    layout, shape = stage.value.type.layout, stage.value.type.shape
-    return known(shape[layout.axis])

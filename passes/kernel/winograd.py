@@ -1,161 +1,149 @@
-"""Exact integer Winograd algorithms for windows of three by three, made of the points at which polynomials are evaluated.
+"""Winograd's minimal filtering F(m, r): m outputs of a filter of r taps from m + r - 1 products instead of m * r.
 
-For one row of `m` outputs: `y = A ((G w) * (B d))`, with `n = m + 2` products instead of `3 m`; a square of outputs applies
-each matrix to rows and to columns. In rational numbers `G` has denominators. Here `G` and `B` are matrices of integers, and
-`A` is scaled, so that it gives a known multiple of each output:
+    y = A ((G g) * (B d))        for data d, taps g, and the element-wise product *
 
-    y[i, j] * odd * 2 ** shifts[i, j]
+In two dimensions A, B and G are applied to rows and columns, so that a tile of m x m outputs takes (m + r - 1)**2 products for
+each channel. The matrices come from interpolation at m + r - 2 points and at infinity. Two schedules use it, each with points of
+its own: that of floats (`winograd_floats`), where points decide the rounding, and that of bytes (`winograd_integers`), which is exact.
 
-The sums may wrap: modulo 2 ** 32 the odd factor has an inverse, and the shift is exact if an output has room for it.
-Sources: Lavin and Gray, https://arxiv.org/abs/1509.09308; the construction from points is that of Toom and Cook.
+Sources: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural
+Networks, https://arxiv.org/abs/1509.09308; the construction from points is that of Toom and Cook.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
+from math import prod
 
 import numpy as np
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
+from ...compiler.kernel.build import add, const
 from ...compiler.kernel.nodes import Expr
 
-TAPS = 3
-Matrix = tuple[tuple[int, ...], ...]
+Matrix = tuple[tuple[Fraction, ...], ...]
+Step = Callable[[Expr, Expr, Expr], Expr]
+"""(sum, factor, value) -> sum + factor * value, in the instructions of a target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Winograd:
-    """The algorithm for squares of `m` by `m` outputs."""
+    """F(outputs, taps)."""
 
-    m: int
-    weights: Matrix
-    """G: `n` rows of `TAPS`."""
-    data: Matrix
-    """B: `n` rows of `n`."""
-    outputs: Matrix
-    """A: `m` rows of `n`, scaled."""
-    odd: int
-    """The odd factor of all results."""
-    shifts: tuple[tuple[int, ...], ...]
-    """The power of two in each result."""
+    outputs: int
+    taps: int
+    output_matrix: Matrix
+    """A: outputs x products."""
+    tap_matrix: Matrix
+    """G: products x taps."""
+    data_matrix: Matrix
+    """B: products x products."""
 
     @property
-    def n(self) -> int:
-        """Extent of the squares that are multiplied."""
-        return self.m + TAPS - 1
+    def products(self) -> int:
+        """Products, and data of a tile along one axis."""
+        return self.outputs + self.taps - 1
 
-    @property
-    def inverse(self) -> int:
-        """What undoes the odd factor modulo 2 ** 32, as an int32."""
-        found = pow(self.odd, -1, 1 << 32)
-        return found - (1 << 32) if found >= 1 << 31 else found
-
-    @property
-    def lost_bits(self) -> int:
-        """Upper bits of an int32 that an output must leave free."""
-        return max(map(max, self.shifts))
-
-    @property
-    def growth(self) -> int:
-        """How many times the range of the data their transforms may span."""
-        positive = max(sum(max(c, 0) for c in row) for row in self.data)
-        negative = max(sum(max(-c, 0) for c in row) for row in self.data)
-        return max(positive, negative) * (positive + negative)
-
-    def transformed(self, weights: np.ndarray) -> np.ndarray:
-        """The transforms of weights: [channels, 3, 3, depth] -> [channels, n, n, depth], in integers."""
-        g = np.array(self.weights)
-        return np.asarray(np.einsum("ia,kabc,jb->kijc", g, weights.astype(np.int64), g))
+    def transform_taps(self, taps: np.ndarray) -> np.ndarray:
+        """`G g G^T` over the first two axes of an array, in float64: [taps, taps, ...] -> [products, products, ...]."""
+        matrix, n = np.array(self.tap_matrix, np.float64), self.products
+        rows = matrix @ taps.astype(np.float64).reshape(self.taps, -1)
+        return (matrix @ rows.reshape(n, self.taps, -1)).reshape(n, n, *taps.shape[2:])
 
 
-@cache
-def winograd(m: int) -> Winograd:
-    """The algorithm from the points 0, 1, -1, 2, -2 as far as they are needed, and infinity."""
-    points = (0, 1, -1, 2, -2)[: m + 1]
+def interpolate(points: Sequence[Fraction], taps: int) -> Winograd:
+    """The algorithm from some points and that at infinity."""
+    outputs = len(points) + 2 - taps
     others = [[p for p in points if p != point] for point in points]
-    norms = [math.prod(point - p for p in rest) for point, rest in zip(points, others, strict=True)]
-    whole = math.lcm(*norms)
-    weights = [[point**k for k in range(TAPS)] for point in points] + [[0] * (TAPS - 1) + [1]]
-    data = [[*_polynomial(rest), 0] for rest in others] + [_polynomial(points)]
-    scales = [whole // norm for norm in norms]
-    outputs = [[scale * point**i for scale, point in zip(scales, points, strict=True)] + [whole * (i == m - 1)] for i in range(m)]
-    twos = [min(_twos(c) for c in row if c) for row in outputs]
-    odd, two = whole >> _twos(whole), _twos(whole)
-    return Winograd(
-        m, _matrix(weights), _matrix(data), _matrix([[c >> t for c in row] for row, t in zip(outputs, twos, strict=True)]),
-        odd * odd, tuple(tuple(2 * two - a - b for b in twos) for a in twos),
-    )  # fmt: skip
+    data = (*((*_polynomial(rest), Fraction(0)) for rest in others), _polynomial(points))
+    tap = (*(tuple(p**k / norm for k in range(taps)) for p, norm in zip(points, norms(points), strict=False)), _unit(taps))
+    output = tuple((*(p**k for p in points), Fraction(int(k == outputs - 1))) for k in range(outputs))
+    return Winograd(outputs, taps, output, tap, data)
 
 
-def _polynomial(roots: Sequence[int]) -> list[int]:
-    """Coefficients of the polynomial with these roots, the constant one first."""
-    found = [1]
+def norms(points: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """For each point the product of the distances to the others, and 1 for that at infinity."""
+    return (*(prod((p - q for q in points if q != p), start=Fraction(1)) for p in points), Fraction(1))
+
+
+def _polynomial(roots: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """Coefficients of the product of `x - root`, the lowest first."""
+    found = [Fraction(1)]
     for root in roots:
-        found = [a - root * b for a, b in zip([0, *found], [*found, 0], strict=True)]
-    return found
+        shifted, scaled = [Fraction(0), *found], [*(root * c for c in found), Fraction(0)]
+        found = [a - b for a, b in zip(shifted, scaled, strict=True)]
+    return tuple(found)
 
 
-def _twos(number: int) -> int:
-    """How often 2 divides a number."""
-    return (number & -number).bit_length() - 1
-
-
-def _matrix(rows: Sequence[Sequence[int]]) -> Matrix:
-    return tuple(map(tuple, rows))
+def _unit(size: int) -> tuple[Fraction, ...]:
+    return (*(Fraction(0) for _ in range(size - 1)), Fraction(1))
 
 
 # --- Products with a small matrix -------------------------------------------------------------
 
 
-def transform(matrix: Matrix, terms: Sequence[Expr]) -> list[Expr]:
-    """The product of a matrix and a vector of integers, in few additions.
+def multiply_add(total: Expr, factor: Expr, value: Expr) -> Expr:
+    """The step of a target without an instruction for it, and of integers."""
+    return add(total, build.mul(value, factor))
+
+
+def apply(matrix: Matrix, values: Sequence[Expr], step: Step = multiply_add) -> list[Expr]:
+    """The product of a matrix of constants and a vector of expressions, in few operations.
 
     Points of opposite sign make rows, or columns, that differ in signs only: their even and odd parts are computed once.
+
+    Args:
+        matrix: one row for each result.
+        values: one expression for each column.
+        step: how a product is added.
     """
-    rows, values = [list(row) for row in matrix], list(terms)
+    rows, values = [list(row) for row in matrix], list(values)
     for a in range(len(values)):
         for b in range(a + 1, len(values)):
             if _are_opposite([(row[a], row[b]) for row in rows]):
-                values[a], values[b] = build.add(values[a], values[b]), build.sub(values[a], values[b])
+                values[a], values[b] = add(values[a], values[b]), build.sub(values[a], values[b])
                 for row in rows:
-                    row[a], row[b] = (row[a], 0) if row[a] == row[b] else (0, row[a])
-    results: list[Expr | None] = [None] * len(rows)
+                    row[a], row[b] = (row[a], Fraction(0)) if row[a] == row[b] else (Fraction(0), row[a])
+    found: list[Expr | None] = [None] * len(rows)
     for i in range(len(rows)):
         for j in range(i + 1, len(rows)):
             even, odd = _halves(rows[i], rows[j])
-            if results[i] is None and results[j] is None and even and odd:
-                sums = _sum(even, values), _sum(odd, values)
-                results[i], results[j] = build.add(*sums), build.sub(*sums)
-    return [_sum(row, values) if found is None else found for row, found in zip(rows, results, strict=True)]
+            if found[i] is None and found[j] is None and even and odd:
+                sums = _sum(even, values, step), _sum(odd, values, step)
+                found[i], found[j] = add(*sums), build.sub(*sums)
+    return [_sum(row, values, step) if result is None else result for row, result in zip(rows, found, strict=True)]
 
 
-def _are_opposite(pairs: list[tuple[int, int]]) -> bool:
+def _are_opposite(pairs: list[tuple[Fraction, Fraction]]) -> bool:
     """True if two columns are equal in some rows, opposite in others, and nothing else."""
     used = [(a, b) for a, b in pairs if a or b]
     same = sum(a == b for a, b in used)
     return all(abs(a) == abs(b) for a, b in used) and 0 < same < len(used)
 
 
-def _halves(a: list[int], b: list[int]) -> tuple[list[int], list[int]]:
+def _halves(a: Sequence[Fraction], b: Sequence[Fraction]) -> tuple[list[Fraction], list[Fraction]]:
     """`even` and `odd` with `a == even + odd`, `b == even - odd` and no column in both; empty if there are none such."""
-    even, odd = [(x + y) // 2 for x, y in zip(a, b, strict=True)], [(x - y) // 2 for x, y in zip(a, b, strict=True)]
-    is_split = all((x + y) % 2 == 0 and not (e and o) for x, y, e, o in zip(a, b, even, odd, strict=True))
+    even, odd = [(x + y) / 2 for x, y in zip(a, b, strict=True)], [(x - y) / 2 for x, y in zip(a, b, strict=True)]
+    is_split = all(abs(x) == abs(y) for x, y in zip(a, b, strict=True))
     return (even, odd) if is_split and sum(map(bool, even)) > 1 and any(odd) else ([], [])
 
 
-def _sum(factors: Sequence[int], values: Sequence[Expr]) -> Expr:
-    """The sum of some values times small factors, those that are added first."""
+def _sum(factors: Sequence[Fraction], values: Sequence[Expr], step: Step) -> Expr:
+    """The sum of some values times factors: first those of one, which need no multiplication, then the other positive ones."""
+    terms = [(factor, value) for factor, value in zip(factors, values, strict=True) if factor]
     found: Expr | None = None
-    for factor, value in sorted(zip(factors, values, strict=True), key=lambda pair: pair[0] < 0):
-        if factor == 0:
-            continue
-        term = build.mul(value, build.const(abs(factor), value.dtype))
+    for factor, value in sorted(terms, key=lambda term: (term[0] != 1, term[0] < 0)):
         if found is None:
-            found = term if factor > 0 else build.neg(term)
+            found = value if factor == 1 else build.mul(value, _factor(factor, value.dtype))
+        elif abs(factor) == 1:
+            found = add(found, value) if factor == 1 else build.sub(found, value)
         else:
-            found = build.add(found, term) if factor > 0 else build.sub(found, term)
-    return build.const(0, DType.INT32) if found is None else found
+            found = step(found, _factor(factor, value.dtype), value)
+    return const(0, values[0].dtype) if found is None else found
+
+
+def _factor(factor: Fraction, dtype: DType) -> Expr:
+    return const(float(factor) if dtype.is_float else int(factor), dtype)

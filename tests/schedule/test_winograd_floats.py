@@ -1,4 +1,4 @@
-"""Convolutions by minimal filtering: the matrices, the schedule in the kernel interpreter, and when it is chosen."""
+"""Winograd's algorithm in floats: the matrices, the schedule in the kernel interpreter, and when it is chosen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Program
 from onnxc.compiler.target import load_target
-from onnxc.passes.kernel import filtered_window
-from onnxc.passes.kernel.minimal_filtering import POINTS, filtering
+from onnxc.passes.kernel import plan_winograd_floats
+from onnxc.passes.kernel.winograd_floats import POINTS, winograd_floats
 
 V3 = "cpu:x86-64-v3"
 CONVOLUTIONS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
@@ -51,9 +51,9 @@ INTERPRETED = (
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small convolutions too, with scratch memory for few tiles."""
-    monkeypatch.setattr(filtered_window, "GAIN", 1e9)
-    monkeypatch.setattr(filtered_window, "MIN_TILES", 1)
-    monkeypatch.setattr(filtered_window, "L2_SHARE", 0.1)
+    monkeypatch.setattr(plan_winograd_floats, "GAIN", 1e9)
+    monkeypatch.setattr(plan_winograd_floats, "MIN_TILES", 1)
+    monkeypatch.setattr(plan_winograd_floats, "L2_SHARE", 0.1)
 
 
 def model(text: str, constants: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
@@ -77,7 +77,7 @@ def schedules(built: Program) -> list[str]:
 
 @pytest.mark.parametrize(("products", "taps"), [(n, r) for n in POINTS for r in range(2, n)])
 def test_the_matrices_filter_exactly(products: int, taps: int):
-    f = filtering(products - taps + 1, taps)
+    f = winograd_floats(products - taps + 1, taps)
     data, weights = [Fraction(k * k - 3 * k + 1) for k in range(products)], [Fraction(2 * k - 3, 5) for k in range(taps)]
 
     def times(matrix, vector):

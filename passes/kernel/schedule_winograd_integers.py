@@ -1,4 +1,4 @@
-"""The schedule of convolutions of bytes with windows of three by three, by Winograd's algorithm in integers (`winograd.py`).
+"""The schedule of convolutions of bytes with windows of three by three, by Winograd's algorithm (`winograd_integers`).
 
     parallel over parts of the channels and bands of the output
       for rows of squares in the band
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
@@ -32,13 +33,15 @@ from .contraction_plan import ENOUGH_TASKS, known
 from .dot_form import Dot
 from .hoist_channel_terms import LINE_BYTES, hoist_channel_terms
 from .pack_rows import RowPack
-from .pack_winograd import WinogradPack
+from .pack_winograd_integers import IntegerWinogradPack
+from .plan_winograd_integers import WinogradCost, direct_cost, has_room, window_3x3
 from .schedule_dot import named_places, packed_weights
 from .schedule_dot_tiles import DotTarget, centred_dot
 from .schedule_rows import Binder
 from .tile_model import choose_tile
-from .winograd import TAPS, Winograd, transform, winograd
-from .winograd_form import SquaresCost, Window3x3, direct_cost, extent_of, has_room, window_3x3
+from .winograd_integers import IntegerWinograd, winograd_integers
+from .winograd_tile import TileTransform
+from .winograd_window import SlidingWindow, extent_of
 
 SIZES = (2, 3, 4)
 """Sides of the squares of outputs."""
@@ -52,7 +55,7 @@ REDONE = 0.04
 """Share of the work that tasks which have the same band, and other channels, may do again."""
 
 
-def schedule_winograd(group: Group, target: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
+def schedule_winograd_integers(group: Group, target: DotTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
     """Schedule a group of one convolution of bytes, or say why it is no such convolution or why another schedule is better."""
     found = centred_dot(group, is_constant)
     if isinstance(found, str):
@@ -65,39 +68,40 @@ def schedule_winograd(group: Group, target: DotTarget, is_constant: Callable[[Va
         return "the zero point changes"
     direct = target.step(dot)
     row = next((r for r in target.steps if r.operand is DType.INT16 and r.weight is DType.INT16), None)
-    if direct is None or row is None or extent_of(window.depth) % row.k:
+    if direct is None or row is None or extent_of(window.channels[0]) % row.k:
         return "no instruction for these types"
     rows = packed_weights(dot, dot.window.size)
     if isinstance(rows, str):
         return rows
     limits = dot.data.dtype.limits
     largest = 255 if dot.zero is not None else max(-limits[0], limits[1])
-    costs = {m: SquaresCost(winograd(m), window, rows.rows, row).total for m in SIZES if has_room(winograd(m), largest, dot)}
-    best = min(costs, key=lambda m: costs[m], default=None)
-    if best is None or costs[best] > GAIN * direct_cost(dot, direct, rows.rows):
+    algorithms = [algorithm for algorithm in map(winograd_integers, SIZES) if has_room(algorithm, largest, dot)]
+    costs = {algorithm: WinogradCost(algorithm, window, rows.rows, row) for algorithm in algorithms}
+    best = min(algorithms, key=lambda algorithm: costs[algorithm].total, default=None)
+    if best is None or costs[best].total > GAIN * direct_cost(dot, direct, rows.rows):
         return "the products as they are cost less"
-    return _Squares(group, binder, dot, zero, window, row, winograd(best), rows).kernels()
+    return _IntegerWinograds(group, binder, dot, zero, window, row, best, costs[best], rows).kernels()
 
 
 # --- The schedule -----------------------------------------------------------------------------
 
 
-class _Squares:
+class _IntegerWinograds:
     """The schedule of one convolution."""
 
     def __init__(
-        self, group: Group, binder: Binder, dot: Dot, zero: Expr, window: Window3x3, row: DotStep, algorithm: Winograd, rows: RowPack
-    ) -> None:
+        self, group: Group, binder: Binder, dot: Dot, zero: Expr, window: SlidingWindow, row: DotStep,
+        algorithm: IntegerWinograd, cost: WinogradCost, rows: RowPack,
+    ) -> None:  # fmt: skip
         self.stage, self.binder, self.dot, self.zero = group.stages[0], binder, dot, zero
-        self.window, self.row, self.algorithm = window, row, algorithm
-        self.pack = WinogradPack(rows, algorithm.m, row.lanes, row.k, row.weight)
+        self.window, self.row, self.algorithm, self.cost = window, row, algorithm, cost
+        self.pack = IntegerWinogradPack(rows, algorithm.outputs, row.lanes, row.k, row.weight)
         self.weights = Buffer(dot.weight.buffer.name, row.weight, self.pack.size, Scope.CONST, LINE_BYTES)
-        self.depth, self.places, self.steps = extent_of(window.depth), algorithm.n**2, self.pack.depth // row.k
-        self.high, self.wide = (-(-extent_of(loop) // algorithm.m) for loop in window.at)
+        self.depth, self.places, self.steps = extent_of(window.channels[0]), algorithm.products**2, self.pack.depth // row.k
+        self.high, self.wide = (-(-extent_of(loop) // algorithm.outputs) for loop in (window.row, window.column))
         self.band = self._band()
         self.squares = self.band * self.wide
         self.mr, self.nv = choose_tile(row, self.squares, self.pack.blocks)
-        self.cost = SquaresCost(algorithm, window, rows.rows, row)
         self.k = KernelBuilder()
 
     def kernels(self) -> Sequence[ScheduledKernel]:
@@ -105,9 +109,9 @@ class _Squares:
         iterations = self._emit()
         buffers = tuple(self.weights if b is self.dot.weight.buffer else b for b in self.binder.arguments.values())
         packs: tuple[Pack | None, ...] = tuple(self.pack if b is self.weights else None for b in buffers)
-        m, mr, nv = self.algorithm.m, self.mr, self.nv
-        schedule = f"winograd(m={m}, mr={mr}, nv={nv}, mma={self.row.name}, band={self.band}, depth={self.depth})"
-        kernel = self.k.kernel("dot", buffers, self.stage.loc, schedule)
+        sizes = f"depth={self.depth}, band={self.band}, mr={self.mr}, nv={self.nv}"
+        schedule = f"winograd(outputs={self.algorithm.outputs}, taps={self.algorithm.taps}, {sizes}, mma={self.row.name})"
+        kernel = self.k.kernel("winograd", buffers, self.stage.loc, schedule)
         return (ScheduledKernel(kernel, tuple(self.binder.values), iterations, int(self.cost.total), packs),)
 
     def _band(self) -> int:
@@ -126,7 +130,7 @@ class _Squares:
     def _emit(self) -> Dim:
         """The parallel loop; returns its extent."""
         bands = -(-self.high // self.band)
-        images = build.product(extent for _, extent in self.window.outer)
+        images = build.product(extent for _, extent in self.window.images)
         tiles = -(-self.pack.blocks // self.nv)
         columns = self._column_parts(bands * known(images))
         each = -(-tiles // columns)
@@ -134,7 +138,7 @@ class _Squares:
         with self.k.loop("p", build.product((columns, images, bands)), LoopKind.PARALLEL) as p, ExitStack() as blocks:
             part, image, band = build.delinearize(p, (columns, images, bands))
             transformed = blocks.enter_context(self.k.local(self.row.operand, size, "transformed", Scope.STACK, LINE_BYTES))
-            values = blocks.enter_context(named_places(self.k, self.window.outer, image)) if self.window.outer else {}
+            values = blocks.enter_context(named_places(self.k, self.window.images, image)) if self.window.images else {}
             first = mul(band, self.band)
             count = self.band if self.high % self.band == 0 else build.dim(build.minimum(build.sub(self.high, first), self.band))
             self._transform_band(transformed, values, first, count)
@@ -148,8 +152,8 @@ class _Squares:
 
     def _transform_band(self, transformed: Buffer, values: dict[Var, Expr], first: Expr, count: Dim) -> None:
         """The squares of a band as [n * n, squares, depth]."""
-        m, n = self.algorithm.m, self.algorithm.n
-        across = self.wide * m + TAPS - 1
+        m, n = self.algorithm.outputs, self.algorithm.products
+        across = self.wide * m + self.window.taps - 1
         with (
             self.k.loop("r", count) as r,
             self.k.local(self.row.operand, n * across * self.depth, "strip", Scope.STACK, LINE_BYTES) as strip,
@@ -160,19 +164,18 @@ class _Squares:
 
     def _copy_strip(self, strip: Buffer, values: dict[Var, Expr], row: Expr, across: int) -> None:
         """The data of a row of squares, less their zero point, and what stands outside of them."""
-        (high, wide), (down, right) = self.window.at, self.window.taps
-        m, n = self.algorithm.m, self.algorithm.n
+        w, m, n = self.window, self.algorithm.outputs, self.algorithm.products
         with self.k.loop("y", n) as y, self.k.loop("x", across) as x:
             # Outputs of the last squares that are none read beyond the data.
-            here = values | {high[0]: mul(row, m), wide[0]: const(0), down: y, right: x}
+            here = values | {w.row[0]: mul(row, m), w.column[0]: const(0), w.tap_row: y, w.tap_column: x}
             inside = substitute(self.dot.inside, here)
-            if self.high * m > extent_of(high):
-                inside = build.logical_and(inside, build.lt(add(mul(row, m), y), extent_of(high) + TAPS - 1))
-            if self.wide * m > extent_of(wide):
-                inside = build.logical_and(inside, build.lt(x, extent_of(wide) + TAPS - 1))
+            if self.high * m > extent_of(w.row):
+                inside = build.logical_and(inside, build.lt(add(mul(row, m), y), extent_of(w.row) + w.taps - 1))
+            if self.wide * m > extent_of(w.column):
+                inside = build.logical_and(inside, build.lt(x, extent_of(w.column) + w.taps - 1))
             place = mul(add(mul(y, across), x), self.depth)
             with self.k.when(inside):
-                source = substitute(self.dot.data.index, here | {self.window.depth[0]: const(0)})
+                source = substitute(self.dot.data.index, here | {w.channels[0][0]: const(0)})
                 self._copy(strip, place, lambda at: build.cast(load(self.dot.data.buffer, add(source, at)), DType.INT32))
             with self.k.otherwise():
                 self._copy(strip, place, lambda _: substitute(self.dot.outside, values))
@@ -185,24 +188,18 @@ class _Squares:
 
     def _transform_square(self, strip: Buffer, across: int, column: Expr, transformed: Buffer, square: Expr) -> None:
         """B d B^T for all channels, in vectors of 16-bit integers."""
-        n, lanes = self.algorithm.n, 2 * self.row.lanes
+        n, lanes = self.algorithm.products, 2 * self.row.lanes
         while self.depth % lanes:
             lanes //= 2
         distance = self.squares * self.pack.depth
-        with (
-            self.k.loop("c", self.depth // lanes) as c,
-            self.k.local(strip.dtype, n * n * lanes, "half", Scope.STACK, LINE_BYTES) as half,
-        ):
+        transform = TileTransform(self.k, self.algorithm.data_matrix, strip.dtype, lanes)
+        with self.k.loop("c", self.depth // lanes) as c, ExitStack() as blocks:
             channel = mul(c, lanes)
-            with self.k.loop("x", n) as x, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                places = [add(mul(add(mul(y, across), add(column, x)), self.depth), add(channel, lane)) for y in map(const, range(n))]
-                for i, value in enumerate(transform(self.algorithm.data, [load(strip, at) for at in places])):
-                    self.k.store(half, add(mul(add(x, i * n), lanes), lane), value)
-            with self.k.loop("y", n) as y, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                row = [load(half, add(mul(add(mul(y, n), x), lanes), lane)) for x in range(n)]
+            half = blocks.enter_context(transform.columns(lambda y, x, lane: load(
+                strip, add(mul(add(mul(y, across), add(column, x)), self.depth), add(channel, lane)))))  # fmt: skip
+            with self.k.loop("y", n) as y, transform.vector() as lane:
                 start = add(add(mul(mul(y, n), distance), mul(square, self.pack.depth)), add(channel, lane))
-                for j, value in enumerate(transform(self.algorithm.data, row)):
-                    self.k.store(transformed, add(start, j * distance), value)
+                transform.row(half, y, lane, lambda x, value: self.k.store(transformed, add(start, x * distance), value))
 
     # --- Sums ---------------------------------------------------------------------------------
 
@@ -261,17 +258,17 @@ class _Squares:
         self, sums: Buffer, values: dict[Var, Expr], block: Expr, nv: int, at: tuple[Expr, Expr], square: Expr, partial: bool
     ) -> None:
         """A M A^T for one square, divided by its factors, and the epilogue."""
-        m, width = self.algorithm.m, nv * self.row.lanes
+        w, m, width = self.window, self.algorithm.outputs, nv * self.row.lanes
         with self.k.local(DType.INT32, m * m * width, "outputs", Scope.STACK, LINE_BYTES) as outputs:
             with self.k.loop("j", nv) as j:
                 self._transform_sums(sums, outputs, mul(j, self.row.lanes), width, square)
-            (high, wide), (down, right) = self.window.at, at
+            down, right = at
             rows, columns = (
                 m if extent_of(loop) % m == 0 else build.dim(build.minimum(build.sub(extent_of(loop), mul(start, m)), m))
-                for loop, start in ((high, down), (wide, right))
+                for loop, start in ((w.row, down), (w.column, right))
             )
             with self.k.loop("y", rows) as y, self.k.loop("x", columns) as x:
-                here = values | {high[0]: add(mul(down, m), y), wide[0]: add(mul(right, m), x)}
+                here = values | {w.row[0]: add(mul(down, m), y), w.column[0]: add(mul(right, m), x)}
                 for start in range(0, width, 2 * self.row.lanes):
                     with self.k.loop("l", min(2 * self.row.lanes, width - start), LoopKind.VECTOR) as lane:
                         total = load(outputs, add(mul(add(mul(y, m), x), width), add(lane, start)))
@@ -279,18 +276,20 @@ class _Squares:
 
     def _transform_sums(self, sums: Buffer, outputs: Buffer, first: Expr, width: int, square: Expr) -> None:
         """One vector of channels."""
-        m, n, lanes = self.algorithm.m, self.algorithm.n, self.row.lanes
-        with self.k.local(DType.INT32, m * n * lanes, "half", Scope.STACK, LINE_BYTES) as half:
-            with self.k.loop("x", n) as x, self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                places = [add(mul(add(x, y * n), self.squares), square) for y in range(n)]
-                column = [load(sums, add(mul(place, width), add(first, lane))) for place in places]
-                for i, value in enumerate(transform(self.algorithm.outputs, column)):
-                    self.k.store(half, add(mul(add(x, i * n), lanes), lane), value)
-            with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                for i in range(m):
-                    row = [load(half, add(lane, (i * n + x) * lanes)) for x in range(n)]
-                    for j, value in enumerate(transform(self.algorithm.outputs, row)):
-                        self.k.store(outputs, add(add(first, lane), (i * m + j) * width), self._divided(value, i, j))
+        m, n = self.algorithm.outputs, self.algorithm.products
+        transform = TileTransform(self.k, self.algorithm.output_matrix, DType.INT32, self.row.lanes)
+
+        def read(y: Expr, x: Expr, lane: Expr) -> Expr:
+            place = add(mul(add(mul(y, n), x), self.squares), square)
+            return load(sums, add(mul(place, width), add(first, lane)))
+
+        with transform.columns(read) as half, transform.vector() as lane:
+
+            def put(i: int, j: int, value: Expr) -> None:
+                self.k.store(outputs, add(add(first, lane), (i * m + j) * width), self._divided(value, i, j))
+
+            for i in range(m):
+                transform.row(half, const(i), lane, partial(put, i))
 
     def _divided(self, value: Expr, i: int, j: int) -> Expr:
         """An output without its factors."""

@@ -1,4 +1,4 @@
-"""Transform constant weights when compiling for a Winograd algorithm, and group them for instructions that add products."""
+"""Transform constant weights of bytes when compiling for Winograd's algorithm, and group them for instructions that add products."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from ...compiler.dtypes import DType
 from .pack_rows import RowPack
-from .winograd import TAPS, winograd
+from .winograd_integers import TAPS, winograd_integers
 
 
 @dataclass(frozen=True, slots=True)
-class WinogradPack:
+class IntegerWinogradPack:
     """Packs [channels, 3, 3, depth] as [channels / lanes, n * n, depth / k, lanes, k], with zeros beyond both; implements `Pack`."""
 
     rows: RowPack
     """Finds the weights of each channel in this order."""
-    m: int
-    """Outputs along a side, as `winograd` takes it."""
+    outputs: int
+    """Outputs along a side of a tile."""
     lanes: int
     k: int
     dtype: DType
@@ -27,7 +27,7 @@ class WinogradPack:
     @property
     def places(self) -> int:
         """Products of one square."""
-        return winograd(self.m).n ** 2
+        return winograd_integers(self.outputs).products ** 2
 
     @property
     def depth(self) -> int:
@@ -53,8 +53,9 @@ class WinogradPack:
     def apply(self, data: np.ndarray) -> np.ndarray:
         """Return the packed constant, flat."""
         channels = self.rows.rows
-        weights = winograd(self.m).transformed(self.rows.apply(data).reshape(channels, TAPS, TAPS, -1))
+        taps = self.rows.apply(data).reshape(channels, TAPS, TAPS, -1).transpose(1, 2, 0, 3)
+        weights = winograd_integers(self.outputs).transform_taps(taps)  # exact: the integers are far below 2 ** 53
         padded = np.zeros((self.blocks * self.lanes, self.places, self.depth), self.dtype.numpy)
-        padded[:channels, :, : weights.shape[-1]] = weights.reshape(channels, self.places, -1)
+        padded[:channels, :, : weights.shape[-1]] = weights.reshape(self.places, channels, -1).transpose(1, 0, 2)
         groups = padded.reshape(self.blocks, self.lanes, self.places, -1, self.k)
         return np.ascontiguousarray(groups.transpose(0, 2, 3, 1, 4)).reshape(-1)

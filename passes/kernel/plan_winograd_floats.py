@@ -1,4 +1,4 @@
-"""Convolutions that minimal filtering can do, taken apart further, and the sizes with which it pays.
+"""Convolutions of floats that Winograd's algorithm can do, and the sizes with which it pays (`winograd_floats`).
 
 A contraction qualifies if it slides a square window without steps over two axes, sums over channels that lie in vectors, and
 has constant weights and known extents.
@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 
 from ...compiler.kernel.build import const
 from ...compiler.kernel.mma import Mma
-from ...compiler.kernel.nodes import Const, Load, Scope, Var
+from ...compiler.kernel.nodes import Const, Load, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
 from .contraction_form import Contraction, single_load
 from .contraction_plan import ENOUGH_TASKS
-from .loop_form import Loop, stride
-from .minimal_filtering import POINTS, Filtering, filtering
+from .loop_form import stride
 from .tile_model import MAX_ROWS, MAX_VECTORS, fits, parts, step_cycles
+from .winograd import Winograd
+from .winograd_floats import POINTS, winograd_floats
+from .winograd_window import SlidingWindow, extent_of, sliding_window
 
 GAIN = 0.85
-"""Share of the time of the direct sum that minimal filtering must stay below, by the estimate: it takes more memory."""
+"""Share of the time of the direct sum that the algorithm must stay below, by the estimate: it takes more memory."""
 L2_SHARE = 0.7
 """Share of the second-level cache for transformed data and sums."""
 STREAM_BYTES_PER_CYCLE = 5
@@ -38,30 +40,19 @@ RESULT_CYCLES = 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WindowedContraction:
     """A convolution over two axes."""
 
     contraction: Contraction
     data: Load
     weight: Load
-    row: Loop
-    """The output loop over rows of pixels."""
-    column: Loop
-    """The output loop over the pixels of a row."""
-    tap_row: Var
-    tap_column: Var
-    taps: int
-    channel_blocks: Loop | None
-    """The reduction loop over blocks of channels."""
-    channel: Loop
-    """The reduction loop inside a block."""
-    images: tuple[Loop, ...]
-    """Output loops outside the pixels."""
+    window: SlidingWindow
+    """Its reduction loops `channels` are that inside a block, and one over blocks before it if there is more than one."""
 
     @property
     def channels(self) -> int:
         """Input channels, those that fill the last block included."""
-        return _int(self.channel) * (1 if self.channel_blocks is None else _int(self.channel_blocks))
+        return math.prod(map(extent_of, self.window.channels))
 
     @property
     def output_blocks(self) -> int:
@@ -70,49 +61,36 @@ class Window:
         return self.contraction.blocks
 
 
-def _int(loop: Loop) -> int:
-    assert isinstance(loop[1], int)
-    return loop[1]
-
-
-def window_form(c: Contraction) -> Window | str:
+def windowed_contraction(c: Contraction) -> WindowedContraction | str:
     """Find the window in a contraction, or say why there is none."""
     data, weight = single_load(c.scalar), single_load(c.vector)
     if data is None or weight is None or weight.buffer.scope is not Scope.CONST:
         return "a factor is computed"
     if c.rows is None or c.columns is None or c.is_depthwise or c.columns_extent:
         return "no blocks of channels and rows of pixels"
-    loops = (*c.outer, c.rows, c.columns, *c.form.reduce)
+    outputs = (*c.outer, c.rows)
+    loops = (*outputs, c.columns, *c.form.reduce)
     if any(not isinstance(extent, int) for _, extent in loops):
         return "unknown extents"
-    in_vector = free_vars(c.vector)
-    tap_column = _tap_of(c, data, c.rows)
-    outer = [loop for loop in c.outer if loop[0] not in in_vector]
-    row = next((loop for loop in reversed(outer) if _tap_of(c, data, loop) not in (None, tap_column)), None)
-    tap_row = None if row is None else _tap_of(c, data, row)
-    if len(outer) != len(c.outer) or row is None or tap_row is None or tap_column is None or tap_row[1] != tap_column[1]:
-        return "no square window over two axes"
-    channels = [loop for loop in c.form.reduce if loop not in (tap_row, tap_column)]
-    if not 1 <= len(channels) <= 2 or stride(data.index, channels[-1][0]) != 1 or _int(channels[-1]) % c.lanes:
+    in_weight = free_vars(c.vector)
+    if any(var in in_weight for var, _ in outputs):
+        return "the weights change"
+    window = sliding_window(data.index, outputs, c.form.reduce)
+    if isinstance(window, str):
+        return window
+    channels = window.channels
+    if not 1 <= len(channels) <= 2 or stride(data.index, channels[-1][0]) != 1 or extent_of(channels[-1]) % c.lanes:
         return "the channels do not lie in vectors"
     if not isinstance(substitute(weight.index, {var: const(0) for var, _ in (*loops, c.lane)}), Const):
         return "the weights begin at an unknown place"
-    images = tuple(loop for loop in c.outer if loop is not row)
-    blocks = channels[0] if len(channels) == 2 else None
-    return Window(c, data, weight, row, c.rows, tap_row[0], tap_column[0], _int(tap_row), blocks, channels[-1], images)
-
-
-def _tap_of(c: Contraction, data: Load, loop: Loop) -> Loop | None:
-    """The reduction loop that moves through the data as an output loop does."""
-    step = stride(data.index, loop[0])
-    return next((tap for tap in c.form.reduce if step and stride(data.index, tap[0]) == step), None)
+    return WindowedContraction(c, data, weight, window)
 
 
 @dataclass(frozen=True, slots=True)
 class WinogradPlan:
     """The sizes of the schedule."""
 
-    filtering: Filtering
+    algorithm: Winograd
     across: int
     """Tiles side by side in an image."""
     image_tiles: int
@@ -150,47 +128,47 @@ class WinogradPlan:
         return min(self.units, ENOUGH_TASKS)
 
 
-def plan_winograd(w: Window, row: Mma, l2_bytes: int) -> WinogradPlan | str:
+def plan_winograd(w: WindowedContraction, row: Mma, l2_bytes: int) -> WinogradPlan | str:
     """The sizes that take the least time, or why the direct sum is better."""
     plans = [
         plan
         for products in POINTS
-        if products > w.taps
+        if products > w.window.taps
         for depth in _divisors(w.channels, w.contraction.lanes)
         for width in _divisors(w.output_blocks, 1)
-        for plan in [_plan(w, row, l2_bytes, filtering(products - w.taps + 1, w.taps), depth, width)]
+        for plan in [_plan(w, row, l2_bytes, winograd_floats(products - w.window.taps + 1, w.window.taps), depth, width)]
         if plan is not None
     ]
-    direct = _pixels(w) * w.taps**2 * w.channels * w.output_blocks / row.fma_per_cycle / DIRECT_EFFICIENCY
+    direct = _pixels(w) * w.window.taps**2 * w.channels * w.output_blocks / row.fma_per_cycle / DIRECT_EFFICIENCY
     best = min(plans, key=lambda plan: plan.cycles, default=None)
     return "the direct sum is faster" if best is None or best.cycles > GAIN * direct else best
 
 
-def _pixels(w: Window) -> int:
-    return math.prod(_int(loop) for loop in (*w.images, w.row, w.column))
+def _pixels(w: WindowedContraction) -> int:
+    return math.prod(extent_of(loop) for loop in (*w.window.images, w.window.row, w.window.column))
 
 
 def _divisors(total: int, step: int) -> list[int]:
     return [n for n in range(step, total + 1, step) if total % n == 0]
 
 
-def _plan(w: Window, row: Mma, l2_bytes: int, f: Filtering, depth: int, width: int) -> WinogradPlan | None:
+def _plan(w: WindowedContraction, row: Mma, l2_bytes: int, f: Winograd, depth: int, width: int) -> WinogradPlan | None:
     """A plan with the tiles that fit the cache; None if too few do to reuse the weights."""
     points, lanes = f.products**2, w.contraction.lanes
-    down, across = -(-_int(w.row) // f.outputs), -(-_int(w.column) // f.outputs)
+    down, across = -(-extent_of(w.window.row) // f.outputs), -(-extent_of(w.window.column) // f.outputs)
     most = int(L2_SHARE * l2_bytes) // (4 * points * (depth + width * lanes))
     if most < min(down * across, MIN_TILES):
         return None
     tiles = -(-down * across // -(-down * across // most))
     mr, nv = _register_tile(row, tiles, width)
-    images, parts_in, parts_out = math.prod(map(_int, w.images)), w.channels // depth, w.output_blocks // width
+    images, parts_in, parts_out = math.prod(map(extent_of, w.window.images)), w.channels // depth, w.output_blocks // width
     made = WinogradPlan(f, across, down * across, images, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
     return replace(made, cycles=made.units * _unit_cycles(made, row, w.channels, lanes))
 
 
 def _unit_cycles(plan: WinogradPlan, row: Mma, channels: int, lanes: int) -> float:
     """Estimated time of one unit."""
-    f, points = plan.filtering, plan.filtering.products**2
+    f, points = plan.algorithm, plan.algorithm.products**2
     steps = sum(n * step_cycles(row, m, plan.nv) for m, n in parts(plan.tiles, plan.mr)) * (plan.width // plan.nv)
     sums = points * (steps * channels + WAIT * plan.tiles * plan.width * plan.parts_in)
     weights = points * channels * plan.width * lanes * 4 / STREAM_BYTES_PER_CYCLE
