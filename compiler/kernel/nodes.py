@@ -1,7 +1,7 @@
 """The kernel IR: scalar and vector expressions over flat buffers, and the loops around them.
 
-All node classes stand on this page, in two sections: expressions (immutable, interned: equal nodes
-are one object, so `is` compares and a dict caches) and statements (immutable, compared by value).
+All node classes stand on this page: expressions (immutable, interned: equal nodes are one object, so `is`
+compares and a dict caches) and statements (immutable, compared by value). Operators stand in `operators.py`.
 Make expressions with the functions of `build.py`, which fold and simplify; the classes here only
 hold data. `docs/ir-kernel.md` shows the grammar.
 
@@ -12,147 +12,23 @@ The same integer expressions serve as symbolic dimensions of the graph IR.
 from __future__ import annotations
 
 import enum
-import functools
-import struct
-import weakref
-from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, dataclass_transform
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ..diagnostics import NOWHERE, Loc
 from ..dtypes import DType
-
-T = TypeVar("T")
+from .interning import Interned, frozen_node
+from .operators import COMPARISONS as COMPARISONS
+from .operators import BinaryOp as BinaryOp
+from .operators import CastMode as CastMode
+from .operators import MathFn as MathFn
+from .operators import UnaryOp as UnaryOp
 
 # --- 1. Expressions ---------------------------------------------------------------------------
 
 
-class UnaryOp(enum.Enum):
-    """Operations on one operand whose result has its type."""
-
-    NEG = "neg"
-    NOT = "not"  # logical on bool, bitwise on integers
-    ABS = "abs"
-
-    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
-
-
-class BinaryOp(enum.Enum):
-    """Operations on two operands of one type."""
-
-    ADD = "add"
-    SUB = "sub"
-    MUL = "mul"
-    DIV = "div"  # floats: IEEE; integers: towards zero, x / 0 == 0, MIN / -1 wraps
-    MOD = "mod"  # floats: C fmod; integers: sign of the dividend, x % 0 == 0
-    FLOORDIV = "floordiv"  # integers: towards minus infinity; x // 0 == 0
-    FLOORMOD = "floormod"  # integers: sign of the divisor; x mod 0 == 0
-    MIN = "min"  # floats: NaN if one is NaN, as numpy.minimum
-    MAX = "max"
-    AND = "and"  # logical on bool, bitwise on integers
-    OR = "or"
-    XOR = "xor"
-    SHL = "shl"  # a shift by the width or more gives 0
-    SHR = "shr"
-    EQ = "eq"  # comparisons give bool
-    NE = "ne"
-    LT = "lt"
-    LE = "le"
-    GT = "gt"
-    GE = "ge"
-
-    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
-
-
-COMPARISONS = frozenset({BinaryOp.EQ, BinaryOp.NE, BinaryOp.LT, BinaryOp.LE, BinaryOp.GT, BinaryOp.GE})
-COMMUTATIVE = frozenset(
-    {BinaryOp.ADD, BinaryOp.MUL, BinaryOp.MIN, BinaryOp.MAX, BinaryOp.AND, BinaryOp.OR, BinaryOp.XOR, BinaryOp.EQ, BinaryOp.NE}
-)
-
-
-class MathFn(enum.Enum):
-    """Functions of floats. The first group is an instruction on most targets, the second is expanded
-    into polynomials by `passes/kernel/expand_math.py`.
-    """
-
-    SQRT = "sqrt"
-    FLOOR = "floor"
-    CEIL = "ceil"
-    TRUNC = "trunc"
-    ROUND = "round"  # half to even
-    FMA = "fma"  # a * b + c, rounded once where the target has the instruction
-    ISNAN = "isnan"  # gives bool
-    ISINF = "isinf"  # gives bool
-    COPYSIGN = "copysign"
-
-    EXP = "exp"
-    EXP2 = "exp2"
-    EXPM1 = "expm1"
-    LOG = "log"
-    LOG1P = "log1p"
-    SIN = "sin"
-    COS = "cos"
-    TAN = "tan"
-    ASIN = "asin"
-    ACOS = "acos"
-    ATAN = "atan"
-    SINH = "sinh"
-    COSH = "cosh"
-    TANH = "tanh"
-    ASINH = "asinh"
-    ACOSH = "acosh"
-    ATANH = "atanh"
-    ERF = "erf"
-    SIGMOID = "sigmoid"
-    POW = "pow"
-
-    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
-
-
-class CastMode(enum.Enum):
-    """How a cast treats values that the new type cannot hold."""
-
-    CONVERT = "convert"  # as numpy: floats towards zero, integers wrap; float out of range is any value
-    SATURATE = "saturate"  # to the nearest value of the new type; NaN gives 0 for integers
-    BITS = "bits"  # same bits, same width
-
-    __hash__ = object.__hash__  # members are one object each; the hash of Enum is slow
-
-
-@functools.cache
-def _defaults(cls: type) -> tuple[object, ...]:
-    """Default values of a node class's last fields: a value left out and its default make the same node."""
-    return tuple(f.default for f in fields(cls) if f.default is not MISSING)
-
-
-class _Interned(type):
-    """Makes equal nodes one object. Constants are keyed by their bits, so 0.0 and -0.0 differ."""
-
-    _nodes: ClassVar[weakref.WeakValueDictionary[tuple[object, ...], Expr]] = weakref.WeakValueDictionary()
-
-    if not TYPE_CHECKING:  # to a type checker the nodes are plain dataclasses
-
-        def __call__(cls, *args: object) -> Expr:
-            missing = len(cls.__match_args__) - len(args)
-            if 0 < missing <= len(_defaults(cls)):
-                args += _defaults(cls)[-missing:]
-            key: tuple[object, ...] = (cls, *args)
-            if cls.__name__ == "Const" and isinstance(args[0], float):
-                key = (cls, struct.pack("<d", args[0]), *args[1:])
-            found = _Interned._nodes.data.get(key)  # the dictionary's own `get` is a Python function, and this is a hot spot
-            node = None if found is None else found()
-            if node is None:
-                node = super().__call__(*args)
-                _Interned._nodes[key] = node
-            return node
-
-
-@dataclass_transform(frozen_default=True, eq_default=False)
-def _node(cls: type[T]) -> type[T]:
-    return dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)(cls)
-
-
-@_node
-class Const(metaclass=_Interned):
+@frozen_node
+class Const(metaclass=Interned):
     """A number. Vectors of constants are `Broadcast` or `Ramp`."""
 
     value: int | float | bool
@@ -164,8 +40,8 @@ class Const(metaclass=_Interned):
         return 1
 
 
-@_node
-class Var(metaclass=_Interned):
+@frozen_node
+class Var(metaclass=Interned):
     """A loop index, a `Let` variable or a symbol (a dimension known at run time)."""
 
     name: str
@@ -175,8 +51,8 @@ class Var(metaclass=_Interned):
     """For loop indices of known extent: values lie in [0, bound). 0 if unknown."""
 
 
-@_node
-class Load(metaclass=_Interned):
+@frozen_node
+class Load(metaclass=Interned):
     """Element `index` of a buffer; a vector index (a `Ramp` or any vector) loads a vector.
 
     Reads see all earlier stores of the same kernel in program order.
@@ -199,8 +75,8 @@ class Load(metaclass=_Interned):
         return self.index.lanes
 
 
-@_node
-class Read(metaclass=_Interned):
+@frozen_node
+class Read(metaclass=Interned):
     """Slot of a nest: the element of operand `operand` at logical indices. Gone after lowering."""
 
     operand: int
@@ -215,8 +91,8 @@ class Read(metaclass=_Interned):
         return 1
 
 
-@_node
-class Unary(metaclass=_Interned):
+@frozen_node
+class Unary(metaclass=Interned):
     """`op(a)`."""
 
     op: UnaryOp
@@ -225,8 +101,8 @@ class Unary(metaclass=_Interned):
     lanes: int
 
 
-@_node
-class Binary(metaclass=_Interned):
+@frozen_node
+class Binary(metaclass=Interned):
     """`op(a, b)`; both operands have the same type and lanes, comparisons give bool."""
 
     op: BinaryOp
@@ -236,8 +112,8 @@ class Binary(metaclass=_Interned):
     lanes: int
 
 
-@_node
-class Math(metaclass=_Interned):
+@frozen_node
+class Math(metaclass=Interned):
     """A function of `MathFn` applied to one to three floats of one type."""
 
     fn: MathFn
@@ -246,8 +122,8 @@ class Math(metaclass=_Interned):
     lanes: int
 
 
-@_node
-class Select(metaclass=_Interned):
+@frozen_node
+class Select(metaclass=Interned):
     """`then` where `cond` holds, else `other`. Loads in the branch not taken are not performed."""
 
     cond: Expr
@@ -257,8 +133,8 @@ class Select(metaclass=_Interned):
     lanes: int
 
 
-@_node
-class Cast(metaclass=_Interned):
+@frozen_node
+class Cast(metaclass=Interned):
     """`value` in another element type."""
 
     value: Expr
@@ -267,8 +143,8 @@ class Cast(metaclass=_Interned):
     lanes: int
 
 
-@_node
-class Ramp(metaclass=_Interned):
+@frozen_node
+class Ramp(metaclass=Interned):
     """The vector `base, base + stride, base + 2 * stride, ...`."""
 
     base: Expr
@@ -281,8 +157,8 @@ class Ramp(metaclass=_Interned):
         return self.base.dtype
 
 
-@_node
-class Broadcast(metaclass=_Interned):
+@frozen_node
+class Broadcast(metaclass=Interned):
     """A vector whose lanes are all `value`."""
 
     value: Expr
@@ -294,8 +170,8 @@ class Broadcast(metaclass=_Interned):
         return self.value.dtype
 
 
-@_node
-class Lane(metaclass=_Interned):
+@frozen_node
+class Lane(metaclass=Interned):
     """Element `index` of a vector, as a scalar."""
 
     vector: Expr
