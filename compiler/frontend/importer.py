@@ -252,7 +252,9 @@ class Importer:
 
     def _known_branch(self, call: Call, frame: Frame, loc: Loc) -> Frame | None:
         """The branch of an If whose condition is known, to be read in its place."""
-        (condition,) = self._inputs(call.inputs, frame, loc)
+        condition, *more = self._inputs(call.inputs, frame, loc)
+        if more:
+            raise CompileError("E0205", f"the node has {1 + len(more)} inputs, 1 is needed", loc)
         known = frame.builder.array(condition) if isinstance(condition, Value) else None
         if known is None or known.size != 1:
             return None

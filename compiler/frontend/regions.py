@@ -95,6 +95,8 @@ class RegionReader:
              regions: Listing[Graph]) -> list[Item]:  # fmt: skip
         """Append the node; its outputs have the forms given."""
         scope, importer = self.frame.scope, self.importer
+        if len(names) > len(forms):
+            raise CompileError("E0205", f"the node has {len(names)} outputs, its body gives {len(forms)}", self.loc)
         wanted = [*names, *[""] * (len(forms) - len(names))]
         parts = [importer.name(part, scope) if name else None for name, form in zip(wanted, forms, strict=True)
                  for part in part_names(form, name)]  # fmt: skip

@@ -108,7 +108,11 @@ def refuse_unranked(position: int, loc: Loc) -> NoReturn:
 
 
 def _empty(use: Use) -> list[Item]:
-    return [Tuple(DType.from_onnx(use.int_attr("dtype", DType.FLOAT32.onnx)))]
+    code = use.int_attr("dtype", DType.FLOAT32.onnx)
+    try:
+        return [Tuple(DType.from_onnx(code))]
+    except KeyError:
+        use.fail("E0202", f"attribute dtype names the unknown element type {code}")
 
 
 def _construct(use: Use) -> list[Item]:

@@ -105,9 +105,16 @@ class GraphBuilder:
 
     def _typed(self, node: Node, row: OpDef) -> Node:
         self.facts.retyped.clear()
-        types = row.infer(context(node, self.facts))
+        ctx = context(node, self.facts)
+        for position, rank in enumerate(row.ranks):
+            if rank is not None and ctx.has(position) and ctx.rank(position) != rank:
+                ctx.fail("E0203", f"input {position} has rank {ctx.rank(position)}, {rank} is needed")
+        types = row.infer(ctx)
         if len(types) < len(node.outputs):
-            raise CompileError("E0205", f"{len(node.outputs)} outputs are wanted, the operator has {len(types)}", node.loc)
+            ctx.fail("E0205", f"{len(node.outputs)} outputs are wanted, the operator has {len(types)}")
+        for position, type_ in enumerate(types):
+            if any(isinstance(extent, int) and extent < 0 for extent in type_.shape):
+                ctx.fail("E0203", f"output {position} would have a negative extent: {list(map(str, type_.shape))}")
         outputs = tuple(None if o is None else Value(o.name, t) for o, t in zip(node.outputs, types, strict=False))
         return replace(node, outputs=outputs, regions=tuple(self.facts.retyped.get(r, r) for r in node.regions))
 

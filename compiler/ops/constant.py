@@ -55,6 +55,8 @@ def _fill_value(ctx: OpContext) -> Expr:
     value = ctx.attr("value", np.ndarray)
     if value is None:
         return const(0.0, DType.FLOAT32)
+    if value.size != 1:
+        ctx.fail("E0203", f"attribute value has {value.size} elements, one is needed")
     return const(value.reshape(-1)[0].item(), DType.of(value.dtype))
 
 
@@ -77,7 +79,7 @@ def _eye_nest(ctx: OpContext) -> list[Nest]:
 def _range_length(ctx: OpContext) -> Dim:
     """`max(ceil((limit - start) / delta), 0)`; a symbol that `_range_size` fills in for floats of run time."""
     if ctx.dtype(0).is_int:
-        start, limit, delta = (build.index(ctx.ints(k)[0]) if ctx.has(k) else const(1) for k in range(3))
+        start, limit, delta = (build.index(ctx.number(k)) if ctx.has(k) else const(1) for k in range(3))
         ctx.require(build.ne(delta, 0), "the step is 0")
         count = build.neg(build.floordiv(build.sub(start, limit), delta))
         known = all(map(ctx.facts.is_extent, free_vars(count)))
@@ -114,7 +116,7 @@ def _range_size(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: object
 register(
     OpDef("Constant", _constant_type, Rewrite(_constant)),
     OpDef("ConstantOfShape", _fill_type, Nests(lambda ctx: [pointwise(_fill_type(ctx)[0].shape, lambda *_: _fill_value(ctx))])),
-    OpDef("EyeLike", _eye_type, Nests(_eye_nest), defaults={"k": 0}),
+    OpDef("EyeLike", _eye_type, Nests(_eye_nest), ranks=(2,), defaults={"k": 0}),
     OpDef("Range", _range_type, Nests(_range_nest, _range_size), defaults={"stash_type": 1}),
     OpDef("Range", _range_type, Nests(_range_nest, _range_size), "com.microsoft", doc="The step may be absent."),
 )

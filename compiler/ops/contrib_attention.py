@@ -54,7 +54,7 @@ def cut(b: RewriteBuilder, x: Value, axis: int, start: int, end: int) -> Value:
 def projected_sizes(ctx: OpContext) -> tuple[int, int, int]:
     """Widths of the projected queries, keys and values."""
     width = ctx.shape(1)[1]
-    given = ctx.ints_attr("qkv_hidden_sizes")
+    given = ctx.ints_attr("qkv_hidden_sizes", 3)
     if given:
         return given[0], given[1], given[2]
     if not isinstance(width, int):
@@ -114,7 +114,7 @@ def _multi_head_type(ctx: OpContext) -> list[TensorType]:
             value_head = value[3] if len(value) == 4 else _quotient(value[2], heads)
     past = ctx.shape(6)[2] if ctx.has(6) else 0
     whole = total(past, keys)
-    kept, seen = (past, total(ctx.ints(8)[0], keys)) if ctx.has(8) and ctx.has(6) else (whole, whole)
+    kept, seen = (past, total(ctx.number(8), keys)) if ctx.has(8) and ctx.has(6) else (whole, whole)
     return [
         TensorType(dtype, (batch, sequence, times(heads, value_head))),
         TensorType(dtype, (batch, heads, kept, head)),
@@ -191,6 +191,6 @@ def biased(ctx: OpContext, b: RewriteBuilder, x: Value, which: int, position: in
 
 
 register(
-    OpDef("Attention", _attention_type, Rewrite(_attention), MICROSOFT),
+    OpDef("Attention", _attention_type, Rewrite(_attention), MICROSOFT, ranks=(3, 2, 1, None, 5)),
     OpDef("MultiHeadAttention", _multi_head_type, Rewrite(_multi_head), MICROSOFT),
 )

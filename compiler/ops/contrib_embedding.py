@@ -9,6 +9,7 @@ from ..graph.nodes import TensorType, Value
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 IDS, SEGMENT_IDS, WORDS, POSITIONS, SEGMENTS, GAMMA, BETA, MASK, POSITION_IDS = range(9)
+RANKS = (2, 2, 2, 2, 2, 1, 1)
 SCALES, ZERO_POINTS = 8, 13
 """Of the quantized form, for the inputs from `WORDS` to `BETA`."""
 
@@ -67,7 +68,7 @@ def _mask_index(ctx: OpContext, b: RewriteBuilder) -> Value | None:
 
 
 def _row(name: str, real: Real) -> OpDef:
-    return OpDef(name, _types, Rewrite(lambda ctx, b: _rewrite(real, ctx, b)), "com.microsoft", defaults={"epsilon": 1e-12})
+    return OpDef(name, _types, Rewrite(lambda ctx, b: _rewrite(real, ctx, b)), "com.microsoft", defaults={"epsilon": 1e-12}, ranks=RANKS)
 
 
 register(_row("EmbedLayerNormalization", _stored), _row("QEmbedLayerNormalization", _dequantized))

@@ -40,7 +40,7 @@ def _head(ctx: OpContext) -> tuple[int, int, Dim]:
 def _types(ctx: OpContext) -> list[TensorType]:
     heads, key_heads, head = _head(ctx)
     batch, sequence = ctx.shape(QUERY)[:2]
-    whole = cache_extent(ctx.ints(TOTAL)[0], ctx.shape(PAST_KEY)[2] if ctx.has(PAST_KEY) else 0)
+    whole = cache_extent(ctx.number(TOTAL), ctx.shape(PAST_KEY)[2] if ctx.has(PAST_KEY) else 0)
     cache = TensorType(ctx.dtype(QUERY), (batch, key_heads, whole, head))
     output = TensorType(ctx.dtype(QUERY), (batch, sequence, times(heads, head)))
     return [output, cache, cache, TensorType(ctx.dtype(QUERY), (batch, heads, sequence, whole))]
@@ -144,7 +144,7 @@ def _past_length(ctx: OpContext, position: int, batch: Expr, sequence: Dim) -> E
 def _append_type(ctx: OpContext) -> list[TensorType]:
     batch, heads, _, head = ctx.shape(1)
     past = ctx.shape(0)[2] if ctx.has(0) else 0
-    whole = cache_extent(ctx.ints(3)[0], past) if ctx.has(3) else past
+    whole = cache_extent(ctx.number(3), past) if ctx.has(3) else past
     return [TensorType(ctx.dtype(1), (batch, heads, whole, head))]
 
 
@@ -199,7 +199,7 @@ def _mask(ctx: OpContext) -> list[Nest]:
 
 
 register(
-    OpDef("GroupQueryAttention", _types, Rewrite(_rewrite), MICROSOFT),
+    OpDef("GroupQueryAttention", _types, Rewrite(_rewrite), MICROSOFT, ranks=(3, 3, 3, 4, 4)),
     OpDef("CacheAppend", _append_type, Nests(_append), "onnxc", doc="past, new, seqlens_k, [total length] -> present"),
     OpDef("CachePositions", _positions_type, Nests(_positions), "onnxc", doc="seqlens_k, query -> position of each query"),
     OpDef("CacheMask", _mask_type, Nests(_mask), "onnxc", doc="seqlens_k, query, present -> what is added to the scores"),

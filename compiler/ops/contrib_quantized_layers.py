@@ -9,6 +9,7 @@ from ..graph.nodes import Attribute, TensorType, Value
 from .contrib_attention import attention_of, projected_sizes
 from .contrib_fused import kept
 from .extents import total
+from .recurrent import RANKS
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 MICROSOFT = "com.microsoft"
@@ -69,9 +70,9 @@ def _matrix(ctx: OpContext, b: RewriteBuilder, position: int, scale: int) -> Val
 
 
 register(
-    OpDef("QAttention", _attention_type, Rewrite(_attention), MICROSOFT),
+    OpDef("QAttention", _attention_type, Rewrite(_attention), MICROSOFT, ranks=(3, 2, 1, *[None] * 5, 5)),
     OpDef(
         "DynamicQuantizeLSTM", _lstm_type, Rewrite(_lstm), MICROSOFT,
-        doc="The range of h is that of a batch element by itself; weights are float32 in the artifact.",
+        ranks=RANKS, doc="The range of h is that of a batch element by itself; weights are float32 in the artifact.",
     ),
 )  # fmt: skip

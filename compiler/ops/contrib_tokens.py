@@ -135,6 +135,6 @@ def _find_suffix(ctx: OpContext, k: KernelBuilder, source: Buffer, tokens: Buffe
 
 
 register(
-    OpDef("NGramRepeatBlock", _block_type, Imperative(_block), MICROSOFT),
+    OpDef("NGramRepeatBlock", _block_type, Imperative(_block), MICROSOFT, ranks=(2, 2)),
     OpDef("BifurcationDetector", _detector_type, Imperative(_detector, _detector_sizes), MICROSOFT),
 )

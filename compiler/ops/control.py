@@ -234,7 +234,7 @@ def _trip_count(ctx: OpContext, body: Graph) -> Dim | None:
     """How often a Loop runs, if that is decided when it begins."""
     if not ctx.has(0) or not _never_stops(ctx, body) or not ctx.type(0).is_static:
         return None
-    return build.dim(build.maximum(build.index(ctx.ints(0)[0]), 0))
+    return build.dim(build.maximum(build.index(ctx.number(0)), 0))
 
 
 def _never_stops(ctx: OpContext, body: Graph) -> bool:

@@ -144,8 +144,10 @@ def transposed_extents(ctx: OpContext) -> Convolution:
 def _transposed_axis(ctx: OpContext, axis: int, data: Dim, taps: Dim, stride: int, dilation: int) -> tuple[Dim, Dim, Dim]:
     """Padding before and after, and output extent, of one axis of a transposed convolution."""
     rank = ctx.rank(0) - 2
-    extra = (ctx.ints_attr("output_padding") or (0,) * rank)[axis]
+    extra = spatial_attr(ctx, "output_padding", ctx.shape(0)[2:], 0)[axis]
     wanted, mode = ctx.ints_attr("output_shape"), ctx.str_attr("auto_pad", "NOTSET")
+    if wanted and len(wanted) not in (rank, rank + 2):
+        ctx.fail("E0203", f"output_shape has {len(wanted)} values for {rank} spatial axes")
     full = build.add(build.add(build.mul(build.sub(build.index(data), 1), stride), reach(taps, dilation)), extra)
     if not wanted and mode not in ("SAME_UPPER", "SAME_LOWER"):
         starts, ends = pads_attr(ctx, rank) if mode == "NOTSET" else ((0,) * rank, (0,) * rank)

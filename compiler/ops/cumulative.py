@@ -23,7 +23,7 @@ from .table import Imperative, OpContext, OpDef, register
 def _line(ctx: OpContext) -> tuple[Expr, Expr, Expr]:
     """(number of lines, elements in a line, distance of its elements); the axis may be known only at run time."""
     shape = ctx.shape(0)
-    axis = 0 if len(shape) == 1 else ctx.ints(1)[0]
+    axis = 0 if len(shape) == 1 else ctx.number(1)
     if isinstance(axis, int):
         at: Expr = const(ctx.normal_axis(axis, len(shape)))
     else:

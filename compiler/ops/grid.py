@@ -148,5 +148,5 @@ register(
         adapt={20: _rename_modes},
     ),
     OpDef("GridSample", _sample_type, Nests(_sample_nest), "com.microsoft", defaults={"padding_mode": "zeros", "align_corners": 0}),
-    OpDef("AffineGrid", _affine_type, Nests(_affine_nest), defaults={"align_corners": 0}),
+    OpDef("AffineGrid", _affine_type, Nests(_affine_nest), ranks=(3, 1), defaults={"align_corners": 0}),
 )

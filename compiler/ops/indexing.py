@@ -96,7 +96,7 @@ def _one_hot_axis(ctx: OpContext) -> int:
 def _depth(ctx: OpContext) -> Dim:
     """The number of classes; ONNX allows a float, which only a kernel can turn into an extent while running."""
     if ctx.dtype(1).is_int:
-        return ctx.ints(1)[0]
+        return ctx.number(1)
     known = ctx.array(1)
     return ctx.fresh("depth") if known is None else int(known.reshape(-1)[0])
 
@@ -123,7 +123,7 @@ def _one_hot_nest(ctx: OpContext) -> list[Nest]:
 
 
 def _trilu_nest(ctx: OpContext) -> list[Nest]:
-    shift = build.index(ctx.ints(1)[0]) if ctx.has(1) else const(0)
+    shift = build.index(ctx.number(1)) if ctx.has(1) else const(0)
 
     def element(*axes: Expr) -> Expr:
         edge = build.add(axes[-2], shift)

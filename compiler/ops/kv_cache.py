@@ -75,7 +75,7 @@ def first_new_row(last: Expr, count: Dim) -> Expr:
 def _rows_type(ctx: OpContext) -> list[TensorType]:
     cache, axis, rows = ctx.type(CACHE), ctx.axis_attr(), rows_before(ctx)
     if ctx.has(TOTAL):
-        rows = cache_extent(ctx.ints(TOTAL)[0], rows)
+        rows = cache_extent(ctx.number(TOTAL), rows)
         ctx.require(build.le(build.index(rows), build.index(cache.shape[axis])), "the cache has no room for the rows of the total length")
     elif ctx.has(NEW):
         rows = total(rows, ctx.shape(NEW)[axis])

@@ -131,11 +131,14 @@ def _split_extents(ctx: OpContext) -> list[Dim]:
         ctx.require(build.eq(build.index(total(*sizes)), build.index(extent)), "the parts do not add up to the extent")
         ctx.require(build.logical_and(*(build.ge(build.index(size), 0) for size in sizes)), "a part has a negative extent")
         return sizes
-    count = ctx.int_attr("num_outputs", len(ctx.node.outputs))
+    wanted = len(ctx.node.outputs)
+    count = ctx.int_attr("num_outputs", wanted)
+    if count < wanted:
+        ctx.fail("E0203", f"{wanted} outputs are wanted of {count} parts")
     part = build.dim(build.ceildiv(extent, count))
     if isinstance(part, int) and isinstance(extent, int):
-        return [max(0, min(part, extent - k * part)) for k in range(count)]
-    return [part] * (count - 1) + [minus(extent, times(part, count - 1))]
+        return [max(0, min(part, extent - k * part)) for k in range(wanted)]
+    return [part if k < count - 1 else minus(extent, times(part, k)) for k in range(wanted)]
 
 
 def _split_types(ctx: OpContext) -> list[TensorType]:

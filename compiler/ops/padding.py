@@ -24,12 +24,12 @@ def inside(at: Expr, extent: Dim, before: bool = True, after: bool = True) -> Ex
 
 def _pads(ctx: OpContext) -> list[tuple[Dim, Dim]]:
     """(before, after) of each axis."""
-    rank, given = ctx.rank(0), ctx.ints(1)
+    rank = ctx.rank(0)
     if not ctx.has(3):
-        if len(given) != 2 * rank:
-            ctx.fail("E0203", f"{len(given)} pads are given for {rank} axes")
+        given = ctx.ints(1, 2 * rank)
         return list(zip(given[:rank], given[rank:], strict=True))
     axes = ctx.ints(3)
+    given = ctx.ints(1, 2 * len(axes))
     result = []
     for axis in range(rank):
         pads: tuple[Expr, Expr] = (const(0), const(0))
@@ -111,7 +111,8 @@ def _crop_axes(ctx: OpContext) -> tuple[int, ...]:
 
 def _crop_type(ctx: OpContext) -> list[TensorType]:
     shape = list(ctx.shape(0))
-    for axis, extent in zip(_crop_axes(ctx), ctx.ints(1), strict=True):
+    axes = _crop_axes(ctx)
+    for axis, extent in zip(axes, ctx.ints(1, len(axes)), strict=True):
         shape[axis] = extent
     return [TensorType(ctx.dtype(0), tuple(shape))]
 

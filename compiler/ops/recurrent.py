@@ -22,6 +22,7 @@ from .recurrent_blocks import Packing, Tiling, rows_together
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
+RANKS = (3, 3, 3, 2, 1, 3, 3, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,6 @@ def _directions(ctx: OpContext) -> int:
 
 
 def _types(row: Recurrence, ctx: OpContext) -> list[TensorType]:
-    if ctx.rank(X) != 3 or ctx.rank(W) != 3 or ctx.rank(R) != 3:
-        ctx.fail("E0203", "X, W and R have three axes")
     directions, hidden, dtype = _directions(ctx), ctx.shape(R)[2], ctx.dtype(X)
     rows = ctx.shape(R)[1]
     if isinstance(hidden, int) and isinstance(rows, int) and rows != row.gates * hidden:
@@ -163,7 +162,7 @@ def _recurrent_bias(part: Part) -> tuple[Value | None, ...]:
 
 
 def _row(name: str, row: Recurrence) -> OpDef:
-    return OpDef(name, lambda ctx: _types(row, ctx), Rewrite(lambda ctx, b: _rewrite(row, ctx, b)))
+    return OpDef(name, lambda ctx: _types(row, ctx), Rewrite(lambda ctx, b: _rewrite(row, ctx, b)), ranks=RANKS)
 
 
 register(

@@ -60,11 +60,23 @@ def resize_axes(ctx: OpContext) -> dict[int, Axis]:
     """The axes that the node names, by their number."""
     rank, given = ctx.rank(0), ctx.ints_attr("axes")
     numbers = tuple(range(rank)) if given is None else tuple(ctx.normal_axis(a, rank) for a in given)
+    for position in (SCALES, SIZES):
+        if _given(ctx, position):
+            _check_count(ctx, position, len(numbers))
     if _given(ctx, SIZES):
         return _from_sizes(ctx, numbers)
     if not _given(ctx, SCALES):
         ctx.fail("E0205", "either scales or sizes must be given")
     return {axis: _from_scale(ctx, k, ctx.shape(0)[axis]) for k, axis in enumerate(numbers)}
+
+
+def _check_count(ctx: OpContext, position: int, axes: int) -> None:
+    """E0203 for an operand that does not hold one number for each axis, as far as its shape is known."""
+    match ctx.shape(position):
+        case (int(count),) if count != axes:
+            ctx.fail("E0203", f"input {position} has {count} elements for {axes} axes")
+        case shape if len(shape) != 1:
+            ctx.fail("E0203", f"input {position} has rank {len(shape)}, 1 is needed")
 
 
 def _from_scale(ctx: OpContext, k: int, extent: Dim) -> Axis:
@@ -86,7 +98,7 @@ def _from_scale(ctx: OpContext, k: int, extent: Dim) -> Axis:
 
 
 def _from_sizes(ctx: OpContext, numbers: tuple[int, ...]) -> dict[int, Axis]:
-    sizes, policy = ctx.ints(SIZES), ctx.str_attr("keep_aspect_ratio_policy", "stretch")
+    sizes, policy = ctx.ints(SIZES, len(numbers)), ctx.str_attr("keep_aspect_ratio_policy", "stretch")
     shape = ctx.shape(0)
     if policy == "stretch":
         return {a: Axis(k, shape[a], sizes[k], Scale(sizes[k], shape[a])) for k, a in enumerate(numbers)}

@@ -178,6 +178,6 @@ def _half_up(x: Expr) -> Expr:
 _ALIGN_DEFAULTS: dict[str, Attribute] = {"mode": "avg", "coordinate_transformation_mode": "half_pixel", "spatial_scale": 1.0}
 
 register(
-    OpDef("RoiAlign", _align_type, Imperative(_align), defaults=_ALIGN_DEFAULTS, adapt={16: _keep_old_coordinates}),
-    OpDef("MaxRoiPool", _pool_type, Imperative(_pool), defaults={"spatial_scale": 1.0}),
+    OpDef("RoiAlign", _align_type, Imperative(_align), ranks=(4, 2, 1), defaults=_ALIGN_DEFAULTS, adapt={16: _keep_old_coordinates}),
+    OpDef("MaxRoiPool", _pool_type, Imperative(_pool), ranks=(4, 2), defaults={"spatial_scale": 1.0}),
 )

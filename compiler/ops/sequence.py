@@ -158,7 +158,7 @@ def _split_count(ctx: OpContext) -> Dim:
         return extent
     if ctx.rank(1) == 1:
         return ctx.shape(1)[0]
-    size = build.index(ctx.ints(1)[0])
+    size = build.index(ctx.number(1))
     ctx.require(build.gt(size, 0), "the parts of the split must not be empty")
     return build.dim(build.ceildiv(extent, build.dim(size)))
 
@@ -207,7 +207,7 @@ def _split_size(ctx: OpContext, inputs: Buffers, n: Expr, begin: Expr, extent: E
         sizes = inputs[1]
         assert sizes is not None
         return build.clamp(build.cast(load(sizes, n), INDEX), 0, left)
-    return build.minimum(build.index(ctx.ints(1)[0]), left)
+    return build.minimum(build.index(ctx.number(1)), left)
 
 
 # --- SequenceJoin(elements, extents, ranks) -> tensor -----------------------------------------------
@@ -302,7 +302,7 @@ def _padded_shape(ctx: OpContext) -> list[Nest]:
 
 
 def _require_type(ctx: OpContext) -> list[TensorType]:
-    ctx.require(build.ne(build.index(ctx.ints(1)[0]), 0), ctx.str_attr("message"))
+    ctx.require(build.ne(build.index(ctx.number(1)), 0), ctx.str_attr("message"))
     return [TensorType(ctx.dtype(0), ctx.shape(0))]
 
 

@@ -20,9 +20,10 @@ FAR = 2**31 - 1
 def _span(ctx: OpContext, axis: int) -> tuple[Expr, Expr, Expr]:
     """(start, end, step) of one axis as given, before clamping; the whole axis if it is not among `axes`."""
     start, end, step = const(0), build.index(ctx.shape(0)[axis]), const(1)
-    starts, ends = ctx.ints(1), ctx.ints(2)
-    steps: Sequence[Dim] = ctx.ints(4) if ctx.has(4) else (1,) * len(starts)
-    axes: Sequence[Dim] = ctx.ints(3) if ctx.has(3) else tuple(range(len(starts)))
+    starts = ctx.ints(1)
+    ends = ctx.ints(2, len(starts))
+    steps: Sequence[Dim] = ctx.ints(4, len(starts)) if ctx.has(4) else (1,) * len(starts)
+    axes: Sequence[Dim] = ctx.ints(3, len(starts)) if ctx.has(3) else tuple(range(len(starts)))
     found: tuple[Expr, Expr, Expr] = (start, end, step)
     for position, given in enumerate(axes):
         here = _is_axis(ctx, build.index(given), axis)

@@ -109,15 +109,22 @@ class OpContext:
         """Content of an input if it is constant, else None (also for an absent one)."""
         return self.facts.array(self.value(position)) if self.has(position) else None
 
-    def ints(self, position: int) -> tuple[Dim, ...]:
-        """Elements of an integer input (rank 0 or 1, static length) as dimensions.
+    def ints(self, position: int, count: int | None = None) -> tuple[Dim, ...]:
+        """Elements of an integer input (rank 0 or 1, static length) as dimensions; E0203 if there are not `count` of them.
 
         They are integers where the content is known, expressions over symbols where it is computed from
         shapes, and symbols that are read at run time otherwise. Definitions need not care which.
         """
         value = self.value(position)
         known = self.facts.contents(value)
-        return self.facts.run_time_contents(value) if known is None else known
+        found = self.facts.run_time_contents(value) if known is None else known
+        if count is not None and len(found) != count:
+            self.fail("E0203", f"input {position} has {len(found)} elements, {count} are needed")
+        return found
+
+    def number(self, position: int) -> Dim:
+        """The one element of an integer input, as `ints` gives it."""
+        return self.ints(position, 1)[0]
 
     def static_ints(self, position: int, what: str) -> tuple[int, ...]:
         """Like `ints`, for operands that decide the structure of the code; E0204 if one is not known."""
@@ -157,9 +164,12 @@ class OpContext:
         found = self.attr(name, str)
         return default if found is None else found
 
-    def ints_attr(self, name: str) -> tuple[int, ...] | None:
-        """A list of integers, None if absent."""
-        return self.attr(name, tuple)
+    def ints_attr(self, name: str, count: int | None = None) -> tuple[int, ...] | None:
+        """A list of integers, None if absent; E0203 if there are not `count` of them."""
+        found = self.attr(name, tuple)
+        if found is not None and count is not None and len(found) != count:
+            self.fail("E0203", f"attribute {name} has {len(found)} values, {count} are needed")
+        return found
 
     def axis_attr(self, name: str = "axis", default: int = 0, rank: int | None = None) -> int:
         """An axis attribute as a non-negative number; E0203 if it is out of range."""
@@ -167,9 +177,9 @@ class OpContext:
 
     def normal_axis(self, axis: int, rank: int) -> int:
         """An axis counted from the front; E0203 if it is out of range."""
-        if not -rank <= axis < max(rank, 1):
+        if not -rank <= axis < rank:
             self.fail("E0203", f"axis {axis} is out of range for rank {rank}")
-        return axis % rank if rank else 0
+        return axis % rank
 
     # Problems
 
@@ -295,6 +305,8 @@ class OpDef:
     """By opset version: what turns a node of the version before into one of this version."""
     strings: Rewrite | None = None
     """What defines it where an input or output holds strings, if `define` does not."""
+    ranks: tuple[int | None, ...] = ()
+    """Rank of each input as far as it is fixed: E0203 for another. None and what is not listed may be any."""
     is_view: bool = False
     """True if output 0 has the elements of input 0 in the same row-major order (Reshape and its kin)."""
     meaning: Callable[..., object] | None = None

@@ -21,7 +21,7 @@ from .table import Imperative, OpContext, OpDef, RawNode, register
 
 
 def _kept(ctx: OpContext) -> Dim:
-    extent, wanted = ctx.shape(0)[ctx.axis_attr("axis", -1)], ctx.ints(1)[0]
+    extent, wanted = ctx.shape(0)[ctx.axis_attr("axis", -1)], ctx.number(1)
     if isinstance(extent, int) and isinstance(wanted, int) and not 0 <= wanted <= extent:
         ctx.fail("E0203", f"k is {wanted}, the axis has {extent} elements")
     if wanted == extent or (isinstance(extent, int) and isinstance(wanted, int)):

@@ -87,5 +87,5 @@ def _blocks(extent: Dim, taps: Dim, stride: int, dilation: int, before: int, aft
 
 register(
     OpDef("MaxUnpool", _unpool_type, Imperative(_unpool)),
-    OpDef("Col2Im", _col2im_type, Nests(_col2im_nest)),
+    OpDef("Col2Im", _col2im_type, Nests(_col2im_nest), ranks=(3, 1, 1)),
 )

@@ -31,7 +31,7 @@ def window(name: str, value: Callable[[Callable[[float], Expr]], Expr]) -> OpDef
     """
 
     def infer(ctx: OpContext) -> list[TensorType]:
-        return [TensorType(_output_dtype(ctx), (ctx.ints(0)[0],))]
+        return [TensorType(_output_dtype(ctx), (ctx.number(0),))]
 
     def nests(ctx: OpContext) -> list[Nest]:
         (kind,) = infer(ctx)
@@ -67,8 +67,8 @@ F64 = DType.FLOAT64
 
 
 def _mel_type(ctx: OpContext) -> list[TensorType]:
-    rows: Dim = build.dim(build.add(build.floordiv(build.index(ctx.ints(LENGTH)[0]), 2), 1))
-    return [TensorType(_output_dtype(ctx), (at_least(rows, 1), ctx.ints(BINS)[0]))]
+    rows: Dim = build.dim(build.add(build.floordiv(build.index(ctx.number(LENGTH)), 2), 1))
+    return [TensorType(_output_dtype(ctx), (at_least(rows, 1), ctx.number(BINS)))]
 
 
 def _mel_bin(ctx: OpContext, m: Expr) -> Expr:
@@ -80,11 +80,11 @@ def _mel_bin(ctx: OpContext, m: Expr) -> Expr:
         return build.mul(build.math_fn(MathFn.LOG1P, build.div(hertz, 700.0)), to_mel)
 
     low, high = mel(LOWER), mel(UPPER)
-    corners = build.cast(build.add(build.index(ctx.ints(BINS)[0]), 2), F64)
+    corners = build.cast(build.add(build.index(ctx.number(BINS)), 2), F64)
     at = build.add(build.mul(build.cast(m, F64), build.div(build.sub(high, low), corners)), low)
     hertz = build.mul(build.math_fn(MathFn.EXPM1, build.div(at, to_mel)), 700.0)
-    points = build.cast(build.add(build.index(ctx.ints(LENGTH)[0]), 1), F64)
-    scaled = build.div(build.mul(points, hertz), build.cast(build.index(ctx.ints(RATE)[0]), F64))
+    points = build.cast(build.add(build.index(ctx.number(LENGTH)), 1), F64)
+    scaled = build.div(build.mul(points, hertz), build.cast(build.index(ctx.number(RATE)), F64))
     return build.cast(build.math_fn(MathFn.FLOOR, scaled), INDEX)
 
 
