@@ -18,7 +18,7 @@ from .table import Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, re
 
 def _length(ctx: OpContext, extent: Dim) -> Dim:
     if ctx.has(1):
-        return ctx.ints(1)[0]
+        return ctx.number(1)
     if ctx.int_attr("inverse") and ctx.int_attr("onesided"):
         return build.dim(build.mul(build.sub(build.index(extent), 1), 2))
     return extent
@@ -26,7 +26,7 @@ def _length(ctx: OpContext, extent: Dim) -> Dim:
 
 def _dft_axis(ctx: OpContext) -> int | None:
     """The axis; None if it is known only while running."""
-    axis = ctx.ints(2)[0] if ctx.has(2) else -2
+    axis = ctx.number(2) if ctx.has(2) else -2
     return ctx.normal_axis(axis, ctx.rank(0)) if isinstance(axis, int) else None
 
 
@@ -83,7 +83,7 @@ def _axis_to_input(node: RawNode) -> None:
 
 def _swapped_axis(ctx: OpContext, position: int) -> Expr:
     """The axis counted from the front."""
-    given = build.index(ctx.ints(position)[0])
+    given = build.index(ctx.number(position))
     return build.select(build.lt(given, 0), build.add(given, ctx.rank(0)), given)
 
 
@@ -111,9 +111,9 @@ def _swap(ctx: OpContext) -> list[Nest]:
 
 def _frame(ctx: OpContext) -> tuple[Dim, Dim]:
     """Length of a frame and distance of frames."""
-    (step,) = ctx.ints(1)
+    step = ctx.number(1)
     if ctx.has(3):
-        return ctx.ints(3)[0], step
+        return ctx.number(3), step
     return (ctx.shape(2)[0] if ctx.has(2) else ctx.shape(0)[1]), step
 
 
@@ -152,7 +152,7 @@ def _frame_values(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value]:
 
 
 def _frames_type(ctx: OpContext) -> list[TensorType]:
-    length, step = ctx.ints(1)[0], ctx.ints(2)[0]
+    length, step = ctx.number(1), ctx.ints(2)[0]
     batch, samples = ctx.shape(0)[:2]
     count = _frames_within(samples, length, step)
     return [TensorType(ctx.dtype(0), (batch, count, length, ctx.shape(0)[2] if ctx.rank(0) == 3 else 1))]
@@ -160,7 +160,7 @@ def _frames_type(ctx: OpContext) -> list[TensorType]:
 
 def _frames(ctx: OpContext) -> list[Nest]:
     """`[batch, frame, sample, part]`, weighted with the window."""
-    step = build.index(ctx.ints(2)[0])
+    step = build.index(ctx.number(2))
 
     def element(n: Expr, frame: Expr, sample: Expr, part: Expr) -> Expr:
         at = (n, build.add(build.mul(frame, step), sample))
