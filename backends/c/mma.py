@@ -15,7 +15,7 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel.interpret import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
-from .row_texts import CODES, COPY, FILL, RESIDUAL, RUN, TAPS, dot_text, typed
+from .row_texts import CODES, COPY, FILL, LARGEST, RESIDUAL, RUN, SUMS, TAPS, dot_text, typed
 from .shared_texts import INCLUDE, shared_texts
 
 TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
@@ -88,6 +88,17 @@ def _taps(channels: int) -> Callable[[Arguments, Arrays], None]:
     return meaning
 
 
+def _largest(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        start, data, rows, columns, row_step, column_step, count = _numbers(args)
+        most = np.full(count, dtype.limits[0], dtype.numpy)
+        for r, c in np.ndindex(rows, columns):
+            most = np.maximum(most, _part(arrays[1], data + r * row_step + c * column_step, count))
+        _part(arrays[0], start, count)[:] = most
+
+    return meaning
+
+
 def _requantized(arrays: Arrays, dtype: DType, numbers: list[int]) -> np.ndarray:
     """Codes of sums, as int64."""
     acc, bias, scale, zero, low, high, bias_step, scale_step, count = numbers
@@ -115,14 +126,31 @@ def _residual(dtype: DType) -> Callable[[Arguments, Arrays], None]:
     def meaning(args: Arguments, arrays: Arrays) -> None:
         target, acc, bias, scale, other, *numbers = _numbers(args[:-4])
         *numbers, own_zero, other_zero, zero, low = numbers
-        own_scale, other_scale, result_scale = (np.float32(arg[0]) for arg in args[-4:-1])
         codes = _requantized(arrays, dtype, [acc, bias, scale, *numbers])
-        own = (codes - own_zero).astype(np.float32) * own_scale
-        others = (_part(arrays[4], other, codes.size).astype(np.int64) - other_zero).astype(np.float32) * other_scale
-        found = np.clip(_rounded((others + own) / result_scale) + zero, *dtype.limits)
-        _part(arrays[0], target, codes.size)[:] = np.maximum(found, low).astype(dtype.numpy)
+        others = _part(arrays[4], other, codes.size)
+        _part(arrays[0], target, codes.size)[:] = _summed(codes, others, dtype, [own_zero, other_zero, zero, low], args[-4:-1])
 
     return meaning
+
+
+def _sums(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        (target, one, other, *zeros), count = _numbers(args[:-5]), int(args[-1][0])
+        addends = _part(arrays[1], one, count), _part(arrays[2], other, count)
+        _part(arrays[0], target, count)[:] = _summed(*addends, dtype, zeros, args[-5:-2])
+
+    return meaning
+
+
+def _summed(one: np.ndarray, other: np.ndarray, dtype: DType, zeros: list[int], scales: Arguments) -> np.ndarray:
+    """Codes of the sums of two codes' real values."""
+    one_zero, other_zero, zero, low = zeros
+    one_scale, other_scale, scale = (np.float32(arg[0]) for arg in scales)
+    first = (one.astype(np.int64) - one_zero).astype(np.float32) * one_scale
+    second = (other.astype(np.int64) - other_zero).astype(np.float32) * other_scale
+    found = np.clip(_rounded((second + first) / scale) + zero, *dtype.limits)
+    codes: np.ndarray = np.maximum(found, low).astype(dtype.numpy)
+    return codes
 
 
 # --- Rows -------------------------------------------------------------------------------------
@@ -133,6 +161,8 @@ def _rows() -> Sequence[ExternRow]:
     for dtype, x in TYPES.items():
         found.append(ExternRow(f"onnxc_codes_{x}", typed(CODES, x), _codes(dtype)))
         found.append(ExternRow(f"onnxc_residual_{x}", typed(RESIDUAL, x), _residual(dtype)))
+        found.append(ExternRow(f"onnxc_sums_{x}", typed(SUMS, x), _sums(dtype)))
+        found.append(ExternRow(f"onnxc_largest_{x}", typed(LARGEST, x), _largest(dtype)))
         found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy))
         found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill))
         found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run))
@@ -164,6 +194,8 @@ def dot_rows(processor: str) -> DotRows:
         copy={dtype: f"onnxc_copy_{name}" for dtype, name in TYPES.items()},
         codes={dtype: f"onnxc_codes_{name}" for dtype, name in TYPES.items()},
         residuals={dtype: f"onnxc_residual_{name}" for dtype, name in TYPES.items()} if vectors else {},
+        sums={dtype: f"onnxc_sums_{name}" for dtype, name in TYPES.items()} if vectors else {},
+        largest={dtype: f"onnxc_largest_{name}" for dtype, name in TYPES.items()},
         pixels=1 if vectors else 2,
     )
 

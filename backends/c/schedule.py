@@ -8,10 +8,12 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel.mma import DotRows, Mma
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...passes.kernel.emit_loops import VectorShape
+from ...passes.kernel.schedule_code_sums import schedule_code_sums
 from ...passes.kernel.schedule_depthwise import schedule_depthwise
 from ...passes.kernel.schedule_dot import schedule_dot
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.kernel.schedule_serial_contraction import schedule_serial_contraction
+from ...passes.kernel.schedule_window_max import schedule_window_max
 
 SCALAR = VectorShape(0, threads=False)
 """The C compiler makes vectors itself, if there are any."""
@@ -24,6 +26,8 @@ def schedule(group: Group, bytes_: DotRows, float_rows: Sequence[Mma], is_consta
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
         lambda: schedule_dot(group, bytes_, is_constant),
         lambda: schedule_depthwise(group, bytes_, is_constant),
+        lambda: schedule_window_max(group, bytes_, is_constant),
+        lambda: schedule_code_sums(group, bytes_, is_constant),
         lambda: schedule_serial_contraction(group, float_rows, is_constant),
     )
     for attempt in attempts:

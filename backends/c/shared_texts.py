@@ -106,6 +106,15 @@ static inline float32x4_t onnxc_four_quotients(float32x4_t x, float divisor, flo
 """
 """Markstein, Computation of elementary functions on the IBM RISC System/6000 processor, 1990."""
 
+FOUR_SUMS = """onnxc_inlined int32x4_t onnxc_four_sums(int32x4_t one, int32x4_t other, int32_t one_zero, int32_t other_zero, int32_t zero,
+                                        int32_t least, float one_scale, float other_scale, float scale, float inverse) {
+    const float32x4_t first = vmulq_n_f32(vcvtq_f32_s32(vsubq_n_s32(one, one_zero)), one_scale);
+    const float32x4_t second = vmulq_n_f32(vcvtq_f32_s32(vsubq_n_s32(other, other_zero)), other_scale);
+    const float32x4_t units = onnxc_four_quotients(vaddq_f32(second, first), scale, inverse);
+    return vmaxq_s32(vqaddq_n_s32(vcvtnq_s32_f32(units), zero), vdupq_n_s32(least));
+}
+"""
+
 TYPES = (("s8", "int8_t", "sxtb16"), ("u8", "uint8_t", "uxtb16"))
 
 
@@ -133,6 +142,7 @@ def _mve() -> Iterator[tuple[str, str]]:
 def _mve_floats() -> Iterator[tuple[str, str]]:
     yield "onnxc_four_codes", FOUR_CODES
     yield "onnxc_four_quotients", FOUR_QUOTIENTS
+    yield "onnxc_four_sums", FOUR_SUMS
 
 
 def filled(text: str, **parts: str) -> str:

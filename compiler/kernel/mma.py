@@ -231,6 +231,11 @@ class DotRows:
     residuals: Mapping[DType, str] = field(default_factory=dict)
     """(target, acc, bias, scale, other; the numbers of `codes`, zero points of code, other and sum, least sum, scales of the same,
     the last one's inverse): stores `saturate(round(((other - z) * s + (code - z') * s') / s'') + z'')`."""
+    sums: Mapping[DType, str] = field(default_factory=dict)
+    """(target, one, other; the numbers of a sum as in `residuals`, count): stores the codes of the sums of two codes."""
+    largest: Mapping[DType, str] = field(default_factory=dict)
+    """(target, data; rows, columns, step between rows, between columns, count): stores the largest of the taps of a window, or the
+    least number of the type if there are none, for neighbouring channels."""
     pixels: int = 2
     """Pixels that go together if there are as many."""
     k: int = 4

@@ -1,15 +1,16 @@
-"""Find in a loop form what is stored of accumulators as 8-bit codes of neighbouring channels, in one of two forms.
+"""Find in a loop form what is stored as 8-bit codes of neighbouring channels, in one of two forms.
 
     code = saturate(round(float32(acc + bias[channel]) * scale[channel]) + zero)
     sum  = saturate(round(((other - z) * s + (code - z') * s') / s'') + z'')          what a residual connection stores
 
-`bias` and `scale` may be the same for all channels. Both may have bounds, by activations.
+The second form may also be that of a map, of two codes that are there. `bias` and `scale` may be the same for all channels.
+Both may have bounds, by activations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
@@ -47,25 +48,33 @@ class Addend:
 
 
 @dataclass(frozen=True, slots=True)
-class Residual:
-    """Codes that are added to others."""
+class CodeSum:
+    """Codes of the sum of two codes."""
 
-    codes: Codes
-    own: Addend
+    one: Addend
     other: Addend
     scale: Expr
     """Of the sum, a float32."""
-    inverse: Expr
     zero: Expr
     low: Expr
 
     @property
     def numbers(self) -> tuple[Expr, ...]:
-        """What a row gets besides codes: zero points of code, other and sum, the least sum, scales of the same, the inverse of the last."""
+        """What a row gets: zero points of both and of the sum, the least sum, scales of the same, the inverse of the last."""
+        inverse = build.div(const(1.0, DType.FLOAT32), self.scale)
         return (
-            self.own.zero, self.other.zero, self.zero, self.low,
-            self.own.scale, self.other.scale, self.scale, self.inverse,
+            self.one.zero, self.other.zero, self.zero, self.low,
+            self.one.scale, self.other.scale, self.scale, inverse,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """Codes of accumulators that are added to others."""
+
+    codes: Codes
+    sum: CodeSum
+    """Its first addend are the codes."""
 
 
 def find_codes(form: LoopForm, channel: Var) -> Codes | None:
@@ -97,6 +106,27 @@ def _codes(e: Expr, form: LoopForm, channel: Var) -> Codes | None:
 
 def find_residual(form: LoopForm, channel: Var) -> Residual | None:
     """The parts of a form's result, if codes of neighbouring channels are added to others of the same type that lie as they do."""
+    found = _sum(form, channel)
+    if found is None:
+        return None
+    if _codes(found.one.codes, form, channel) is None:
+        found = replace(found, one=found.other, other=found.one)
+    codes = _codes(found.one.codes, form, channel)
+    return None if codes is None or not _lies_along(found.other.codes, form, channel) else Residual(codes, found)
+
+
+def find_sum(form: LoopForm, channel: Var) -> CodeSum | None:
+    """The parts of a form's result, if codes that lie in memory are added to others of the same type that lie as they do."""
+    found = _sum(form, channel)
+    return found if found is not None and all(_lies_along(a.codes, form, channel) for a in (found.one, found.other)) else None
+
+
+def _lies_along(codes: Expr, form: LoopForm, channel: Var) -> bool:
+    """True for a load of neighbours."""
+    return isinstance(codes, Load) and codes.mask is None and stride(codes.index, channel) == 1
+
+
+def _sum(form: LoopForm, channel: Var) -> CodeSum | None:
     units, zero = _rounded(form.result)
     if zero is None or stride(form.at, channel) != 1 or not (isinstance(units, Binary) and units.op is BinaryOp.DIV):
         return None
@@ -106,18 +136,10 @@ def find_residual(form: LoopForm, channel: Var) -> Residual | None:
         total, low = total.a, zero
     if not (isinstance(total, Binary) and total.op is BinaryOp.ADD):
         return None
-    parts = [_addend(e) for e in (total.a, total.b)]
-    if parts[0] is not None and _codes(parts[0].codes, form, channel) is not None:
-        parts.reverse()
-    other, own = parts
-    codes = None if own is None else _codes(own.codes, form, channel)
-    if other is None or own is None or codes is None or not isinstance(other.codes, Load):
+    other, one = (_addend(e) for e in (total.a, total.b))
+    if other is None or one is None or any(a.codes.dtype is not form.result.dtype for a in (one, other)):
         return None
-    if own.codes.dtype is not form.result.dtype or other.codes.dtype is not form.result.dtype or other.codes.mask is not None:
-        return None
-    if stride(other.codes.index, channel) != 1:
-        return None
-    found = Residual(codes, own, other, units.b, build.div(const(1.0, DType.FLOAT32), units.b), zero, low)
+    found = CodeSum(one, other, units.b, zero, low)
     return None if any(free_vars(e) for e in found.numbers) else found
 
 

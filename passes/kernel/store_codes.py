@@ -46,7 +46,7 @@ class Stores:
     def known(self) -> Iterator[Stores]:
         """The stores with numbers that are computed once, before the block."""
         with ExitStack() as blocks:
-            numbers = () if self.residual is None else self.residual.numbers
+            numbers = () if self.residual is None else self.residual.sum.numbers
             yield replace(self, numbers=tuple(e if isinstance(e, Const) else blocks.enter_context(self.k.let(e)) for e in numbers))
 
     def emit(self, values: dict[Var, Expr], first: Expr, acc: Buffer, at: int, count: int) -> None:
@@ -68,7 +68,7 @@ class Stores:
 
     def _residual(self, residual: Residual, here: dict[Var, Expr], acc: Buffer, at: int, count: int) -> None:
         """Sums of codes by a row of the target."""
-        codes, other = residual.codes, residual.other.codes
+        codes, other = residual.codes, residual.sum.other.codes
         assert isinstance(other, Load)
         numbers = (*(substitute(e, here) for e in (codes.zero, codes.low, codes.high)), *self._steps(codes), const(count))
         args = (*self._places(codes, here, at), substitute(other.index, here), *numbers, *self.numbers)

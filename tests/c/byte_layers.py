@@ -11,12 +11,14 @@ from onnxc.compiler.graph.nodes import Layout, TensorType, Value
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.build import const
 from onnxc.compiler.kernel.evaluate import evaluate_nest
-from onnxc.compiler.kernel.nest import Combine, Nest, reduction
+from onnxc.compiler.kernel.nest import Combine, Nest, pointwise, reduction
 from onnxc.compiler.kernel.nodes import CastMode, Expr, MathFn, Read, Var
 from onnxc.compiler.program.stages import Group, ScheduledKernel, make_stage
 from onnxc.passes.kernel.loop_form import physical_shape
+from onnxc.passes.kernel.schedule_code_sums import schedule_code_sums
 from onnxc.passes.kernel.schedule_depthwise import schedule_depthwise
 from onnxc.passes.kernel.schedule_dot import schedule_dot
+from onnxc.passes.kernel.schedule_window_max import schedule_window_max
 
 DOT_ROWS = {name: dot_rows(name) for name in ("any", "cortex-m55")}
 OUTSIDE = 5
@@ -106,6 +108,36 @@ def matmul_group(rows: int, depth: int, columns: int) -> tuple[Group, Nest]:
     return Group((make_stage(result, (*operands, *parameters(columns)), nest, NOWHERE, ()),), (result,)), nest
 
 
+def pool_group(
+    image: tuple[int, int, int], kernel: tuple[int, ...], *, stride: int = 1, pad: int = 0, data: DType = DType.INT8, then: bool = False
+) -> tuple[Group, Nest]:
+    """The largest of each window, perhaps negated; channels lie last."""
+    channels, *size = image
+    out = [(n + 2 * pad - k) // stride + 1 for n, k in zip(size, kernel, strict=True)]
+
+    def term(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
+        at = [build.sub(build.add(build.mul(p, stride), t), pad) for p, t in zip(axes[2:], taps, strict=True)]
+        checks = [c for a, n in zip(at, size, strict=True) for c in (build.ge(a, 0), build.lt(a, n))]
+        x = Read(0, (*axes[:2], *at), data)
+        return build.select(build.logical_and(*checks), x, Combine.MAX.identity(data)) if pad else x
+
+    def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
+        return build.neg(acc) if then else acc
+
+    nest = reduction((1, channels, *out), kernel, Combine.MAX, term, finish)
+    layout = Layout(1, channels)
+    result = Value("y", TensorType(data, (1, channels, *out), layout))
+    operand = Value("x", TensorType(data, (1, *image), layout))
+    return Group((make_stage(result, (operand,), nest, NOWHERE, ()),), (result,)), nest
+
+
+def sum_group(shape: tuple[int, ...], *, data: DType = DType.INT8, relu: bool = False) -> tuple[Group, Nest]:
+    """Codes of the sums of two tensors of codes."""
+    nest = pointwise(shape, lambda *at: residual(Read(0, at, data), Read(1, at, data), data, relu))
+    result, *operands = (Value(name, TensorType(data, shape)) for name in ("y", "x", "x2"))
+    return Group((make_stage(result, tuple(operands), nest, NOWHERE, ()),), (result,)), nest
+
+
 def parameters(channels: int) -> list[Value]:
     return [Value("b", TensorType(DType.INT32, (channels,))), Value("m", TensorType(DType.FLOAT32, (channels,)))]
 
@@ -167,7 +199,18 @@ DEPTHWISE = {
 }
 
 PRODUCTS = {"vector": (1, 16, 11), "matrix": (5, 12, 4), "matrix, not in whole words": (2, 7, 3)}
-LAYERS = (*CONVOLUTIONS, *DEPTHWISE, *PRODUCTS)
+
+POOLS = {
+    "largest": {"image": (21, 5, 4), "kernel": (2, 2)},
+    "largest with pads": {"image": (7, 6, 5), "kernel": (3, 3), "stride": 2, "pad": 1},
+    "largest of a row": {"image": (4, 9), "kernel": (3,), "pad": 1},
+    "largest and more": {"image": (6, 4, 4), "kernel": (2, 3), "then": True},
+    "largest uint8": {"image": (18, 5, 5), "kernel": (3, 2), "pad": 1, "data": DType.UINT8},
+}
+SUMS = {
+    "sums": {"shape": (3, 7)}, "sums and Relu": {"shape": (29,), "relu": True}, "sums of uint8": {"shape": (2, 3, 5), "data": DType.UINT8},
+}  # fmt: skip
+LAYERS = (*CONVOLUTIONS, *DEPTHWISE, *PRODUCTS, *POOLS, *SUMS)
 
 
 def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
@@ -180,6 +223,12 @@ def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
     elif name in DEPTHWISE:
         group, nest = conv_group(**DEPTHWISE[name], filters=DEPTHWISE[name]["image"][0], depthwise=True)
         found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
+    elif name in POOLS:
+        group, nest = pool_group(**POOLS[name])
+        found = schedule_window_max(group, DOT_ROWS[processor], is_constant)
+    elif name in SUMS:
+        group, nest = sum_group(**SUMS[name])
+        found = schedule_code_sums(group, DOT_ROWS["cortex-m55"], is_constant)
     else:
         group, nest = matmul_group(*PRODUCTS[name])
         found = schedule_dot(group, DOT_ROWS[processor], is_constant)
@@ -193,9 +242,9 @@ def arrays_of(group: Group, nest: Nest, scheduled: ScheduledKernel) -> tuple[lis
     (stage,) = group.stages
     inputs = {v.name: numbers(v, rng) for v in stage.operands}
     wanted = in_memory(stage.value, evaluate_nest(nest, [inputs[v.name] for v in stage.operands], {}))
-    assert len(np.unique(wanted)) > min(20, wanted.size // 2), "the codes of a test must not all saturate"
+    assert len(np.unique(wanted)) > min(20, wanted.size // 8), "the codes of a test must not all saturate"
     arrays = []
-    for value, pack in zip(scheduled.operands, scheduled.packs, strict=True):
+    for value, pack in zip(scheduled.operands, scheduled.packs or [None] * len(scheduled.operands), strict=True):
         if value is stage.value:
             arrays.append(np.full(wanted.size, 77, wanted.dtype))
         else:
