@@ -48,6 +48,18 @@ def test_files_that_pages_name_exist(page):
     assert sorted({name for name in named if not (ROOT / name).exists()} - made_by_user) == []
 
 
+def test_the_architecture_names_every_folder():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    folders = [p.parent.relative_to(ROOT).as_posix() for f in FOLDERS for p in (ROOT / f).rglob("__init__.py")]
+    assert [folder for folder in folders if folder not in page] == []
+
+
+def test_the_readme_counts_the_cases_that_pass():
+    text = (ROOT / "README.md").read_text()
+    lists = sorted((ROOT / "tests" / "suite" / "expected").glob("*.txt"))
+    assert [p.stem for p in lists if f"{len(p.read_text().split()):,}" not in text] == []
+
+
 def test_the_tour_runs():
     failed, attempted = doctest.testfile(
         str(ROOT / "docs" / "tour.md"), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
