@@ -122,6 +122,7 @@ def _split_multiple(a: Expr, divisor: int) -> tuple[Terms, Terms]:
     return multiple, rest
 
 
+@functools.lru_cache(REMEMBERED)
 def _floordiv_const(a: Expr, divisor: int) -> Expr:
     multiple, rest = _split_multiple(a, divisor)
     whole = from_terms({t: c // divisor for t, c in multiple.items()})
@@ -139,6 +140,7 @@ def _floordiv_const(a: Expr, divisor: int) -> Expr:
     return add_indices(whole, Binary(BinaryOp.FLOORDIV, remainder, const(divisor), INDEX, 1))
 
 
+@functools.lru_cache(REMEMBERED)
 def _floormod_const(a: Expr, divisor: int) -> Expr:
     _, rest = _split_multiple(a, divisor)
     value = from_terms(rest)
@@ -191,6 +193,7 @@ def _range_of_terms(terms: Terms) -> tuple[int | None, int | None]:
     return low, high
 
 
+@functools.lru_cache(REMEMBERED)
 def range_of(e: Expr) -> tuple[int, int] | None:
     """Smallest and largest value of an index, None if unknown; from the bounds that loop variables carry."""
     match e:

@@ -23,3 +23,13 @@ def test_a_part_of_the_divisor_does_not_join() -> None:
     e = build.add(build.mul(build.floordiv(X, divisor), N), build.floormod(X, divisor))
     for x in range(20):
         assert evaluate(e, {"x": x, "n": 4}) == x // 5 * 4 + x % 5
+
+
+def test_shared_parts_of_a_long_chain_are_looked_at_once() -> None:
+    a: Expr = X
+    b: Expr = N
+    for _ in range(60):  # written out as a tree this has 2^60 parts
+        total = build.add(a, b)
+        a, b = build.floormod(total, 17), build.floormod(build.add(total, 1), 17)
+    total = build.add(a, b)
+    assert build.add(build.mul(build.floordiv(total, 17), 17), build.floormod(total, 17)) is total
