@@ -154,16 +154,19 @@ def show_json(data: Mapping[str, object]) -> None:
 
 
 def show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table. Cells may hold names from a model: they are escaped."""
+    """Print a table under a title, if there is one. Cells may hold names from a model: they are escaped."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from ..diagnostics import printable
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    console = Console()
+    for line in title.splitlines():
+        console.print(escape(printable(line)), highlight=False)
+    table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(printable(cell)) for cell in row))
-    Console().print(table)
+    console.print(table)
