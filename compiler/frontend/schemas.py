@@ -208,7 +208,10 @@ def body_for(
 
     chosen = _choose(_bodies(schema).context_dependent_function_opset_versions, opsets.version(schema.domain))
     protos = [t.SerializeToString() for t in types]
-    text = _bodies(schema).get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
+    try:
+        text = _bodies(schema).get_context_dependent_function_with_opset_version(chosen, node.SerializeToString(), protos)
+    except (ValueError, RuntimeError) as error:  # what ONNX's own builders of bodies throw at graphs without outputs, for example
+        raise CompileError("E0106", f"the specification's definition of the operator does not apply: {error}", loc) from error
     proto = onnx.FunctionProto.FromString(text)
     if not proto.node:
         raise CompileError("E0106", "the specification defines the operator for other types or attributes only", loc)

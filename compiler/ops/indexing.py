@@ -53,6 +53,13 @@ def _gather_nest(ctx: OpContext) -> list[Nest]:
     return [pointwise(_gather_type(ctx)[0].shape, element)]
 
 
+def _elements_type(ctx: OpContext) -> list[TensorType]:
+    if ctx.rank(0) != ctx.rank(1):
+        ctx.fail("E0203", f"data has rank {ctx.rank(0)}, indices have rank {ctx.rank(1)}")
+    ctx.axis_attr()
+    return [TensorType(ctx.dtype(0), ctx.shape(1))]
+
+
 def _elements_nest(ctx: OpContext) -> list[Nest]:
     axis = ctx.axis_attr()
 
@@ -139,7 +146,7 @@ def _same_type(ctx: OpContext) -> Sequence[TensorType]:
 
 register(
     OpDef("Gather", _gather_type, Nests(_gather_nest), defaults={"axis": 0}),
-    OpDef("GatherElements", lambda ctx: [TensorType(ctx.dtype(0), ctx.shape(1))], Nests(_elements_nest), defaults={"axis": 0}),
+    OpDef("GatherElements", _elements_type, Nests(_elements_nest), defaults={"axis": 0}),
     OpDef("GatherND", _gather_nd_type, Nests(_gather_nd_nest), defaults={"batch_dims": 0}),
     OpDef("GatherND", _gather_nd_type, Nests(_gather_nd_nest), "com.microsoft"),
     OpDef("OneHot", _one_hot_type, Nests(_one_hot_nest, _depth_size), defaults={"axis": -1}),

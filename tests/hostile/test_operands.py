@@ -30,6 +30,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "RNN: rank 2": ("E0203", "(float[4,2] x, float[1,3,2] w, float[1,3,3] r) => (float[a,b,c,d] y) { y = RNN<hidden_size = 3>(x, w, r) }"),
     "Attention: rank 4": (
         "E0203", "(float[1,2,3,4] x, float[4,12] w) => (float[a,b,c] y) { y = com.microsoft.Attention<num_heads = 2>(x, w) }"),
+    "GatherElements: indices of another rank": ("E0203", "(float[4] x, int64[2,2] i) => (float[a,b] y) { y = GatherElements(x, i) }"),
+    "SequenceMap: a body without outputs": ("E0106",
+        "(seq(float[2]) x) => (seq(float[2]) y) { y = SequenceMap<body = b (float[2] a) => () { c = Abs(a) }>(x) }"),
     "SequenceEmpty: an unknown type": ("E0202", "() => (int64 y) { s = SequenceEmpty<dtype = 99>() y = SequenceLength(s) }"),
     "If: two inputs": ("E0205", (
         "(float[1] x) => (float[1] y) { c = Constant<value = bool {1}>() y = If(c, x) <"
