@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
 
 from engines import ENGINES, Inputs  # noqa: E402
 from light_models import light_models  # noqa: E402
-from page import write_page  # noqa: E402
+from page import write_models  # noqa: E402
 
 from onnxc.compiler.cli.bench import measure  # noqa: E402
 
@@ -150,7 +150,7 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(data, indent=2) + "\n")
     if arguments.page:
-        write_page(data, ROOT / "docs" / "benchmarks.md")
+        write_models(data)
 
 
 if __name__ == "__main__":

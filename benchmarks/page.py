@@ -1,10 +1,13 @@
-"""Turns benchmark results into `docs/benchmarks.md`."""
+"""Turns benchmark results into sections of `docs/benchmarks.md`; those of other benchmarks stay as they are."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# Benchmarks
 
 Written by `make bench ARGS=--page`. Medians in milliseconds on {cpu} ({cores} cores), all engines in turns in one process; a
@@ -14,14 +17,19 @@ ratio below 1 means that onnxc is faster. Models named `light_*` are those insid
 |---|---|---|---|---|---|---|
 """
 _COMPILE = """
-## Compile time and memory
-
 | model | cold, s | from the cache, s | peak memory, MiB |
 |---|---|---|---|
 """
 
 
-def write_page(data: dict[str, Any], path: Path) -> None:
+def update_page(sections: Mapping[str, str]) -> None:
+    """Replace sections by their headings of level 2, or add them; the one without a heading is the page's beginning."""
+    first, *rest = re.split(r"^## (.*)\n", PAGE.read_text(), flags=re.MULTILINE)
+    found = {"": first, **dict(zip(rest[::2], rest[1::2], strict=True)), **sections}
+    PAGE.write_text("\n".join(f"## {name}\n{text}" if name else text for name, text in found.items()).replace("\n\n\n", "\n\n"))
+
+
+def write_models(data: dict[str, Any]) -> None:
     """Write the tables of latencies and compile times."""
     lines = [_HEAD.format(**data["machine"])]
     for name, result in data["models"].items():
@@ -30,12 +38,12 @@ def write_page(data: dict[str, Any], path: Path) -> None:
             cells = [*(_number(times.get(e)) for e in ("onnxc", "onnxruntime", "openvino"))]
             cells += [_number(ratios.get(e)) for e in ("onnxruntime", "openvino")]
             lines.append(f"| {name} | {run['threads']} | {' | '.join(cells)} |\n")
+    sections = {"": "".join(lines)}
     costs = {name: result["compile"] for name, result in data["models"].items() if "cold_s" in result["compile"]}
     if costs:
-        lines.append(_COMPILE)
-        for name, cost in costs.items():
-            lines.append(f"| {name} | {cost['cold_s']:.2f} | {cost['warm_s']:.2f} | {cost['peak_mib']:.0f} |\n")
-    path.write_text("".join(lines))
+        rows = [f"| {name} | {c['cold_s']:.2f} | {c['warm_s']:.2f} | {c['peak_mib']:.0f} |\n" for name, c in costs.items()]
+        sections["Compile time and memory"] = "".join([_COMPILE, *rows])
+    update_page(sections)
 
 
 def _number(value: float | None) -> str:
