@@ -129,7 +129,7 @@ def _dsp_loop(pixels: int, channels: int) -> list[str]:
         for c in range(channels):
             lines += taken[c : c + 1] if pixels == 1 else []
             lines.append(f"        a{p}{c} = onnxc_add_products(x{p}, v{c}, a{p}{c});")
-    return [*_ACC_ON_STACK, "#pragma GCC unroll 4", "    for (; depth > 0; depth -= 4) {", *lines, "    }"]
+    return [*_ACC_ON_STACK, "    onnxc_unroll(4)", "    for (; depth > 0; depth -= 4) {", *lines, "    }"]
 
 
 _ACC_ON_STACK = ("#if defined(__OPTIMIZE_SIZE__)", '    __asm__("" : "+m"(acc));', "#endif")
@@ -169,9 +169,9 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
 #if defined(__ARM_FEATURE_MVE)
     int32x4_t sums = vdupq_n_s32(0);
-#pragma GCC unroll 8
+    onnxc_unroll(8)
     for (int32_t r = 0; r < rows; r++) {
-#pragma GCC unroll 8
+        onnxc_unroll(8)
         for (int32_t c = 0; c < columns; c++) {
             sums = vaddq_s32(sums, vmulq_s32($four_x(data + r * row_step + c * column_step), $four_w(weights)));
             weights += weight_step;
@@ -180,9 +180,9 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
     vst1q_s32(acc, sums);
 #else
     int32_t a = 0, b = 0, c = 0, d = 0;
-#pragma GCC unroll 8
+    onnxc_unroll(8)
     for (int32_t i = 0; i < rows; i++) {
-#pragma GCC unroll 8
+        onnxc_unroll(8)
         for (int32_t j = 0; j < columns; j++) {
             const $X *const tap = data + i * row_step + j * column_step;
 #if defined(__ARM_FEATURE_DSP)
@@ -192,7 +192,7 @@ TAPS_4 = """static inline void onnxc_taps_$x$w_4(int32_t *acc, const $X *data, c
                     "$ext_x %4, %4, ror #8\\n\\t$ext_w %5, %5, ror #8\\n\\t"
                     "smlabb %1, %4, %5, %1\\n\\tsmlatt %3, %4, %5, %3"
                     : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "=&r"(x), "=&r"(w), "=&r"(even), "=&r"(odd)
-                    : "m"(*(const $X(*)[4])tap), "m"(*(const $W(*)[4])weights));
+                    : "m"(*(const struct { $X four[4]; } *)tap), "m"(*(const struct { $W four[4]; } *)weights));
 #else
             a += tap[0] * weights[0];
             b += tap[1] * weights[1];
@@ -214,9 +214,9 @@ TAPS_8 = """static inline void onnxc_taps_$x$w_8(int32_t *acc, const $X *data, c
                                      int32_t row_step, int32_t column_step, int32_t weight_step) {
 #if defined(__ARM_FEATURE_MVE)
     int32x4_t even = vdupq_n_s32(0), odd = vdupq_n_s32(0);
-#pragma GCC unroll 8
+    onnxc_unroll(8)
     for (int32_t i = 0; i < rows; i++, data += row_step - columns * column_step) {
-#pragma GCC unroll 8
+        onnxc_unroll(8)
         for (int32_t j = 0; j < columns; j++) {
             int16x8_t x, w;
             int32x4_t product;
@@ -257,7 +257,7 @@ CODES = """onnxc_inlined void onnxc_codes_$x($X *target, const int32_t *acc, con
                                   int32_t low, int32_t high, int32_t bias_step, int32_t scale_step, int32_t count) {
     int32_t i = 0;
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
-#pragma GCC unroll 4
+    onnxc_unroll(4)
     for (; i + 4 <= count; i += 4) {
         const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
         const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);
@@ -265,7 +265,7 @@ CODES = """onnxc_inlined void onnxc_codes_$x($X *target, const int32_t *acc, con
         $store(target + i, $as_stored(code));
     }
 #endif
-#pragma GCC unroll 4
+    onnxc_unroll(4)
     for (; i < count; i++) {
         const int32_t sum = (int32_t)((uint32_t)acc[i] + (uint32_t)bias[i * bias_step]);
         const $X code = onnxc_byte_$x(onnxc_scaled(sum, scale[i * scale_step]), zero);
@@ -281,7 +281,7 @@ RESIDUAL = """onnxc_inlined void onnxc_residual_$x($X *target, const int32_t *ac
     int32_t i = 0;
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
     if (sum_scale > 1e-30f && sum_scale < 1e30f) {
-#pragma GCC unroll 4
+        onnxc_unroll(4)
         for (; i + 4 <= count; i += 4) {
             const int32x4_t offset = bias_step ? vldrwq_s32(bias + i) : vdupq_n_s32(*bias);
             const float32x4_t factor = scale_step ? vldrwq_f32(scale + i) : vdupq_n_f32(*scale);

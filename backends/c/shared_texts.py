@@ -20,6 +20,14 @@ INLINED = """#if defined(__GNUC__)
 #endif
 """
 
+UNROLLED = """#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8)
+#define onnxc_pragma(text) _Pragma(#text)
+#define onnxc_unroll(rounds) onnxc_pragma(GCC unroll rounds)
+#else
+#define onnxc_unroll(rounds)
+#endif
+"""
+
 EXTENDED = """static inline uint32_t onnxc_$half_$t(uint32_t x) {
     uint32_t half;
     __asm__("$extend %0, %1$turn" : "=r"(half) : "r"(x));
@@ -159,4 +167,5 @@ def shared_texts() -> dict[str, str]:
     found |= {name: f"{floats}\n{text}#endif\n" for name, text in _mve_floats()}
     condition = "#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)"
     found |= {name: f"{condition}\n{text}#endif\n" for name, text in _dsp()}
-    return found | code_texts(True) | code_texts(False) | {"onnxc_scaled": SCALED, "onnxc_apart": APART, "onnxc_inlined": INLINED}
+    whole = {"onnxc_scaled": SCALED, "onnxc_apart": APART, "onnxc_inlined": INLINED, "onnxc_unroll": UNROLLED}
+    return found | code_texts(True) | code_texts(False) | whole
