@@ -5,7 +5,8 @@
 Writes the sources of cases of the ONNX suite to FOLDER, a folder each, and runs them there as a program under ASan and UBSan:
 inputs, outputs and the arena lie on the heap with the sizes that the interface states, outputs are compared with the expected
 ones. Then compilers and cppcheck read all of the files. A name that is a path stands for a model file with random inputs, whose
-outputs are compared with those of the plain build. Prints `TOOL NAME finding` for each finding.
+outputs are compared with those of the plain build; it gets a self-test, which is read and run, too. Prints `TOOL NAME finding` for
+each finding.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from onnxc.backends.c.artifact import CArtifact
 from onnxc.backends.c.emulator.boards import PROCESSORS
 from onnxc.backends.c.emulator.emulate import sizes_of
 from onnxc.backends.c.emulator.toolchains import TEMPLATES, find_zig
+from onnxc.backends.c.self_test import print_self_test
 from onnxc.backends.c.shim import print_shim
 from onnxc.compiler.onnx_backend import CompiledRep
 from onnxc.compiler.program.runner import Runner
@@ -42,7 +44,7 @@ WARNINGS = (
     "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror",
     "-Wsign-conversion", "-Wdouble-promotion", "-Wcast-qual", "-Wundef", "-Wvla", "-Wstrict-prototypes", "-Wmissing-prototypes",
 )  # fmt: skip
-SANITIZERS = ("-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
+SANITIZERS = ("-std=c99", "-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
 _CROSS = {"arm-m0": "cortex-m0", "arm-m4": "cortex-m4", "arm-m55": "cortex-m55", "riscv": "rv32imc", "riscv-f": "rv32imfc"}
 _FREESTANDING = ("-isystem", str(TEMPLATES / "freestanding"))
 
@@ -133,7 +135,8 @@ def slug(name: str) -> str:
 def run_strictly(name: str, cases: Mapping[str, Any], target: str, folder: Path, main: Path, *, run: bool = True) -> None:
     """Write the sources of a case or model to a folder, and run it with sanitizers; raises on any finding."""
     model, sets = data_of(cases[name]) if name in cases else (onnx.load(name), iter([([], [])]))
-    compiled = onnxc.compile(model, target, cache=False)
+    bind = _ones(model) if "static-arena" in target and name not in cases else {}
+    compiled = onnxc.compile(model, target, bind=bind, cache=False)
     assert isinstance(compiled.artifact, CArtifact)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in compiled.artifact.sources.items():
@@ -145,12 +148,38 @@ def run_strictly(name: str, cases: Mapping[str, Any], target: str, folder: Path,
             (Path(work) / file).write_text(text)
         if name not in cases:
             inputs = _random_inputs(compiled, name)
-            sets = iter([([*inputs.values()], [*compiled.run(inputs).values()])])
+            outputs = compiled.run(inputs)
+            _test_itself(compiled.artifact, inputs, outputs, folder)
+            sets = iter([([*inputs.values()], [*outputs.values()])])
         rtol, atol = (cases[name].rtol, cases[name].atol) if name in cases else (1e-3, 1e-3)
         strict = Runner(compiled.interface, Sanitized(compiled.artifact, Path(work), main))
         compiled.artifact.runner, compiled._runner = lambda threads: strict, None
         for inputs, expected in sets:
             OnnxRunner.assert_similar_outputs(expected, list(CompiledRep(compiled).run(inputs)), rtol, atol)
+
+
+def _test_itself(artifact: CArtifact, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Add a self-test to the files in a folder, and run it with sanitizers."""
+    face = artifact.interface
+    tests = print_self_test(face, inputs, outputs)
+    for file, data in tests.items():
+        (folder / file).write_bytes(data)
+    arena = sizes_of(face, [inputs[face.inputs[s.input].name].shape[s.axis] for s in face.symbols]).arena
+    name = next(file for file in tests if file.endswith(".h")).removesuffix("_selftest.h")
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        text = f'#include <stdlib.h>\n#include "{name}_selftest.h"\nint main(void) {{ return {name}_selftest(malloc({max(arena, 1)})); }}\n'
+        (Path(work) / "main.c").write_text(text)
+        sources = [str(path) for path in folder.glob("*.c")]
+        done = call(["gcc", *SANITIZERS, f"-I{folder}", *sources, "main.c", "-o", "program", "-lm"], Path(work))
+        done = done if done.returncode else call(["./program"], Path(work))
+    if done.returncode:
+        raise AssertionError(f"self-test stops with {done.returncode}: {_first_finding(done.stderr)}")
+
+
+def _ones(model: onnx.ModelProto) -> dict[str, int]:
+    """All symbolic extents of the inputs, bound to 1."""
+    extents = [d.dim_param for value in model.graph.input for d in value.type.tensor_type.shape.dim]
+    return dict.fromkeys(filter(None, extents), 1)
 
 
 def _random_inputs(compiled: onnxc.CompiledModel, path: str) -> dict[str, np.ndarray]:
