@@ -55,7 +55,8 @@ def ops_page() -> str:
         f"Written by `make docs` from the operator table: {len(rows)} operators. A *nest* fuses with its neighbours, a *rewrite*\n",
         "becomes simpler operators, a *kernel* is written out. *Versions* are those of ONNX's specification, all of which are compiled.\n",
         "*Types* are those of the first operand. A *target* is named if cases of the ONNX suite pass on it. *Tests* are the suite,\n",
-        "random models (`tests/fuzz`), and folders of `tests/`. The domain `onnxc` is of the compiler itself: other operators become these.\n",
+        "random models (`tests/fuzz`), and folders of `tests/`.\n",
+        "The domain `onnxc` is of the compiler itself: other operators become these.\n",
     ]
     for domain in sorted({row.domain for row in rows}):
         lines += [
