@@ -26,6 +26,7 @@ from .files import read_file, write_file
 
 FORMAT = b"onnxc-cache-3\n"
 _LENGTHS = struct.Struct("<QQ32s")  # bytes of the key, bytes of the payload, checksum of both
+_HEADER_BYTES = len(FORMAT) + _LENGTHS.size
 _ITEM = struct.Struct("<QQ")  # bytes of a name, bytes of its data; the name follows, then the data at the next aligned place
 ALIGN = 64
 """Where data begins in an entry, so that weights are used where they were read to."""
@@ -62,10 +63,10 @@ class Cache:
         """Return the payload of an entry, at addresses aligned to `ALIGN`, or None if there is no sound one."""
         path = self._path(key)
         try:
-            data = read_file(path)
+            data, (_, *digests) = read_file(path, _HEADER_BYTES, _CHUNK, lambda part: hashlib.sha256(part).digest())
         except OSError:
             return None
-        payload = _unpack_entry(data, key.text())
+        payload = _unpack_entry(data, key.text(), hashlib.sha256(b"".join(digests)).digest())
         if payload is None:
             _remove(path)
             return None
@@ -140,7 +141,7 @@ def compiler_identity() -> str:
 def _pack_entry(key: bytes, payload: Mapping[str, bytes | memoryview]) -> list[bytes | memoryview]:
     """The parts of an entry in order; the payload itself is not copied."""
     body: list[bytes | memoryview] = []
-    at = len(FORMAT) + _LENGTHS.size + len(key)
+    at = _HEADER_BYTES + len(key)
     for name, data in sorted(payload.items()):
         head = _ITEM.pack(len(name.encode()), len(data)) + name.encode()
         middle = _aligned(at + len(head))
@@ -149,12 +150,12 @@ def _pack_entry(key: bytes, payload: Mapping[str, bytes | memoryview]) -> list[b
     return [FORMAT, _LENGTHS.pack(len(key), sum(map(len, body)), _checksum([key, *body])), key, *body]
 
 
-def _unpack_entry(data: memoryview, key: bytes) -> dict[str, memoryview] | None:
-    start = len(FORMAT) + _LENGTHS.size
+def _unpack_entry(data: memoryview, key: bytes, checksum: bytes) -> dict[str, memoryview] | None:
+    start = _HEADER_BYTES
     if len(data) < start or data[: len(FORMAT)] != FORMAT:
         return None
-    key_bytes, body_bytes, checksum = _LENGTHS.unpack_from(data, len(FORMAT))
-    if len(data) != start + key_bytes + body_bytes or _checksum([data[start:]]) != checksum:
+    key_bytes, body_bytes, expected = _LENGTHS.unpack_from(data, len(FORMAT))
+    if len(data) != start + key_bytes + body_bytes or checksum != expected:
         return None
     return _unpack_payload(data, start + key_bytes) if data[start : start + key_bytes] == key else None
 
@@ -171,6 +172,8 @@ def _checksum(parts: Sequence[bytes | memoryview]) -> bytes:
             if not room:
                 chunks.append([])
                 room = _CHUNK
+    if not chunks[-1]:
+        chunks.pop()
     if len(chunks) == 1:
         return hashlib.sha256(_digest(chunks[0])).digest()
     with ThreadPoolExecutor() as pool:

@@ -257,9 +257,6 @@ def _known(operators: Sequence[OpDef]) -> AbstractContextManager[None]:
 
 def _compile(source: Model, target: Target, options: Options, store: Cache | None, digest: _Digest | None, watch: Watch) -> CompiledModel:
     """The model from the cache, or compiled and put there."""
-    from .frontend import Limits
-    from .record.describe import describe_model
-
     seconds: dict[str, float] = {}
     key = None if store is None or digest is None else timed(seconds, "key", lambda: _key(digest, target, options))
     if store is not None and key is not None and not watch.sees_stages:
@@ -268,6 +265,9 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
             found.report["seconds"] = seconds
             show_times(seconds)
             return found
+    from .frontend import Limits  # not for what comes from the cache: this takes longer than that
+    from .record.describe import describe_model
+
     # Before there is anything else: it holds the whole model once more.
     described = timed(seconds, "describe", lambda: describe_model(source, Limits()))
     graph = make_graph(source, target, options, seconds)

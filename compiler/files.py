@@ -12,11 +12,15 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from .diagnostics import CompileError
+
+T = TypeVar("T")
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -30,16 +34,36 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def read_file(path: Path) -> memoryview:
+def read_file(path: Path, first: int, chunk: int, visit: Callable[[memoryview], T]) -> tuple[memoryview, list[T]]:
     """Read a file to an address that is aligned to a page. For files that others may cut short, which mapped ones do not survive.
+
+    Args:
+        path: the file.
+        first: bytes of the first part.
+        chunk: bytes of the other parts.
+        visit: looks at a part as soon as it is read, while it is in the caches; called by several threads.
+
+    Returns:
+        The content, and what `visit` returned for each part, in their order.
 
     Raises:
         OSError: if it cannot be read.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        data = memoryview(mmap.mmap(-1, max(size, 1)))
-        return data[: file.readinto(data[:size])]
+    size = path.stat().st_size
+    data = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+
+    def read(at: int, end: int) -> T:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(at)
+            file.readinto(data[at:end])
+        return visit(data[at:end])
+
+    starts = [0, *range(first, size, chunk)]
+    ends = [*starts[1:], size]
+    if len(starts) <= 2:
+        return data, list(map(read, starts, ends))
+    with ThreadPoolExecutor() as pool:
+        return data, list(pool.map(read, starts, ends))
 
 
 def write_file(path: Path, data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> None:

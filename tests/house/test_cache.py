@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from onnxc.compiler.cache import Cache, Key, compiler_identity, default_cache, hash_bytes
+from onnxc.compiler.cache import _HEADER_BYTES, Cache, Key, compiler_identity, default_cache, hash_bytes
 
 
 def key(n: int = 0) -> Key:
@@ -31,6 +31,17 @@ def test_round_trip(cache):
     assert cache.load(key()) is None
     assert cache.store(key(), payload(3))
     assert cache.load(key()) == payload(3)
+
+
+@pytest.mark.parametrize("surplus", [-1, 0, 1, 40])
+def test_entries_of_several_parts(cache, monkeypatch, surplus):
+    """Also if the last part is a whole one."""
+    monkeypatch.setattr("onnxc.compiler.cache._CHUNK", 64)
+    cache.store(key(), {"object": b""})
+    length = only_file(cache).stat().st_size - _HEADER_BYTES
+    stored = {"object": bytes(range(1, 1 + 64 - length % 64 + 128 + surplus))}
+    cache.store(key(), stored)
+    assert cache.load(key()) == stored
 
 
 def test_order_of_options_does_not_matter():
