@@ -38,7 +38,7 @@ class Key:
     """What an artifact depends on. Two compiles with equal keys give the same bytes."""
 
     model: str
-    """sha256 of the model's bytes and its external data."""
+    """Hash of the model's bytes and its external data."""
     options: Mapping[str, object]
     """Options of the compile that change its result; values that JSON can hold."""
     target: str

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .ops.table import OpDef
     from .program.kv_cache import KvCache
     from .program.nodes import Program
+    from .record.describe import Hashes
     from .record.nodes import Export, Record, Source
 
 TARGET_FILE = "target.txt"
@@ -269,7 +270,7 @@ def _compile(source: Model, target: Target, options: Options, store: Cache | Non
     from .record.describe import describe_model
 
     # Before there is anything else: it holds the whole model once more.
-    described = timed(seconds, "describe", lambda: describe_model(source, Limits()))
+    described = timed(seconds, "describe", lambda: describe_model(source, Limits(), digest.wait() if digest else None))
     graph = make_graph(source, target, options, seconds)
     program = make_program(graph, target, seconds)
     _check_memory(program, options)
@@ -322,21 +323,22 @@ def _record(described: tuple[Source, Export], target: Target, program: Program, 
 
 
 class _Digest:
-    """The hash of all bytes of a model, computed in a thread of its own: hashing needs no lock, and importing a backend takes as long."""
+    """The hashes of all bytes of a model, computed in a thread of its own: hashing needs no lock, and importing a backend takes as long."""
 
     def __init__(self, source: Model) -> None:
-        self._source, self._found = source, ""
+        self._source = source
+        self._found: Hashes | None = None
         self._thread = threading.Thread(target=self._hash)
         self._thread.start()
 
     def _hash(self) -> None:
-        from .record.describe import model_parts
+        from .record.describe import hash_model
 
         with suppress(CompileError, OSError, ValueError):  # a model that cannot be read: compiling it will report why
-            self._found = hash_bytes(model_parts(self._source))
+            self._found = hash_model(self._source)
 
-    def wait(self) -> str:
-        """The hash; empty if the model cannot be read."""
+    def wait(self) -> Hashes | None:
+        """The hashes; None if the model cannot be read."""
         self._thread.join()
         return self._found
 
@@ -345,8 +347,11 @@ def _key(digest: _Digest, target: Target, options: Options) -> Key | None:
     """The cache key of a compile; None if the model cannot be read."""
     chosen: dict[str, object] = {"bind": dict(options.bind), "max": dict(options.max), "name": options.name}
     chosen |= {"max_ram": options.max_ram, "max_flash": options.max_flash, "kv_cache": options.kv_cache}
-    identity, model = compiler_identity(), digest.wait()
-    return Key(model, chosen, target.fingerprint, identity) if model else None
+    identity, hashes = compiler_identity(), digest.wait()
+    if hashes is None:
+        return None
+    parts = [hashes.model, *(part for item in hashes.external.items() for part in item)]
+    return Key(hash_bytes(part.encode() for part in parts), chosen, target.fingerprint, identity)
 
 
 def _from_cache(store: Cache, key: Key, target: Target) -> CompiledModel | None:

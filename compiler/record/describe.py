@@ -7,6 +7,7 @@ import mmap
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,30 +23,38 @@ if TYPE_CHECKING:
 _ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training")
 
 
-def describe_model(source: object, limits: Limits) -> tuple[Source, Export]:
-    """Read a model and describe it, with the hashes of its bytes and of all external data that it names.
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """sha256 of all bytes that a model consists of."""
+
+    model: str
+    """Of its own bytes."""
+    external: Mapping[str, str] = field(default_factory=dict)
+    """Of each external data file, by the location that the model gives."""
+
+
+def describe_model(source: object, limits: Limits, hashes: Hashes | None = None) -> tuple[Source, Export]:
+    """Read a model and describe it, with the hashes of its bytes and of all external data that it names, if they are not known.
 
     Raises:
         CompileError: E0101, E0103 or E0104 as for compiling it.
     """
-    from ..frontend.external import ExternalData
     from ..frontend.source import read_source
 
-    found = read_source(source, limits)
-    files = ExternalData(found.folder, found.name)
-    external = {location: files.file(location, tensor).data for location, tensor in _external_locations(found.model)}
-    return describe_source(found.model, _bytes_of(source), external), describe_export(found.model)
+    model = read_source(source, limits).model
+    return describe_source(model, hash_model(source) if hashes is None else hashes), describe_export(model)
 
 
-def model_parts(source: object) -> list[bytes | memoryview]:
-    """All bytes that a model consists of: its own, then name and content of each external data file, in order of names.
+def hash_model(source: object) -> Hashes:
+    """The hashes of a model and of all external data that it names.
 
     Raises:
         CompileError: if it is no model, or an external file may not be read.
     """
     data = _bytes_of(source)
+    own = hashlib.sha256(data).hexdigest()
     if data.find(b"location") < 0:  # the key without which no tensor names a file
-        return [memoryview(data)]
+        return Hashes(own)
     from ..frontend.external import ExternalData
     from ..frontend.limits import Limits
     from ..frontend.source import read_source
@@ -53,10 +62,7 @@ def model_parts(source: object) -> list[bytes | memoryview]:
     found = read_source(source, Limits())
     files = ExternalData(found.folder, found.name)
     names = dict(sorted(_external_locations(found.model)))
-    parts: list[bytes | memoryview] = [memoryview(data)]
-    for location, tensor in names.items():
-        parts += [location.encode(), files.file(location, tensor).data]
-    return parts
+    return Hashes(own, {location: hashlib.sha256(files.file(location, tensor).data).hexdigest() for location, tensor in names.items()})
 
 
 def _bytes_of(source: object) -> bytes | mmap.mmap:
@@ -83,17 +89,11 @@ def _external_locations(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             yield next((entry.value for entry in tensor.external_data if entry.key == "location"), ""), tensor.name
 
 
-def describe_source(model: onnx.ModelProto, data: bytes | mmap.mmap, external: Mapping[str, bytes | memoryview]) -> Source:
-    """Describe what was compiled.
-
-    Args:
-        model: the model as read.
-        data: its bytes.
-        external: content of the external data files by location.
-    """
+def describe_source(model: onnx.ModelProto, hashes: Hashes) -> Source:
+    """Describe what was compiled."""
     return Source(
-        model_sha256=hashlib.sha256(data).hexdigest(),
-        external_sha256={name: hashlib.sha256(content).hexdigest() for name, content in sorted(external.items())},
+        model_sha256=hashes.model,
+        external_sha256=hashes.external,
         graph_name=model.graph.name,
         producer_name=model.producer_name,
         producer_version=model.producer_version,

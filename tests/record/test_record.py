@@ -8,7 +8,7 @@ import pytest
 
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.record.check import RECORD_NAME, check_folder, hash_files
-from onnxc.compiler.record.describe import describe_export, describe_source
+from onnxc.compiler.record.describe import Hashes, describe_export, describe_source
 from onnxc.compiler.record.nodes import Compilation, KernelRecord, OutputError, Record, Security, Validation
 from onnxc.compiler.record.text import from_json, to_json
 
@@ -26,7 +26,7 @@ g (bool c, float[2] x) => (float[2] y) {
 def record() -> Record:
     model = onnx.parser.parse_model(MODEL)
     return Record(
-        describe_source(model, model.SerializeToString(deterministic=True), {"w.bin": b"weights"}),
+        describe_source(model, Hashes("00", {"w.bin": "01"})),
         describe_export(model),
         Compilation(
             "0.1.0", "cpu", ("avx2", "fma"), ("fold", "fuse"), {"threads": 2, "bind": "batch=1", "max": None, "fast": False},
