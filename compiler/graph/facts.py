@@ -16,8 +16,8 @@ from ..dtypes import DType, Kind
 from ..kernel import build
 from ..kernel.evaluate import evaluate_nest
 from ..kernel.nest import Nest
-from ..kernel.nodes import Const, Dim, Expr, Var
-from ..kernel.traverse import free_vars
+from ..kernel.nodes import Binary, Const, Dim, Expr, Select, Var
+from ..kernel.traverse import free_vars, tree_size
 from ..ops.table import Nests, Rewrite, context, lookup
 from .nodes import Graph, Node, TensorType, Value
 from .symbolic import Element, Known, NotKnown, Ratio, evaluate_elements, from_number
@@ -26,6 +26,8 @@ MAX_ELEMENTS = 64
 """Tensors with more elements are never evaluated symbolically."""
 MAX_SYMBOLS = 1 << 12
 """Tensors with more elements are never read as symbols."""
+MAX_TREE = 10_000
+"""Nodes that an element may have where common parts are counted as often as they occur: texts and many walks see trees."""
 MAX_NUMPY_TERMS = 1 << 20
 """Limit of the work to find the constant elements of one small tensor."""
 
@@ -192,6 +194,8 @@ class GraphFacts:
         if value.name in self.constants:
             return _from_constant(self.constants[value.name], value.type.dtype)
         found = None if node is None else self._through(value, node, rooted)
+        if found is not None:
+            found = tuple(None if isinstance(e, Binary | Select) and tree_size(e) > MAX_TREE else e for e in found)
         if not rooted or not value.type.dtype.is_int:
             return found
         partial = found or (None,) * value.type.element_count

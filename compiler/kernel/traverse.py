@@ -114,6 +114,14 @@ def walk(*roots: Expr) -> list[Expr]:
     return list(order)
 
 
+def tree_size(e: Expr) -> int:
+    """Nodes of an expression, common parts counted as often as they occur."""
+    sizes: dict[Expr, int] = {}
+    for part in walk(e):
+        sizes[part] = 1 + sum(sizes[child] for child in children(part))
+    return sizes[e]
+
+
 def free_vars(*roots: Expr) -> dict[Var, None]:
     """Variables that occur, in a deterministic order."""
     return {e: None for e in walk(*roots) if isinstance(e, Var)}
