@@ -138,7 +138,12 @@ def _split_extents(ctx: OpContext) -> list[Dim]:
     part = build.dim(build.ceildiv(extent, count))
     if isinstance(part, int) and isinstance(extent, int):
         return [max(0, min(part, extent - k * part)) for k in range(wanted)]
-    return [part if k < count - 1 else minus(extent, times(part, k)) for k in range(wanted)]
+    if build.floormod(build.index(extent), count) is const(0):
+        return [part] * wanted
+    rest = [minus(extent, times(part, k)) for k in range(wanted)]
+    if count <= 2:
+        return [part, *rest[1:]]
+    return [part, *(build.dim(build.maximum(build.minimum(build.index(part), build.index(d)), 0)) for d in rest[1:])]
 
 
 def _split_types(ctx: OpContext) -> list[TensorType]:

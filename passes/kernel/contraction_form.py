@@ -102,6 +102,8 @@ def contraction_form(form: LoopForm, lanes: int, in_blocks: Collection[Buffer]) 
     found = _factors(form.term)
     if found is None:
         return "the term is not a product of two reads"
+    if any(extent == 0 for _, extent in (*form.axes, *form.reduce)):
+        return "there is nothing to multiply"
     form, split = _split_blocked_reduction(form, in_blocks)
     form = split_grouped_axis(form)
     factors = _factors(form.term)
@@ -143,7 +145,9 @@ def _split_blocked_reduction(form: LoopForm, in_blocks: Collection[Buffer]) -> t
     """
     for position, (var, extent) in enumerate(form.reduce):
         block = _block_of(form, var)
-        if block is None or not isinstance(extent, int) or (extent % block and not _is_divided_only_in(form.term, var, in_blocks)):
+        if block is None or not isinstance(extent, int):
+            continue
+        if extent % block and not (_is_divided_only_in(form.term, var, in_blocks) and _begins_at_zero(form.term, var)):
             continue
         outer = build.loop_var(f"{var.name}o", -(-extent // block))
         inner = build.loop_var(f"{var.name}i", block)
@@ -194,6 +198,12 @@ def _is_divided_only_in(term: Expr, var: Var, buffers: Collection[Buffer]) -> bo
             pending.extend(new)
             seen.update(new)
     return True
+
+
+def _begins_at_zero(term: Expr, var: Var) -> bool:
+    """True if what is divided is the variable alone: behind the channels of one group are those of the next, not zeros."""
+    divided = (e for e in walk(term) if isinstance(e, Binary) and _divisor(e, var) is not None)
+    return all(substitute(e.a, {var: const(0)}) is const(0) for e in divided)
 
 
 def single_load(factor: Expr) -> Load | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,22 +64,38 @@ class StridedPack:
         """Return the packed constant, flat."""
         source = np.ascontiguousarray(data).reshape(-1)
         packed = np.zeros(self.dims, self.dtype.numpy)
-        for boxes in itertools.product(*(limit.boxes() for limit in self.limits)):
-            self._fill(packed, source, boxes)
+        for ranges in self._regions():
+            self._fill(packed, source, ranges)
         return packed.reshape(-1)
 
-    def _fill(self, packed: np.ndarray, source: np.ndarray, boxes: tuple[dict[int, slice], ...]) -> None:
+    def is_within(self, size: int) -> bool:
+        """True if all that is read lies in a source of so many elements."""
+        return all(start >= 0 and last < size for start, last in map(self._ends, self._regions()))
+
+    def _regions(self) -> Iterator[list[slice]]:
+        """The parts of the packed array that are filled from the source."""
+        for boxes in itertools.product(*(limit.boxes() for limit in self.limits)):
+            ranges = self._region(boxes)
+            if all(r.stop > r.start for r in ranges):
+                yield ranges
+
+    def _region(self, boxes: tuple[dict[int, slice], ...]) -> list[slice]:
         ranges = [slice(0, extent) for extent in self.dims]
         for box in boxes:
             for position, part in box.items():
                 now = ranges[position]
                 ranges[position] = slice(max(now.start, part.start), min(now.stop, part.stop))
-        extents = [max(0, r.stop - r.start) for r in ranges]
-        if 0 in extents:
-            return
+        return ranges
+
+    def _ends(self, ranges: list[slice]) -> tuple[int, int]:
+        """Where a part begins and ends in the source."""
         start = self.offset + sum(r.start * step for r, step in zip(ranges, self.steps, strict=True))
-        last = start + sum((extent - 1) * step for extent, step in zip(extents, self.steps, strict=True))
+        return start, start + sum((r.stop - r.start - 1) * step for r, step in zip(ranges, self.steps, strict=True))
+
+    def _fill(self, packed: np.ndarray, source: np.ndarray, ranges: list[slice]) -> None:
+        start, last = self._ends(ranges)
         assert start >= 0 and last < source.size, "a packed constant is read beyond its end"
         strides = [step * source.itemsize for step in self.steps]
+        extents = [r.stop - r.start for r in ranges]
         view = np.lib.stride_tricks.as_strided(source[start:], extents, strides, writeable=False)
         packed[tuple(ranges)] = view

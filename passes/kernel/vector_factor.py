@@ -103,6 +103,8 @@ class VectorFactor:
         if not isinstance(start, Const):
             return False
         pack = StridedPack(dims, steps, int(start.value), self._limits(), self.dtype)
+        if not isinstance(source.buffer.size, int) or not pack.is_within(source.buffer.size):
+            return False  # the last lanes may reach beyond a constant that ends with them
         arguments = zip(self.binder.values, self.binder.arguments.values(), strict=True)
         self.packed_value = next(value for value, buffer in arguments if buffer is source.buffer)
         self.pack = pack
