@@ -111,11 +111,7 @@ class _Tape:
             self._record(inner)
         for old, new in zip(node.outputs, found, strict=False):
             if old is not None and new is not None and new.name in self.active:
-                self._record(self._join(node, new, old))
-
-    def _join(self, node: Node, new: Value, old: Value) -> Node:
-        """What says that an output of a node is the value that its definition gives."""
-        return Node("Identity", (new,), (old,), {}, (), node.loc)
+                self._record(Node("Identity", (new,), (old,), {}, (), node.loc))  # an output is what the definition gives
 
     def _refuse(self, node: Node) -> None:
         raise CompileError(

@@ -102,7 +102,7 @@ def contraction_form(form: LoopForm, lanes: int, in_blocks: Collection[Buffer]) 
     found = _factors(form.term)
     if found is None:
         return "the term is not a product of two reads"
-    if any(extent == 0 for _, extent in (*form.axes, *form.reduce)):
+    if form.has_empty_loop:
         return "there is nothing to multiply"
     form, split = _split_blocked_reduction(form, in_blocks)
     form = split_grouped_axis(form)

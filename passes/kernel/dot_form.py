@@ -61,7 +61,7 @@ def dot_form(form: LoopForm) -> Dot | str:
     """Take a form apart, or say why it is no sum of products of bytes with constant weights."""
     if form.combine is not Combine.SUM or not form.reduce or not form.axes:
         return "no sum over products"
-    if any(extent == 0 for _, extent in (*form.axes, *form.reduce)):
+    if form.has_empty_loop:
         return "there is nothing to multiply"
     term = form.term
     if not (isinstance(term, Binary) and term.op is BinaryOp.MUL and term.dtype is DType.INT32):

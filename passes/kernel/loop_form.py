@@ -40,6 +40,11 @@ class LoopForm:
     zero_code: int | None = 0
     """As `Nest.zero_code`."""
 
+    @property
+    def has_empty_loop(self) -> bool:
+        """True if an extent is known to be 0: there is nothing to compute, or nothing to combine."""
+        return any(extent == 0 for _, extent in (*self.axes, *self.reduce))
+
     def substitute(self, values: dict[Var, Expr]) -> LoopForm:
         """Replace variables in all expressions."""
         return replace(self, term=substitute(self.term, values), result=substitute(self.result, values), at=substitute(self.at, values))

@@ -12,10 +12,10 @@ from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.kernel.interpret import run_kernel
 from onnxc.compiler.kernel.parse import parse_kernel
 from onnxc.compiler.kernel.text import print_kernel
-from onnxc.compiler.pass_runner import run_passes
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.stages import ScheduledKernel
 
+from ..lowered import program_of
 from .byte_layers import DOT_ROWS, LAYERS, SUMS, arrays_of, layer, meanings
 from .conftest import Run
 
@@ -102,7 +102,7 @@ def test_chains_of_floats_take_little_more_than_their_largest_tensor(name: str) 
     graph, target = load_graph(model), make_target("c:whole-layers")
     inputs = {"x": rng.standard_normal((1, 3, 12, 12)).astype(np.float32)}
     wanted = run_graph(graph, inputs)["y"]
-    program = target.pipeline.build(run_passes(graph, target.pipeline.graph_passes))
+    program = program_of(graph, target)
     for found in (run_program(program, inputs), target.pipeline.emit(program).runner(1).run(inputs)):
         np.testing.assert_allclose(found["y"], wanted, rtol=1e-4, atol=1e-4)
     assert LARGEST < program.arena_bytes < 1.7 * LARGEST

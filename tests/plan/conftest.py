@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Program
 from onnxc.compiler.target import Target, load_target
+
+from ..lowered import program_of
 
 HEADER = '<ir_version: 10, opset_import: ["" : 18]> '
 Arrays = Mapping[str, np.ndarray]
@@ -22,10 +23,7 @@ class Model:
 
     def __init__(self, text: str) -> None:
         self.target: Target = load_target("cpu")
-        graph = load_graph(parser.parse_model(HEADER + text))
-        for graph_pass in self.target.pipeline.graph_passes:
-            graph = graph_pass.run(graph)
-        self.program: Program = self.target.pipeline.build(graph)
+        self.program: Program = program_of(parser.parse_model(HEADER + text), self.target)
         self._runner = self.target.pipeline.emit(self.program).runner(1)
 
     def interpreted(self, inputs: Arrays) -> list[np.ndarray]:

@@ -12,8 +12,6 @@ from onnxc.backends.c.target import make_target
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.facts import GraphFacts
 from onnxc.compiler.graph.interpret import run_graph
-from onnxc.compiler.graph.nodes import Graph
-from onnxc.compiler.pass_runner import run_passes
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.memory_use import memory_use
 from onnxc.compiler.program.nodes import Call, Program, Rows, walk_steps
@@ -23,6 +21,7 @@ from onnxc.passes.fusion.form_groups import form_groups
 from onnxc.passes.kernel.walk_rows import RowWalk, walk_rows
 from onnxc.passes.plan import form_chains
 
+from ..lowered import graph_of
 from .random_networks import random_network
 
 MEANINGS = {name: row.meaning for name, row in ROWS.items()}
@@ -40,10 +39,6 @@ def model_of(body: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
 def built(model: onnx.ModelProto, name: str) -> tuple[Target, Program]:
     target = make_target(name)
     return target, target.pipeline.build(graph_of(model, target))
-
-
-def graph_of(model: onnx.ModelProto, target: Target) -> Graph:
-    return run_passes(load_graph(model), target.pipeline.graph_passes)
 
 
 def stages_of(model: onnx.ModelProto) -> list[Stage]:

@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import parser
 
-from onnxc.backends.c.target import make_target
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.graph.nodes import Node, TensorType, Value
-from onnxc.compiler.pass_runner import run_passes
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Call, Place, Program
 from onnxc.compiler.program.stages import NodeUnit
 from onnxc.passes.plan import order_units as search
 from onnxc.passes.plan.order_units import order_units
+
+from ..lowered import program_of
 
 HEADER = '<ir_version: 10, opset_import: ["" : 18]> '
 
@@ -106,14 +106,13 @@ def test_graphs_that_are_too_large_to_search_get_no_worse(shape):
 # --- In place ---------------------------------------------------------------------------------
 
 
-def program_of(text: str) -> Program:
-    target = make_target("c:whole-layers")
-    return target.pipeline.build(run_passes(load_graph(parser.parse_model(HEADER + text)), target.pipeline.graph_passes))
+def program_from(text: str) -> Program:
+    return program_of(parser.parse_model(HEADER + text), "c:whole-layers")
 
 
 def check(text: str, *shapes: tuple[int, ...], arena_bytes: int) -> Program:
     """A program must give what the graph means, and take this much memory."""
-    program = program_of(text)
+    program = program_from(text)
     rng = np.random.default_rng(0)
     inputs = {v.name: rng.standard_normal(shape).astype(np.float32) for v, shape in zip(program.inputs, shapes, strict=True)}
     wanted = run_graph(load_graph(parser.parse_model(HEADER + text)), inputs)

@@ -11,9 +11,9 @@ import onnxc
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
-from onnxc.compiler.program.nodes import Program
-from onnxc.compiler.target import load_target
 from onnxc.passes.kernel import schedule_attention, vector_factor
+
+from ..lowered import program_of, schedules
 
 V3 = "cpu:x86-64-v3"
 HEADS = """a = Constant<value_ints=[1,{n},3,5]>()
@@ -74,17 +74,6 @@ def model(text: str) -> onnx.ModelProto:
     return made
 
 
-def program(made: onnx.ModelProto, target: str) -> Program:
-    graph, machine = load_graph(made), load_target(target)
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    return machine.pipeline.build(graph)
-
-
-def schedules(built: Program) -> list[str]:
-    return [kernel.schedule.split("(")[0] for kernel in built.kernels.values()]
-
-
 def inputs_of(made: onnx.ModelProto) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(4)
     shapes = {v.name: [d.dim_value or EXTENTS[d.dim_param] for d in v.type.tensor_type.shape.dim] for v in made.graph.input}
@@ -105,7 +94,7 @@ def test_rows_go_through_both_products_in_one_kernel(name: str, target: str, mon
     monkeypatch.setattr(vector_factor, "FAR", 1)
     made = model(MODELS[name])
     inputs = inputs_of(made)
-    built = program(made, target)
+    built = program_of(made, target)
     assert "attention" in schedules(built)
     np.testing.assert_allclose(run_program(built, inputs)["z"], run_graph(load_graph(made), inputs)["z"], rtol=1e-4, atol=1e-5)
 
@@ -152,7 +141,7 @@ OTHERS = {
 def test_what_others_need_is_not_joined(name: str) -> None:
     made = model(OTHERS[name])
     inputs = inputs_of(made)
-    built = program(made, V3)
+    built = program_of(made, V3)
     assert "attention" not in schedules(built)
     for key, expected in run_graph(load_graph(made), inputs).items():
         np.testing.assert_allclose(run_program(built, inputs)[key], expected, rtol=1e-4, atol=1e-5)
@@ -163,6 +152,6 @@ def test_scores_of_many_tokens_never_exist() -> None:
         s = MatMul(q, k)
         p = Softmax(s)
         z = MatMul(p, v) }""")
-    built = program(made, V3)
+    built = program_of(made, V3)
     assert "attention" in schedules(built)
     assert isinstance(built.arena_bytes, int) and built.arena_bytes < 4 * 600 * 600 * 4 / 2

@@ -18,8 +18,8 @@ from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.graph.nodes import Graph
 from onnxc.compiler.program.interpret import run_program
-from onnxc.compiler.program.nodes import Program
-from onnxc.compiler.target import load_target
+
+from ..lowered import program_of
 
 ROWS = {
     "cpu:x86-64": ("maddwd.v4i32", "pairs_{}.v4i32"),
@@ -74,19 +74,12 @@ def _conv(name: str, dtype: type, zero: int | None = None) -> tuple[Graph, dict[
     return load_graph(_model(text, constants)), {"x": _bytes(generator, dtype, shape)}
 
 
-def _program(graph: Graph, target: str) -> Program:
-    machine = load_target(target)
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    return machine.pipeline.build(graph)
-
-
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("target", ["cpu:x86-64-v3", "cpu:alderlake", "cpu:aarch64,neoverse-n1"])
 def test_convolutions(name: str, target: str, dtype: type) -> None:
     graph, inputs = _conv(name, dtype)
-    np.testing.assert_array_equal(run_program(_program(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
+    np.testing.assert_array_equal(run_program(program_of(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
@@ -96,7 +89,7 @@ def test_data_above_their_zero(name: str, target: str, dtype: type) -> None:
     """As an activation leaves them: sums of pairs go through 16 bits, and large pairs are split. The extremes of both factors are there."""
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     graph, inputs = _conv(name, dtype, zero=low)
-    program = _program(graph, target)
+    program = program_of(graph, target)
     assert any("maddubs" in kernel.schedule for kernel in program.kernels.values())
     shape, generator = inputs["x"].shape, np.random.default_rng(4)
     few = np.where(generator.random(shape) < 0.02, high, generator.integers(low, low + 90, shape))
@@ -117,7 +110,7 @@ def test_pairs_at_the_limit_are_exact() -> None:
 def test_rows_of_targets(name: str, target: str) -> None:
     """The row is the one that the target has, and gives the same bytes."""
     graph, inputs = _conv(name, np.int8)
-    program = _program(graph, target)
+    program = program_of(graph, target)
     row = ROWS[target][name == "depthwise"].format("s8")
     assert any(row in kernel.schedule for kernel in program.kernels.values())
     np.testing.assert_array_equal(run_program(program, inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
@@ -131,7 +124,7 @@ def test_products_with_a_zero_point_of_run_time(rows: int, depth: int, columns: 
     text = f"g (uint8[{rows},{depth}] x, uint8 zero) => (int32[{rows},{columns}] z) {{ z = MatMulInteger(x, w, zero) }}"
     graph = load_graph(_model(text, {"w": _bytes(generator, np.int8, (depth, columns))}))
     inputs = {"x": _bytes(generator, np.uint8, (rows, depth)), "zero": np.array(201, np.uint8)}
-    program = _program(graph, target)
+    program = program_of(graph, target)
     assert any(ROWS[target][0] in kernel.schedule for kernel in program.kernels.values())
     np.testing.assert_array_equal(run_program(program, inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
 
@@ -143,7 +136,7 @@ def test_products_of_unknown_rows(target: str) -> None:
         _model("g (uint8[N,20] x) => (int32[N,24] z) { z = MatMulInteger(x, w) }", {"w": _bytes(generator, np.int8, (20, 24))})
     )
     inputs = {"x": _bytes(generator, np.uint8, (19, 20))}
-    np.testing.assert_array_equal(run_program(_program(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
+    np.testing.assert_array_equal(run_program(program_of(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
 
 
 def test_weights_of_a_part_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,4 +144,4 @@ def test_weights_of_a_part_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("onnxc.passes.kernel.schedule_dot_tiles.RESIDENT", 0.0)
     graph, inputs = _conv("3x3, odd channels", np.uint8)
     for target in ("cpu:x86-64", "cpu:alderlake"):
-        np.testing.assert_array_equal(run_program(_program(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
+        np.testing.assert_array_equal(run_program(program_of(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])

@@ -15,10 +15,11 @@ import onnxc
 from onnxc.backends.llvm.code_rows import MEANINGS
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
-from onnxc.compiler.graph.nodes import Graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Program
 from onnxc.compiler.target import load_target
+
+from ..lowered import graph_of, program_of
 
 INT8_LEVEL = 4
 TARGETS = {
@@ -53,12 +54,6 @@ def _model(columns: int, depth: int, *, bits: int, block: int = 32, zeros: str =
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
 
 
-def _passed(graph: Graph, target: str) -> Graph:
-    for graph_pass in load_target(target).pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    return graph
-
-
 def _schedules(program: Program) -> str:
     return " ".join(kernel.schedule for kernel in program.kernels.values())
 
@@ -68,7 +63,7 @@ def _schedules(program: Program) -> str:
 def test_floats(target: str, bits: int, zeros: str, columns: int, rows: int) -> None:
     graph = load_graph(_model(columns, 64, bits=bits, zeros=zeros, bias=True))
     inputs = {"x": np.random.default_rng(0).standard_normal((rows, 64)).astype(np.float32)}
-    program = load_target(target).pipeline.build(_passed(graph, target))
+    program = program_of(graph, target)
     assert f"codes(bits={bits}, block=32" in _schedules(program)
     np.testing.assert_allclose(run_program(program, inputs)["y"], run_graph(graph, inputs)["y"], rtol=1e-5, atol=1e-4)
 
@@ -77,7 +72,7 @@ def test_floats(target: str, bits: int, zeros: str, columns: int, rows: int) -> 
 @pytest.mark.parametrize(("bits", "zeros"), [(4, ""), (8, "codes")])
 def test_data_of_8_bits(target: str, bits: int, zeros: str) -> None:
     """Against the graph after the pass that quantizes the data; without an instruction, data stay floats."""
-    graph = _passed(load_graph(_model(19, 64, bits=bits, zeros=zeros, level=INT8_LEVEL)), target)
+    graph = graph_of(_model(19, 64, bits=bits, zeros=zeros, level=INT8_LEVEL), target)
     inputs = {"x": np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)}
     inputs["x"][2] = 0  # a scale of zero
     program = load_target(target).pipeline.build(graph)
@@ -105,7 +100,7 @@ def test_the_last_block_is_not_full(target: str, bits: int, zeros: str) -> None:
     """The loop over the depth must not run to the end of the last block, where the data have ended."""
     graph = load_graph(_model(9, 40, bits=bits, zeros=zeros))
     inputs = {"x": np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)}
-    program = load_target(target).pipeline.build(_passed(graph, target))
+    program = program_of(graph, target)
     np.testing.assert_allclose(run_program(program, inputs)["y"], run_graph(graph, inputs)["y"], rtol=1e-5, atol=1e-4)
 
 
@@ -122,7 +117,7 @@ def test_activations_of_several_products_are_quantized_once() -> None:
     model.graph.node.append(helper.make_node("Mul", ["y", "z"], ["w"]))
     model.graph.node.append(helper.make_node("Identity", ["x"], ["v"]))
     model.graph.output[0].name = "w"
-    graph = _passed(load_graph(model), "cpu:icelake-server")
+    graph = graph_of(model, "cpu:icelake-server")
     assert sum(node.op == "Round" for node in graph.nodes) == 1
 
 
@@ -145,7 +140,7 @@ def test_dequantized_weights_stay_codes(kind: str, has_zeros: bool, turned: bool
     initializers = [numpy_helper.from_array(weights[name], name) for name in names]
     graph = helper.make_graph(nodes, "dequantized", ports[:1], ports[1:], initializers)
     source = load_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
-    passed = _passed(source, "cpu:x86-64-v3")
+    passed = graph_of(source, "cpu:x86-64-v3")
     assert [node.op for node in passed.nodes] == ["onnxc::MatMulCodes"]
     inputs = {"x": random.standard_normal((2, depth)).astype(np.float32)}
     np.testing.assert_allclose(run_graph(passed, inputs)["y"], run_graph(source, inputs)["y"], rtol=1e-5, atol=1e-4)

@@ -14,8 +14,9 @@ from onnx import numpy_helper, parser
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
-from onnxc.compiler.target import load_target
 from onnxc.passes.kernel import contraction_plan
+
+from ..lowered import program_of
 
 TARGETS = ("cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:aarch64,cortex-a72", "c:cortex-m4", "c:cortex-m0")
 
@@ -106,10 +107,7 @@ def test_program_computes_the_graph(name: str, target: str) -> None:
     shapes = {v.name: [d if isinstance(d, int) else EXTENTS[d.name] for d in v.type.shape] for v in graph.inputs}  # type: ignore[union-attr]
     inputs = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     expected = run_graph(graph, inputs)
-    machine = load_target(target)
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    found = run_program(machine.pipeline.build(graph), inputs)
+    found = run_program(program_of(graph, target), inputs)
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=1e-4, atol=1e-5)
 
@@ -126,21 +124,14 @@ def test_a_long_reduction_is_divided(monkeypatch: pytest.MonkeyPatch, bias: bool
     graph = load_graph(_model(text, constants))
     inputs = {"x": np.random.default_rng(3).standard_normal((1, 32, 4, 5)).astype(np.float32)}
     expected = run_graph(graph, inputs)["z"]
-    machine = load_target("cpu:x86-64-v3")
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    program = machine.pipeline.build(graph)
+    program = program_of(graph, "cpu:x86-64-v3")
     assert any("depth=" in kernel.schedule for kernel in program.kernels.values())
     np.testing.assert_allclose(run_program(program, inputs)["z"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_blocks_holds_zeros() -> None:
     # 19 channels in blocks of 8: what reads the last block relies on the zeros behind channel 19.
-    graph = load_graph(_model(*MODELS["conv padded channels"]))
-    machine = load_target("cpu:x86-64-v3")
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    program = machine.pipeline.build(graph)
+    program = program_of(_model(*MODELS["conv padded channels"]), "cpu:x86-64-v3")
     x = np.full((1, 11, 4, 5), np.nan, np.float32)
     x[0, :, 0, 0] = 1.0
     assert np.isnan(run_program(program, {"x": x})["z"]).any()

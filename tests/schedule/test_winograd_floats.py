@@ -13,10 +13,10 @@ import onnxc
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
-from onnxc.compiler.program.nodes import Program
-from onnxc.compiler.target import load_target
 from onnxc.passes.kernel import plan_winograd_floats
 from onnxc.passes.kernel.winograd_floats import POINTS, winograd_floats
+
+from ..lowered import program_of, schedules
 
 V3 = "cpu:x86-64-v3"
 CONVOLUTIONS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
@@ -64,17 +64,6 @@ def model(text: str, constants: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
     return made
 
 
-def program(made: onnx.ModelProto, target: str) -> Program:
-    graph, machine = load_graph(made), load_target(target)
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    return machine.pipeline.build(graph)
-
-
-def schedules(built: Program) -> list[str]:
-    return [kernel.schedule.split("(")[0] for kernel in built.kernels.values()]
-
-
 @pytest.mark.parametrize(("products", "taps"), [(n, r) for n in POINTS for r in range(2, n)])
 def test_the_matrices_filter_exactly(products: int, taps: int):
     f = winograd_floats(products - taps + 1, taps)
@@ -90,7 +79,7 @@ def test_the_matrices_filter_exactly(products: int, taps: int):
 @pytest.mark.parametrize(("name", "target"), INTERPRETED)
 def test_the_interpreter_finds_no_fault(name: str, target: str, always: None):
     made = model(*CONVOLUTIONS[name])
-    built = program(made, target)
+    built = program_of(made, target)
     assert "winograd" in schedules(built)
     inputs, expected = example(made)
     np.testing.assert_allclose(run_program(built, inputs)["z"], expected, rtol=1e-4, atol=1e-4)
@@ -124,8 +113,8 @@ def test_the_error_is_that_of_a_few_roundings():
 
 
 def test_large_convolutions_are_chosen_and_others_are_not():
-    assert "winograd" in schedules(program(model(LARGE, LARGE_WEIGHTS), V3))
-    assert "winograd" not in schedules(program(model(LARGE, LARGE_WEIGHTS), f"{V3},-winograd"))
+    assert "winograd" in schedules(program_of(model(LARGE, LARGE_WEIGHTS), V3))
+    assert "winograd" not in schedules(program_of(model(LARGE, LARGE_WEIGHTS), f"{V3},-winograd"))
     for text, weights in (
         ("g (float[1,64,30,30] x) => (float[1,64,15,15] z) { z = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w) }", (64, 64, 3, 3)),
         ("g (float[1,64,30,30] x) => (float[1,64,30,30] z) { z = Conv<pads=[2,2,2,2], dilations=[2,2]>(x, w) }", (64, 64, 3, 3)),
@@ -134,4 +123,4 @@ def test_large_convolutions_are_chosen_and_others_are_not():
         ("g (float[1,3,30,30] x) => (float[1,64,30,30] z) { z = Conv<pads=[1,1,1,1]>(x, w) }", (64, 3, 3, 3)),
         ("g (float[1,64,H,W] x) => (float[1,64,P,Q] z) { z = Conv<pads=[1,1,1,1]>(x, w) }", (64, 64, 3, 3)),
     ):
-        assert "winograd" not in schedules(program(model(text, {"w": weights}), V3)), text
+        assert "winograd" not in schedules(program_of(model(text, {"w": weights}), V3)), text

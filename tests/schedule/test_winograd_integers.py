@@ -12,9 +12,10 @@ from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.nodes import Program
-from onnxc.compiler.target import load_target
 from onnxc.passes.kernel import schedule_winograd_integers
 from onnxc.passes.kernel.winograd_integers import winograd_integers
+
+from ..lowered import program_of
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])
@@ -59,10 +60,7 @@ def _program(
     graph = load_graph(model)
     inputs: dict[str, np.ndarray] = {"x": generator.integers(info.min, info.max, shape, endpoint=True).astype(dtype)}
     expected = run_graph(graph, inputs)["z"]
-    machine = load_target(target)
-    for graph_pass in machine.pipeline.graph_passes:
-        graph = graph_pass.run(graph)
-    return machine.pipeline.build(graph), inputs, expected
+    return program_of(graph, target), inputs, expected
 
 
 @pytest.mark.parametrize(
