@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from ..driver import CompiledModel
@@ -81,6 +82,10 @@ model_argument = click.argument("model", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 
 
+_COMPILING = frozenset({"target", "bind", "max", "name", "kv_cache", "dump"})
+"""Options that decide what a compile makes."""
+
+
 def compile_options(command: F) -> F:
     """The options that say how to compile; the command takes them as keywords of `compiled`."""
     for option in (
@@ -112,11 +117,13 @@ def compiled(
     max_ram: int | None = None,
     max_flash: int | None = None,
 ) -> CompiledModel:
-    """Compile a model file, or load an artifact if a folder is named."""
+    """Compile a model file, or load an artifact if a folder is named: its target and extents are what they were when it was compiled."""
     from .. import driver
 
     if model.is_dir():
-        return driver.load(model)
+        found = driver.load(model, threads=threads)
+        refuse_compile_options(model, found.target.name)
+        return found
     with working(f"compiling {model.name} for {target}"):
         return driver.compile(
             model,
@@ -131,6 +138,18 @@ def compiled(
             cache=not no_cache,
             dump=dump,
         )
+
+
+def refuse_compile_options(folder: Path, target: str) -> None:
+    """Wrong usage if the command line says how to compile what is compiled already; naming its own target is fine."""
+    context = click.get_current_context()
+    given = [
+        p for p in context.command.params if p.name in _COMPILING and context.get_parameter_source(p.name) is ParameterSource.COMMANDLINE
+    ]
+    refused = [p.opts[-1] for p in given if p.name != "target" or context.params["target"] != target]
+    if refused:
+        hint = "name the model file to compile it otherwise; --dim NAME=N gives random inputs an extent"
+        raise click.UsageError(f"{', '.join(refused)}: '{folder}' is compiled already, for target '{target}'; {hint}", context)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import click
 from ..diagnostics import CompileError, Diagnostic, diagnostic_json
 from ..record.nodes import Validation
 from .emulated import emulated, emulation_json, show_emulation
-from .options import compile_options, compiled, json_option, model_argument, show_json, show_table, working
+from .options import compile_options, compiled, json_option, model_argument, refuse_compile_options, show_json, show_table, working
 from .running import extents_of_inputs, gather_inputs, input_options
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def _artifact_of(folder: Path, model: Path, threads: int | None) -> CompiledMode
     from ..driver import load
 
     result = load(folder, threads=threads)
+    refuse_compile_options(folder, result.target.name)
     assert result.record is not None
     try:
         found = hashlib.sha256(model.read_bytes()).hexdigest()

@@ -52,6 +52,16 @@ def test_compile_then_run_the_artifact(model, tmp_path, capsys):
     np.testing.assert_array_equal(outputs["z"], (X + B + 1) ** 2)
 
 
+def test_an_artifact_is_not_compiled_otherwise(model, tmp_path, capsys):
+    folder = str(tmp_path / "out")
+    called(capsys, "compile", model, "-t", "c", "-o", folder)
+    assert called(capsys, "run", folder, "-t", "c", "--dim", "N=5")["outputs"][0]["shape"] == [5, 3]
+    for given in ("run -t cpu", "run --bind N=7", "bench --max N=7 --kv-cache", f"verify --artifact {folder} -t cpu"):
+        command, *options = given.split()
+        assert cli.run([command, model if command == "verify" else folder, *options]) == cli.USAGE
+        assert "compiled already, for target 'c'" in capsys.readouterr().err
+
+
 def test_compile_twice_gives_the_same_bytes(model, tmp_path, capsys):
     files = []
     for name in ("a", "b"):
