@@ -44,7 +44,10 @@ WARNINGS = (
     "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror",
     "-Wsign-conversion", "-Wdouble-promotion", "-Wcast-qual", "-Wundef", "-Wvla", "-Wstrict-prototypes", "-Wmissing-prototypes",
 )  # fmt: skip
-SANITIZERS = ("-std=c99", "-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off")
+SANITIZERS = (
+    "-std=c99", "-O0", "-g1", "-ffp-contract=off",
+    "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all",
+)  # fmt: skip
 _CROSS = {"arm-m0": "cortex-m0", "arm-m4": "cortex-m4", "arm-m55": "cortex-m55", "riscv": "rv32imc", "riscv-f": "rv32imfc"}
 _FREESTANDING = ("-isystem", str(TEMPLATES / "freestanding"))
 
@@ -219,7 +222,7 @@ def findings_of(tool: str, folders: Sequence[Path], batch: int = 40) -> Iterator
 def main() -> None:
     """Sweep the cases named on standard input."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
     parser.add_argument("--target", default="c")
     parser.add_argument("--tools", default=",".join(["run", *(tool for tool in TOOLS if is_installed(tool))]))
     parser.add_argument("--share", type=int, default=1, help="one in so many cases")
