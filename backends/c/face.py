@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Quant, Value
 from ...compiler.kernel import build
+from ...compiler.kernel.bounds import largest
 from ...compiler.kernel.nodes import Assert, Dim
 from ...compiler.kernel.traverse import walk_statements
 from ...compiler.program.foreign import Prototype, prototypes
@@ -51,7 +52,7 @@ class Port:
     extents: tuple[int, ...]
     """The extents if all are known."""
     elements: int
-    """Number of elements, or the most that they can be if the run finds out; 0 if symbolic."""
+    """Number of elements, or the most that they can be if the run finds out or the user bounds them; 0 if nothing bounds them."""
     codes: Codes | None
     text: tuple[int, ...] | None = None
     """The bytes of the strings that an element may stand for, if it stands for one of the model's own."""
@@ -71,10 +72,10 @@ def face_of(program: Program, dialect: Dialect) -> Mapping[str, object]:
         "stack_bytes": stack_bytes(program.kernels.values()),
         "weight_bytes": sum(constant.nbytes for constant in program.constants),
         "symbols": signature.symbol_parameters or ["void"],
-        "symbol_names": signature.symbols,
+        "extents": [(n, program.bounds.get(s.symbol.name)) for n, s in zip(signature.symbols, program.symbols, strict=True)],
         "sizes": [comment(v.name) for v in program.locals],
         "local_count": len(program.locals),
-        "ports": [_with_text(_port(*port, macro, dialect, program.quantization), port[1], program, signature) for port in named],
+        "ports": [_with_text(_port(*port, macro, dialect, program), port[1], program, signature) for port in named],
         "codes": status_codes(program),
         "layers": layers_of(program),
         "parameters": signature.parameters,
@@ -103,16 +104,15 @@ def status_codes(program: Program) -> list[tuple[int, str]]:
     return [(code, comment(message)) for code, message in sorted(found.items())]
 
 
-def _port(role: str, value: Value, parameter: str, most: int | None, macro: str, dialect: Dialect, quants: Mapping[str, Quant]) -> Port:
-    dtype = value.type.dtype
-    elements = build.product(value.type.shape) if most is None else most
+def _port(role: str, value: Value, parameter: str, most: int | None, macro: str, dialect: Dialect, program: Program) -> Port:
+    dtype, quants = value.type.dtype, program.quantization
+    elements = largest(build.product(value.type.shape), program.bounds) if most is None else most
     shape = " x ".join(comment(dim_text(d)) for d in value.type.shape) or "1"
     held = dialect.type(dtype)
     kind = held if dtype in (DType.FLOAT32, DType.FLOAT64) or dtype.is_int else f"{held} ({dtype.label})"
     codes = _codes(quants[value.name], dialect) if value.name in quants else None
     extents = value.type.static_shape if value.type.is_static else ()
-    count = elements if isinstance(elements, int) else 0
-    return Port(role, comment(value.name), parameter, f"{macro}_{parameter.upper()}", held, kind, shape, extents, count, codes)
+    return Port(role, comment(value.name), parameter, f"{macro}_{parameter.upper()}", held, kind, shape, extents, elements or 0, codes)
 
 
 def _declaration(name: str, found: Prototype, dialect: Dialect) -> str:

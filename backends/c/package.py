@@ -79,9 +79,8 @@ def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect
 def _face(program: Program, choices: Choices, dialect: Dialect) -> Mapping[str, object]:
     """The variables that all templates share."""
     if choices.static_arena and not isinstance(program.arena_bytes, int):
-        raise CompileError(
-            "E0304", "a static arena needs a size that is known when compiling", hint="fix the symbolic dimensions with --bind NAME=N"
-        )
+        hint = "fix the symbolic dimensions with --bind NAME=N, or bound them with --max NAME=N"
+        raise CompileError("E0304", "a static arena needs a size that is known when compiling", hint=hint)
     name = model_name(program)
 
     def convert(port: Port) -> str:

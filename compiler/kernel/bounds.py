@@ -10,10 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ..dtypes import Kind
-from .nodes import COMPARISONS, Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Lane, Load, Ramp, Select, Unary, UnaryOp, Var
+from .nodes import COMPARISONS, Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Dim, Expr, Lane, Load, Ramp, Select, Unary, UnaryOp, Var
 
 Interval: TypeAlias = tuple[int, int]
 """Smallest and largest value, both included."""
+
+
+def largest(extent: Dim, most: Mapping[str, int]) -> int | None:
+    """The most that an extent can be if each symbol lies between 0 and its bound; None if that bounds nothing."""
+    if isinstance(extent, int):
+        return extent
+    found = Bounds({name: (0, bound) for name, bound in most.items()}).of(extent)
+    return None if found is None else max(0, found[1])
 
 
 class Bounds:

@@ -43,9 +43,8 @@ def check_budget(program: Program, budget: Budget) -> None:
         return
     if not isinstance(program.arena_bytes, int):
         names = ", ".join(f"'{s.symbol.name}'" for s in program.symbols)
-        raise CompileError(
-            "E0304", f"memory cannot be compared with a limit: it depends on {names}", hint="fix the dimensions with --bind NAME=N"
-        )
+        hint = "fix the dimensions with --bind NAME=N, or bound them with --max NAME=N"
+        raise CompileError("E0304", f"memory cannot be compared with a limit: it depends on {names}", hint=hint)
     use = memory_use(program)
     found = [*_ram(use, budget.ram), *_flash(use, budget.flash)]
     if found:

@@ -1,17 +1,17 @@
 """What a program takes of a device: its temporary tensors with their lives, the layers with most of them, weights, stack, code.
 
 Looked at after the memory plan. Sizes are those of the buffers that kernels are called with; a tensor that data decide
-counts with what the plan reserves for it.
+counts with what the plan reserves for it, one with symbolic extents with the most that the user allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..diagnostics import NOWHERE, Loc
-from ..kernel.bounds import Bounds
-from ..kernel.build import index
+from ..kernel.bounds import largest
 from ..kernel.nodes import Alloc, Buffer, Dim, Extern, Kernel, Store
 from ..kernel.traverse import statement_exprs, walk, walk_statements
 from .nodes import Branch, Call, Copy, Place, Program, Repeat, Rows, Step, Storage
@@ -143,7 +143,7 @@ class _Collector:
                     self._call(step)
                 case Copy(target=target, source=source, bytes=size):
                     for storage in (source, target):
-                        self._touch(storage, _most(size), max(0, len(self.layers) - 1), NOWHERE)
+                        self._touch(storage, _most(size, self.program.bounds), max(0, len(self.layers) - 1), NOWHERE)
                 case Branch(then=then, other=other):
                     self.visit(then)
                     self.visit(other)
@@ -174,11 +174,13 @@ class _Collector:
     def _call(self, step: Call) -> None:
         kernel, number = self.program.kernels[step.kernel], len(self.layers)
         stored = {s.buffer for s in walk_statements(kernel.body) if isinstance(s, Store)}
+        given = zip(kernel.symbols, step.symbols, strict=True)
+        bounds = {s.name: most for s, extent in given if (most := largest(extent, self.program.bounds)) is not None}
         self.layers.append(step.loc)
         for storage, buffer in sorted(zip(step.buffers, kernel.buffers, strict=True), key=lambda pair: pair[1] in stored):
             if storage.place is Place.WEIGHTS:
                 self.readers.setdefault(storage.index, (step.loc, number))
-            self._touch(storage, _bytes(buffer), number, step.loc)
+            self._touch(storage, _bytes(buffer, bounds), number, step.loc)
 
     def _touch(self, storage: Storage, size: int, layer: int, loc: Loc) -> None:
         if storage.place is not Place.ARENA:
@@ -192,11 +194,11 @@ def _local_bytes(kernel: Kernel) -> int:
     return sum(_bytes(s.buffer) for s in walk_statements(kernel.body) if isinstance(s, Alloc))
 
 
-def _bytes(buffer: Buffer) -> int:
-    return _most(buffer.size) * buffer.dtype.bytes
+def _bytes(buffer: Buffer, bounds: Mapping[str, int] = MappingProxyType({})) -> int:
+    return _most(buffer.size, bounds) * buffer.dtype.bytes
 
 
-def _most(size: Dim) -> int:
-    """A size, or the most that it can be; 0 if that is not known."""
-    found = Bounds().of(index(size))
-    return 0 if found is None or found[1] >= 1 << 40 else max(0, found[1])
+def _most(size: Dim, bounds: Mapping[str, int]) -> int:
+    """A size, or the most that it can be if symbols are bounded; 0 if that is not known."""
+    found = largest(size, bounds)
+    return 0 if found is None or found >= 1 << 40 else found

@@ -226,3 +226,5 @@ class Program:
     """What inputs and outputs are to the caller, if they are more than tensors."""
     caches: tuple[CachePair, ...] = ()
     """Inputs that outputs extend in place."""
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    """The most that `symbols` can be, as far as the user bounds them (`--max`); the run checks them before anything else."""

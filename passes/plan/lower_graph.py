@@ -165,7 +165,7 @@ class Lowering:
             self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
-        least = partial(order_units, bytes_of=self.bytes_of, elsewhere=wanted, kept=lasting_names(graph, facts))
+        least = partial(order_units, bytes_of=self.planned_bytes, elsewhere=wanted, kept=lasting_names(graph, facts))
         units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics, self.options.joins)
         wanted = made_for(units, wanted)
         if self.options.rows_may_cost:
@@ -202,6 +202,7 @@ class Lowering:
             self.pool.kernels, tuple(self.constants), 0, frozenset(self.outputs), dict(self.outputs), self.heaps,
             capacities=dict(self.limits.capacities), messages={code: text for text, code in self.messages.items()}, caches=graph.caches,
             texts=graph.texts, signature=graph.signature,
+            bounds={name: most for name, most in graph.bounds.items() if Var(name) in self.entry},
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------
@@ -255,14 +256,26 @@ class Lowering:
     def temporary(self, size: Dim) -> Storage:
         """Fresh working memory: in the arena if its size is known at entry, or bounded where there is no heap, else on the heap."""
         symbols = set(free_vars(build.index(size)))
-        most = size if symbols <= self.entry else self._most(size)
+        planned = self._planned(size)
         self.require(symbols)
-        if most is not None:
-            self.temporaries.append(most)
+        if isinstance(planned, int) or symbols <= self.entry:
+            self.temporaries.append(planned)
             return Storage(Place.ARENA, len(self.temporaries) - 1)
         heap = self.heap()
         self.steps.append(Allocate(heap, size))
         return heap
+
+    def _planned(self, size: Dim) -> Dim:
+        """What a plan reserves for a size: without a heap the most that it can be, if that is known.
+
+        A plan for the largest extents takes less there than one that is good for all extents.
+        """
+        most = None if isinstance(size, int) else self._most(size)
+        return size if most is None else most
+
+    def planned_bytes(self, value: Value) -> Dim:
+        """What a plan reserves for a value."""
+        return self._planned(self.bytes_of(value))
 
     def _most(self, size: Dim) -> int | None:
         """Upper bound of a size that the run finds out; None if there is none, or no need of one."""

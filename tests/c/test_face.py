@@ -140,6 +140,21 @@ def test_a_static_arena_of_unknown_size_is_refused() -> None:
     assert error.value.code == "E0304"
 
 
+def test_bounds_of_extents_make_sizes_constant(tmp_path: Path) -> None:
+    header = write(parser.parse_model(CHAIN), tmp_path, "c:static-arena", max={"N": 6}, cache=False)["chain.h"]
+    assert "the extent of that name, at most 6" in header
+    (tmp_path / "main.c").write_text(
+        '#include "chain.h"\n#include <string.h>\nstatic int64_t own[(CHAIN_ARENA_BYTES + 7) / 8];\n'
+        "static float x[CHAIN_IN_X_ELEMENTS], y[CHAIN_OUT_Y_ELEMENTS], z[CHAIN_OUT_Y_ELEMENTS];\nint main(void) {\n"
+        "    const uint8_t c[1] = {1};\n    for (int64_t n = 0; n <= 6; n++) {\n"
+        "        if (chain_run(x, c, y, n, NULL, own) != 0) { return 1; }\n    }\n"
+        "    if (sizeof x != 6 * 4 * sizeof *x) { return 2; }\n"
+        "    return chain_run(x, c, z, 6, NULL, NULL) != 0 || memcmp(y, z, sizeof y) != 0 ? 3 : chain_run(x, c, y, 7, NULL, own) == 0;\n}\n"
+    )
+    run([*C, "-fsanitize=address,undefined", "main.c", "chain.c", "-lm", "-o", "main"], tmp_path)
+    run([str(tmp_path / "main")], tmp_path)
+
+
 STEPPING = """#include "chain.h"
 #include <stdio.h>
 #include <string.h>

@@ -236,6 +236,21 @@ def test_a_budget_needs_known_sizes(model: Path) -> None:
     assert error.value.code == "E0304"
 
 
+def test_a_budget_counts_what_bounded_extents_take_at_most(model: Path) -> None:
+    fixed, bounded = (refusal(model, **extents) for extents in ({"bind": {"N": 8}}, {"max": {"N": 8}}))
+    assert fixed[0].startswith("RAM") and [re.sub(r"'[^']*'", "", line) for line in bounded] == [
+        re.sub(r"'[^']*'", "", line) for line in fixed
+    ]
+    assert onnxc.compile(model, target="c", max={"N": 8}, max_ram=1 << 20)
+
+
+def refusal(model: Path, **options: object) -> list[str]:
+    """What a compile with a RAM of one byte says."""
+    with pytest.raises(CompileError) as error:
+        onnxc.compile(model, target="c", max_ram=1, **options)
+    return [d.message for d in error.value.diagnostics]
+
+
 def test_a_budget_holds_though_the_cache_has_the_model(model: Path) -> None:
     onnxc.compile(model, target="c", bind={"N": 8})
     with pytest.raises(CompileError):
