@@ -17,6 +17,7 @@ from .print import print_module
 from .print_program import print_program
 
 KERNELS_PER_MODULE = 4
+"""Kernels that LLVM compiles together, alone if there are more of them: a module takes some 5 ms, whatever it holds."""
 
 
 def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
@@ -31,7 +32,10 @@ def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
     prefix = model_name(program.name)
     prototypes(program)  # all calls of a function of the user's take the same
     yield pool_module(features, linkage="weak")
+    if len(program.kernels) <= KERNELS_PER_MODULE:
+        yield print_program(program, features, prefix=prefix, kernels=program.kernels)
+        return
     kernels = [(f"{prefix}.{name}", kernel) for name, kernel in program.kernels.items()]
     for k in range(0, len(kernels), KERNELS_PER_MODULE):
         yield print_module(kernels[k : k + KERNELS_PER_MODULE], features, visibility="hidden")
-    yield print_program(program, features, prefix=prefix)
+    yield print_program(program, features, prefix=prefix, kernels={})

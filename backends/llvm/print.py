@@ -43,12 +43,23 @@ from .writer import Writer
 LOCAL_ALIGN_BYTES = 64
 
 
-def print_module(kernels: Iterable[tuple[str, Kernel]], features: CpuFeatures, *, visibility: str = "") -> str:
-    """The text of a module that holds some kernels, each under its symbol name; `visibility` of their tasks may be `hidden`."""
+def print_module(
+    kernels: Iterable[tuple[str, Kernel]], features: CpuFeatures, *, visibility: str = "", declarations: str = "", functions: str = ""
+) -> str:
+    """The text of a module.
+
+    Args:
+        kernels: what it holds, each under its symbol name.
+        features: the CPU.
+        visibility: of the kernels' tasks; may be `hidden`.
+        declarations: what else it declares.
+        functions: what else it defines.
+    """
     kernels = list(kernels)
-    functions = [print_kernel(kernel, features, symbol_name=name, visibility=visibility) for name, kernel in kernels]
-    declarations = dict.fromkeys(declaration(call) for _, kernel in kernels for call in calls_of(kernel))
-    return "\n\n".join([f'target triple = "{features.triple}"\n\n{ZEROS}', *declarations, *functions]) + "\n"
+    texts = [print_kernel(kernel, features, symbol_name=name, visibility=visibility) for name, kernel in kernels]
+    called = dict.fromkeys(declaration(call) for _, kernel in kernels for call in calls_of(kernel))
+    parts = [f'target triple = "{features.triple}"', ZEROS if kernels else "", declarations, *called, *texts, functions]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def print_kernel(kernel: Kernel, features: CpuFeatures, *, symbol_name: str, visibility: str = "") -> str:

@@ -14,12 +14,12 @@ after another; those that depend on data are right after the run, when their sym
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Dim, Expr, Var
+from ...compiler.kernel.nodes import Dim, Expr, Kernel, Var
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.nodes import (
     Allocate,
@@ -43,7 +43,7 @@ from ...compiler.program.weights import weight_offsets
 from .expressions import value
 from .features import CpuFeatures
 from .llvmtypes import memory_type
-from .print import quoted
+from .print import print_module, quoted
 from .writer import Writer
 
 ALIGN = 64
@@ -58,17 +58,25 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 OUT_OF_MEMORY = 255
 
 
-def print_program(program: Program, features: CpuFeatures, *, prefix: str) -> str:
-    """The text of a module with the program's functions, named with a prefix; kernels (`<prefix>.<kernel>`) are declared only."""
-    kernels = dict.fromkeys(step.kernel for step in walk_steps(program.steps) if isinstance(step, Call))
+def print_program(program: Program, features: CpuFeatures, *, prefix: str, kernels: Mapping[str, Kernel]) -> str:
+    """The text of a module with the program's functions.
+
+    Args:
+        program: what to print.
+        features: the CPU.
+        prefix: begins the names of the functions.
+        kernels: those that stand in the same module (`<prefix>.<kernel>`); the others are declared only.
+    """
+    called = dict.fromkeys(step.kernel for step in walk_steps(program.steps) if isinstance(step, Call))
     functions = [
         _ProgramPrinter(program, features, prefix).run_function(),
         _ProgramPrinter(program, features, prefix).arena_function(),
         _ProgramPrinter(program, features, prefix).shapes_function(),
     ]
-    declared = "\n".join(f"declare hidden i32 @{task_name(prefix, name)}(ptr, i64, i64)" for name in kernels)
-    declarations = _DECLARATIONS.replace("{size}", size_type(features))
-    return "\n\n".join([f'target triple = "{features.triple}"\n{declarations}{declared}', *functions]) + "\n"
+    elsewhere = "\n".join(f"declare hidden i32 @{task_name(prefix, name)}(ptr, i64, i64)" for name in called if name not in kernels)
+    declarations = _DECLARATIONS.replace("{size}", size_type(features)) + elsewhere
+    here = [(f"{prefix}.{name}", kernel) for name, kernel in kernels.items()]
+    return print_module(here, features, visibility="hidden", declarations=declarations, functions="\n\n".join(functions))
 
 
 def size_type(features: CpuFeatures) -> str:
