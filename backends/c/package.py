@@ -23,7 +23,7 @@ from .layers import stages
 from .names import clean, comment
 from .print import C99, print_kernel_c
 from .print_program import ProgramPrinter, Signature
-from .weights import declaration, definition
+from .weights import constant_text, defined
 
 __all__ = ["VERSION", "comment", "dim_text", "model_name", "print_files", "render", "status_codes"]
 
@@ -44,17 +44,19 @@ def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect
         CompileError: E0302 if the program needs a heap, E0304 if a static arena has no constant size.
     """
     name = model_name(program)
-    weights = [f"{name}_weights_{k}" if choices.separate_weights else f"weights_{k}" for k in range(len(program.constants))]
+    prefix = f"{name}_weights" if choices.separate_weights else "weights"
+    weights = [constant_text(f"{prefix}_{k}", np.asarray(array), dialect) for k, array in enumerate(program.constants)]
     helpers: dict[str, str] = {}
     functions = {kernel: f"{clean(kernel)}_k{k}" for k, kernel in enumerate(program.kernels)}
     kernels = [f"{name.upper()}_APART {print_kernel_c(k, helpers, functions[key])}" for key, k in program.kernels.items()]
-    printer = ProgramPrinter(program, dialect, functions, weights, helpers, static_arena=choices.static_arena)
+    printer = ProgramPrinter(program, dialect, functions, [w.elements for w in weights], helpers, static_arena=choices.static_arena)
     run = printer.step_function() if choices.steps else printer.run()
     arena = "" if isinstance(program.arena_bytes, int) else ProgramPrinter(program, dialect, {}, [], helpers).arena_function()
     face = _face(program, choices, dialect)
-    definitions = _weights(program, weights, dialect, attribute=f"{name.upper()}_WEIGHTS_ATTRIBUTE")
-    inline = [d if choices.separate_weights else f"static {text}" for d, text in definitions]
-    texts = (*helpers.values(), *kernels, run, *(() if choices.separate_weights else inline))
+    attribute = f"{name.upper()}_WEIGHTS_ATTRIBUTE"
+    declarations = [f"{w.type}extern {attribute} {w.declaration};" for w in weights]
+    inline = declarations if choices.separate_weights else [w.type + defined(w, f"static {attribute}") for w in weights]
+    texts = (*helpers.values(), *kernels, run, *inline)
     needs_math = any(_MATH.search(text) for text in texts)
     files = {
         f"{name}.h": render("model.h.j2", face),
@@ -72,7 +74,10 @@ def print_files(program: Program, choices: Choices = Choices(), dialect: Dialect
         ),
     }
     if choices.separate_weights:
-        files[f"{name}_weights.c"] = render("weights.c.j2", face, weights=definitions)
+        definitions = [defined(w, attribute) for w in weights]
+        needs_math = any(_MATH.search(text) for text in definitions)
+        pairs = zip(declarations, definitions, strict=True)
+        files[f"{name}_weights.c"] = render("weights.c.j2", face, needs_math=needs_math, weights=pairs)
     return files
 
 
@@ -96,12 +101,6 @@ def _face(program: Program, choices: Choices, dialect: Dialect) -> Mapping[str, 
         "convert": convert,
         **face_of(program, dialect),
     }
-
-
-def _weights(program: Program, names: list[str], dialect: Dialect, attribute: str) -> list[tuple[str, str]]:
-    """Declaration and definition of each constant."""
-    arrays = zip(names, map(np.asarray, program.constants), strict=True)
-    return [(f"extern {attribute} {declaration(n, a, dialect)};", f"{attribute} {definition(n, a, dialect)}") for n, a in arrays]
 
 
 def render(template: str, face: Mapping[str, object], **variables: object) -> str:
