@@ -94,8 +94,8 @@ def numbers(array: np.ndarray, dialect: Dialect) -> str:
 
 def _texts(flat: np.ndarray, dtype: DType, dialect: Dialect) -> Sequence[str]:
     if dtype is DType.FLOAT32:
-        plain = [(f"{x:.9g}", x) for x in flat.tolist()]
-        return [f"{text}f" if "." in text or "e" in text else dialect.constant(x, dtype) for text, x in plain]
+        pairs = [(f"{x:.9g}", x) for x in flat.tolist()]
+        return [f"{text}f" if "." in text or "e" in text else dialect.constant(x, dtype) for text, x in pairs]
     if dtype.is_narrow_float:
         return [f"{n}u" for n in flat.view(np.uint16 if dtype.bits == 16 else np.uint8).tolist()]
     if dtype.is_int or dtype.kind is Kind.BOOL:
