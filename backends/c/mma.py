@@ -1,6 +1,6 @@
 """The rows of the `c` backend: sums of products of small integers as inline functions, with their meanings.
 
-The only place of the backend where instructions are named, together with `row_texts.py`. A schedule asks for
+The only place of the backend where instructions are named, together with `row_texts.py` and `map_texts.py`. A schedule asks for
 a row by types and size; the kernel IR calls it by name.
 """
 
@@ -15,7 +15,8 @@ from ...compiler.dtypes import DType
 from ...compiler.kernel.interpret import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
-from .row_texts import CODES, COPY, FILL, LARGEST, RESIDUAL, RUN, SUMS, TAPS, dot_text, typed
+from .map_texts import LARGEST, LOOKUP, MEANS, SUMS
+from .row_texts import CODES, COPY, FILL, RESIDUAL, RUN, TAPS, dot_text, typed
 from .shared_texts import INCLUDE, shared_texts
 
 TYPES = {DType.INT8: "s8", DType.UINT8: "u8"}
@@ -99,6 +100,28 @@ def _largest(dtype: DType) -> Callable[[Arguments, Arrays], None]:
     return meaning
 
 
+def _means(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        (target, data, rows, columns, row_step, column_step, one_zero, zero), count = _numbers(args[:-6]), int(args[-1][0])
+        one_scale, terms, _, scale, _ = (np.float32(arg[0]) for arg in args[-6:-1])
+        total = np.zeros(count, np.float32)
+        for r, c in np.ndindex(rows, columns):
+            codes = _part(arrays[1], data + r * row_step + c * column_step, count).astype(np.int64)
+            total += (codes - one_zero).astype(np.float32) * one_scale
+        _part(arrays[0], target, count)[:] = np.clip(_rounded(total / terms / scale) + zero, *dtype.limits).astype(dtype.numpy)
+
+    return meaning
+
+
+def _lookup(dtype: DType) -> Callable[[Arguments, Arrays], None]:
+    def meaning(args: Arguments, arrays: Arrays) -> None:
+        target, codes, table, count = _numbers(args)
+        at = _part(arrays[1], codes, count).astype(np.int64) - int(dtype.limits[0])
+        _part(arrays[0], target, count)[:] = _part(arrays[2], table, 256)[at]
+
+    return meaning
+
+
 def _requantized(arrays: Arrays, dtype: DType, numbers: list[int]) -> np.ndarray:
     """Codes of sums, as int64."""
     acc, bias, scale, zero, low, high, bias_step, scale_step, count = numbers
@@ -163,6 +186,8 @@ def _rows() -> Sequence[ExternRow]:
         found.append(ExternRow(f"onnxc_residual_{x}", typed(RESIDUAL, x), _residual(dtype)))
         found.append(ExternRow(f"onnxc_sums_{x}", typed(SUMS, x), _sums(dtype)))
         found.append(ExternRow(f"onnxc_largest_{x}", typed(LARGEST, x), _largest(dtype)))
+        found.append(ExternRow(f"onnxc_means_{x}", typed(MEANS, x), _means(dtype)))
+        found.append(ExternRow(f"onnxc_lookup_{x}", typed(LOOKUP, x), _lookup(dtype)))
         found.append(ExternRow(f"onnxc_copy_{x}", typed(COPY, x), _copy))
         found.append(ExternRow(f"onnxc_fill_{x}", typed(FILL, x), _fill))
         found.append(ExternRow(f"onnxc_run_{x}", typed(RUN, x), _run))
@@ -195,6 +220,8 @@ def dot_rows(processor: str) -> DotRows:
         codes={dtype: f"onnxc_codes_{name}" for dtype, name in TYPES.items()},
         residuals={dtype: f"onnxc_residual_{name}" for dtype, name in TYPES.items()} if vectors else {},
         sums={dtype: f"onnxc_sums_{name}" for dtype, name in TYPES.items()} if vectors else {},
+        means={dtype: f"onnxc_means_{name}" for dtype, name in TYPES.items()} if vectors else {},
+        lookup={dtype: f"onnxc_lookup_{name}" for dtype, name in TYPES.items()},
         largest={dtype: f"onnxc_largest_{name}" for dtype, name in TYPES.items()},
         pixels=1 if vectors else 2,
     )

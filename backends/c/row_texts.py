@@ -305,69 +305,6 @@ RESIDUAL = """onnxc_inlined void onnxc_residual_$x($X *target, const int32_t *ac
 }
 """
 
-LARGEST = """static inline void onnxc_largest_$x($X *target, const $X *data, int32_t rows, int32_t columns, int32_t row_step,
-                                   int32_t column_step, int32_t count) {
-#if defined(__ARM_FEATURE_MVE)
-    for (; count > 0; count -= 16, target += 16, data += 16) {
-        const mve_pred16_t lanes = vctp8q((uint32_t)count);
-        $many most = vdupq_n_$x($low);
-        for (int32_t r = 0; r < rows; r++) {
-            for (int32_t c = 0; c < columns; c++) {
-                most = vmaxq_$x(most, vldrbq_z_$x(data + r * row_step + c * column_step, lanes));
-            }
-        }
-        vstrbq_p_$x(target, most, lanes);
-    }
-#else
-#if defined(__ARM_FEATURE_DSP)
-    for (; count >= 4; count -= 4, target += 4, data += 4) {
-        uint32_t most = $low_word, rest;
-        for (int32_t r = 0; r < rows; r++) {
-            const $X *tap = data + r * row_step;
-            for (int32_t c = 0; c < columns; c++, tap += column_step) {
-                const uint32_t four = onnxc_word(tap);
-                __asm__("$sub8 %1, %2, %0\\n\\tsel %0, %2, %0" : "+r"(most), "=&r"(rest) : "r"(four) : "cc");
-            }
-        }
-        __builtin_memcpy(target, &most, sizeof most);
-    }
-#endif
-    for (int32_t i = 0; i < count; i++) {
-        $X most = $low;
-        for (int32_t r = 0; r < rows; r++) {
-            for (int32_t c = 0; c < columns; c++) {
-                const $X tap = data[r * row_step + c * column_step + i];
-                most = tap > most ? tap : most;
-            }
-        }
-        target[i] = most;
-    }
-#endif
-}
-"""
-
-SUMS = """onnxc_inlined void onnxc_sums_$x($X *target, const $X *one, const $X *other, int32_t one_zero, int32_t other_zero, int32_t zero,
-                                 int32_t least, float one_scale, float other_scale, float scale, float inverse, int32_t count) {
-    int32_t i = 0;
-#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
-    if (scale > 1e-30f && scale < 1e30f) {
-        for (; i + 4 <= count; i += 4) {
-            const int32x4_t sum = onnxc_four_sums($four_x(one + i), $four_x(other + i), one_zero, other_zero, zero, least, one_scale,
-                                                  other_scale, scale, inverse);
-            $store(target + i, $as_stored(vminq_s32(sum, vdupq_n_s32($high))));
-        }
-    }
-#endif
-    (void)inverse;
-    for (; i < count; i++) {
-        const float first = onnxc_apart((float)(one[i] - one_zero) * one_scale);
-        const float second = onnxc_apart((float)(other[i] - other_zero) * other_scale);
-        const $X found = onnxc_code_$x((second + first) / scale, zero);
-        target[i] = ($X)(found < least ? least : found);
-    }
-}
-"""
-
 TAPS: Mapping[int, str] = {8: TAPS_8, 4: TAPS_4, 1: TAPS_1}
 """By the number of channels."""
 
@@ -389,6 +326,7 @@ def typed(text: str, data: str, weight: str = "") -> str:
         "$sign_x": data[0], "$sign_w": weight[:1],
         "$low_word": {"s8": "0x80808080u", "u8": "0u"}[data], "$many": {"s8": "int8x16_t", "u8": "uint8x16_t"}[data],
         "$sub8": {"s8": "ssub8", "u8": "usub8"}[data],
+        "$first": {"s8": "128", "u8": "0"}[data],
         "$low": limits[data][0], "$high": limits[data][1], "$store": stores[data][0], "$as_stored": stores[data][1],
         "$x": data, "$w": weight, "$X": C_TYPES[data], "$W": C_TYPES.get(weight, ""),
     }  # fmt: skip

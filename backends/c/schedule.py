@@ -11,9 +11,10 @@ from ...passes.kernel.emit_loops import VectorShape
 from ...passes.kernel.schedule_code_sums import schedule_code_sums
 from ...passes.kernel.schedule_depthwise import schedule_depthwise
 from ...passes.kernel.schedule_dot import schedule_dot
+from ...passes.kernel.schedule_lookups import schedule_lookups
+from ...passes.kernel.schedule_pools import schedule_pools
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.kernel.schedule_serial_contraction import schedule_serial_contraction
-from ...passes.kernel.schedule_window_max import schedule_window_max
 
 SCALAR = VectorShape(0, threads=False)
 """The C compiler makes vectors itself, if there are any."""
@@ -26,7 +27,8 @@ def schedule(group: Group, bytes_: DotRows, float_rows: Sequence[Mma], is_consta
     attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
         lambda: schedule_dot(group, bytes_, is_constant),
         lambda: schedule_depthwise(group, bytes_, is_constant),
-        lambda: schedule_window_max(group, bytes_, is_constant),
+        lambda: schedule_pools(group, bytes_, is_constant),
+        lambda: schedule_lookups(group, bytes_, is_constant),
         lambda: schedule_code_sums(group, bytes_, is_constant),
         lambda: schedule_serial_contraction(group, float_rows, is_constant),
     )

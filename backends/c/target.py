@@ -65,6 +65,7 @@ def make_target(text: str) -> Target:
         heap=False,
         align=ARENA_ALIGN_BYTES,
         saves_memory=True,
+        tabulates=True,
         rows_may_cost=rows_may_cost(parts),
         copies=bytes_.copy,
     )

@@ -233,6 +233,13 @@ class DotRows:
     the last one's inverse): stores `saturate(round(((other - z) * s + (code - z') * s') / s'') + z'')`."""
     sums: Mapping[DType, str] = field(default_factory=dict)
     """(target, one, other; the numbers of a sum as in `residuals`, count): stores the codes of the sums of two codes."""
+    means: Mapping[DType, str] = field(default_factory=dict)
+    """(target, data; rows, columns, step between rows, between columns, zero points of data and mean, scale of the data, number of terms,
+    its inverse, scale of the mean, its inverse, count): stores `saturate(round(sum of ((x - z) * s) / terms / s') + z')` of the taps of a
+    window, added in their order, for neighbouring channels."""
+    lookup: Mapping[DType, str] = field(default_factory=dict)
+    """(target, codes, table; count): stores an element of a table of 256 bytes for each code, the least code's
+    first. By the type of the codes; the target may be the codes."""
     largest: Mapping[DType, str] = field(default_factory=dict)
     """(target, data; rows, columns, step between rows, between columns, count): stores the largest of the taps of a window, or the
     least number of the type if there are none, for neighbouring channels."""

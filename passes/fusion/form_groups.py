@@ -45,6 +45,7 @@ def form_groups(
     choose: Order | None = None,
     numerics: Numerics = Numerics.ONNX,
     joins: Callable[[Group], bool] | None = None,
+    tabulates: bool = False,
 ) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used.
 
@@ -54,6 +55,7 @@ def form_groups(
         choose: takes one of the possible orders; without it, units stand as in the graph.
         numerics: how int32 sums become codes.
         joins: whether the target has a schedule for a product, a softmax and a product together; without it, it has none.
+        tabulates: whether a lookup costs less than requantizing a code.
     """
     stages = make_stage_graph(graph, facts)
     integer_sums(stages, numerics)
@@ -65,7 +67,7 @@ def form_groups(
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
     requantize(stages, numerics)
-    tabulate_codes(stages)
+    tabulate_codes(stages, tabulates)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)

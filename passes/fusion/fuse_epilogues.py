@@ -50,6 +50,11 @@ def refuse(producer: Stage, user: Stage, readers: Sequence[str]) -> str | None:
         return "the producer has no reduction"
     if len(readers) != 1:
         return "the producer has other users"
+    return refuse_place(producer, user)
+
+
+def refuse_place(producer: Stage, user: Stage) -> str | None:
+    """Why `user` cannot do its work where `producer` stores; None if it can."""
     reads = user.reads(producer.value)
     if len(reads) != 1:
         return "the user reads several elements"

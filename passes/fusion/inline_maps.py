@@ -13,7 +13,7 @@ from dataclasses import replace
 from ...compiler.kernel.nodes import Expr, Read
 from ...compiler.kernel.traverse import map_expr, walk
 from ...compiler.program.stages import Stage, make_stage
-from .fuse_epilogues import refuse as refuse_epilogue
+from .fuse_epilogues import refuse_place
 from .scaled_terms import dequantizes
 from .stage_graph import StageGraph, contraction_factors, element_cost, is_movement
 
@@ -41,7 +41,7 @@ def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> No
         if not stage.is_map or name in graph.needed or not readers or not wanted(stage, readers):
             continue
         refusing = [user for user in readers if refuse(stage, graph.stages[user]) is not None]
-        if (refusing and not dequantizes(stage)) or _narrows_a_sum(graph, stage, users):
+        if (refusing and not dequantizes(stage)) or _ends_a_sum(graph, stage, readers, users):
             continue
         readers = [user for user in readers if user not in refusing]
         for user in readers:
@@ -55,15 +55,27 @@ def _inline(graph: StageGraph, wanted: Callable[[Stage, list[str]], bool]) -> No
         del graph.stages[name]
 
 
-def _narrows_a_sum(graph: StageGraph, stage: Stage, users: dict[str, list[str]]) -> bool:
-    """True if a map is a quantization that a reduction can do as its epilogue: bytes are stored rather than sums."""
+def _ends_a_sum(graph: StageGraph, stage: Stage, readers: list[str], users: dict[str, list[str]]) -> bool:
+    """True if a reduction can do a map as its epilogue and should: a quantization, or a function of its codes that other reductions read.
+
+    Bytes are stored rather than sums, and a window that overlaps others computes nothing again.
+    """
+    narrow = stage.value.type.dtype.bits <= 8 and all(_is_reduced(graph, user, users) for user in readers)
     for operand in stage.operands:
         producer = graph.stages.get(operand.name)
-        if producer is None or producer.is_map or operand.name in graph.needed or stage.value.type.dtype.bytes >= operand.type.dtype.bytes:
+        if producer is None or operand.name in graph.needed or users[operand.name] != [stage.value.name]:
             continue
-        if refuse_epilogue(producer, stage, users[operand.name]) is None:
+        narrows = stage.value.type.dtype.bytes < operand.type.dtype.bytes
+        is_sum = not producer.is_map or (narrow and _ends_a_sum(graph, producer, [stage.value.name], users))
+        if is_sum and (narrows or narrow) and refuse_place(producer, stage) is None:
             return True
     return False
+
+
+def _is_reduced(graph: StageGraph, name: str, users: dict[str, list[str]]) -> bool:
+    """True for a reduction, and for what turns codes into numbers for reductions only."""
+    stage = graph.stages[name]
+    return not stage.is_map or (dequantizes(stage) and all(not graph.stages[user].is_map for user in users.get(name, ())))
 
 
 def _renew_users(users: dict[str, list[str]], user: str, before: Stage, after: Stage) -> None:

@@ -3,18 +3,20 @@
     y[i] = Q(sigmoid(DQ(x[i])))  ==  table[x[i]]
 
 The table is computed when compiling, so it is exact. Runs after `requantize`, on maps and on epilogues; sums, and
-what depends on two tensors, stay. Cheap arithmetic stays, too: it needs no memory.
+what depends on two tensors, stay. Cheap arithmetic stays, too: it needs no memory. For targets that compute one element at
+a time, or have no FPU, nothing that rounds is cheap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.evaluate import evaluate_nest
 from ...compiler.kernel.nest import pointwise
-from ...compiler.kernel.nodes import Cast, CastMode, Const, Expr, Math, Read, Var
+from ...compiler.kernel.nodes import Cast, CastMode, Const, Expr, Math, MathFn, Read, Var
 from ...compiler.kernel.traverse import children, map_expr, rebuild
 from ...compiler.program.stages import Stage, make_stage
 from .constant_stages import Constants, Operands
@@ -25,20 +27,20 @@ MIN_ELEMENTS = 512
 """Tensors of fewer elements are computed: the table would take more memory than it saves work."""
 
 
-def tabulate_codes(graph: StageGraph) -> None:
-    """Put tables into the stages that compute functions of single codes."""
+def tabulate_codes(graph: StageGraph, all_rounding: bool = False) -> None:
+    """Put tables into the stages that compute functions of single codes: costly ones, or all that round."""
     for name, stage in list(graph.stages.items()):
-        found = tabulated(stage, graph.constants)
+        found = tabulated(stage, graph.constants, all_rounding)
         if isinstance(found, Stage):
             graph.stages[name] = found
 
 
-def tabulated(stage: Stage, constants: Constants) -> Stage | str:
+def tabulated(stage: Stage, constants: Constants, all_rounding: bool = False) -> Stage | str:
     """The stage with tables, or why it has none."""
     size = build.product(stage.nest.shape)
     if isinstance(size, int) and size < MIN_ELEMENTS:
         return "small"
-    tables = _Tables(stage, constants)
+    tables = _Tables(stage, constants, NATIVE_MATH - {MathFn.ROUND} if all_rounding else NATIVE_MATH)
     result = tables.rewrite(stage.nest.result)
     if result is stage.nest.result:
         return "no function of one code that is worth a table"
@@ -49,8 +51,8 @@ def tabulated(stage: Stage, constants: Constants) -> Stage | str:
 class _Tables:
     """The rewriting of one stage."""
 
-    def __init__(self, stage: Stage, constants: Constants) -> None:
-        self.stage, self.constants = stage, constants
+    def __init__(self, stage: Stage, constants: Constants, cheap: Collection[MathFn]) -> None:
+        self.stage, self.constants, self.cheap = stage, constants, cheap
         self.operands = Operands(list(stage.operands))
         self.done: dict[Expr, Expr] = {}
 
@@ -67,7 +69,7 @@ class _Tables:
             return None
         seen: set[Expr] = set()
         codes = self._codes(e, seen)
-        if codes is None or len(codes) != 1 or not any(isinstance(part, Math) and part.fn not in NATIVE_MATH for part in seen):
+        if codes is None or len(codes) != 1 or not any(isinstance(part, Math) and part.fn not in self.cheap for part in seen):
             return None
         (code,) = codes
         low = int(code.dtype.limits[0])

@@ -1,9 +1,10 @@
-"""Find in a loop form what is stored as 8-bit codes of neighbouring channels, in one of two forms.
+"""Find in a loop form what is stored as 8-bit codes of neighbouring channels, in one of three forms.
 
     code = saturate(round(float32(acc + bias[channel]) * scale[channel]) + zero)
     sum  = saturate(round(((other - z) * s + (code - z') * s') / s'') + z'')          what a residual connection stores
+    element = table[code]                                                              other functions of the codes
 
-The second form may also be that of a map, of two codes that are there. `bias` and `scale` may be the same for all channels.
+The other forms may also be those of a map, of codes that are there. `bias` and `scale` may be the same for all channels.
 Both may have bounds, by activations.
 """
 
@@ -15,11 +16,13 @@ from dataclasses import dataclass, replace
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
 from ...compiler.kernel.build import const
-from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Load, Math, MathFn, Var
+from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Cast, CastMode, Const, Expr, Load, Math, MathFn, Scope, Var
 from ...compiler.kernel.traverse import free_vars
 from .loop_form import LoopForm, stride
 
 BYTES = (DType.INT8, DType.UINT8)
+TABLE = 256
+"""Elements of a table of codes."""
 LIMIT = 1 << 16
 """Zero points beyond are none of 8-bit codes."""
 
@@ -34,6 +37,8 @@ class Codes:
     """An int32, as the bounds are."""
     low: Expr
     high: Expr
+    table: Buffer | None = None
+    """Where the codes are looked up, if what is stored are elements of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,40 @@ class Residual:
     """Its first addend are the codes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An element of a table of 256 bytes."""
+
+    table: Buffer
+    code: Expr
+
+
+def find_lookup(e: Expr) -> Lookup | None:
+    """A result that is looked up in a constant table (`tabulate_codes`), taken apart."""
+    if not (isinstance(e, Load) and e.buffer.scope is Scope.CONST and e.buffer.size == TABLE and e.dtype in BYTES and e.mask is None):
+        return None
+    code: Expr = e.index
+    first = 0
+    while code.dtype not in BYTES:
+        match code:
+            case Binary(op=BinaryOp.SUB, a=inner, b=Const(value=number)):
+                code, first = inner, first - int(number)
+            case Cast(value=inner, mode=CastMode.CONVERT) if code.dtype.is_int:
+                code = inner
+            case _:
+                return None
+    return Lookup(e.buffer, code) if first == -int(code.dtype.limits[0]) else None
+
+
 def find_codes(form: LoopForm, channel: Var) -> Codes | None:
     """The parts of a form's result, if it is a requantization of neighbouring channels."""
-    return _codes(form.result, form, channel) if stride(form.at, channel) == 1 else None
+    if stride(form.at, channel) != 1:
+        return None
+    lookup = find_lookup(form.result)
+    if lookup is None or lookup.code.dtype is not form.result.dtype:
+        return _codes(form.result, form, channel)
+    codes = _codes(lookup.code, form, channel)
+    return None if codes is None else replace(codes, table=lookup.table)
 
 
 def _codes(e: Expr, form: LoopForm, channel: Var) -> Codes | None:
@@ -119,6 +155,33 @@ def find_sum(form: LoopForm, channel: Var) -> CodeSum | None:
     """The parts of a form's result, if codes that lie in memory are added to others of the same type that lie as they do."""
     found = _sum(form, channel)
     return found if found is not None and all(_lies_along(a.codes, form, channel) for a in (found.one, found.other)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMean:
+    """Codes of `sum / terms`, where what is summed are real values of codes."""
+
+    one: Addend
+    terms: Expr
+    """A float32."""
+    scale: Expr
+    """Of the mean, a float32."""
+    zero: Expr
+
+
+def find_mean(form: LoopForm, term: Expr, channel: Var) -> CodeMean | None:
+    """The parts of a mean of dequantized codes of neighbouring channels, whose terms are `term`."""
+    units, zero = _rounded(form.result)
+    one = _addend(term)
+    if one is None or zero is None or stride(form.at, channel) != 1 or not _lies_along(one.codes, form, channel):
+        return None
+    if not (isinstance(units, Binary) and units.op is BinaryOp.DIV and isinstance(units.a, Binary) and units.a.op is BinaryOp.DIV):
+        return None
+    mean = CodeMean(one, units.a.b, units.b, zero)
+    loops = {var for var, _ in (*form.axes, *form.reduce)}
+    fixed = not any(var in loops for e in (one.zero, one.scale, mean.scale, zero) for var in free_vars(e))
+    is_same = one.codes.dtype is form.result.dtype and units.a.a is form.acc
+    return mean if fixed and is_same and not {channel, form.acc, *(var for var, _ in form.reduce)} & set(free_vars(mean.terms)) else None
 
 
 def _lies_along(codes: Expr, form: LoopForm, channel: Var) -> bool:

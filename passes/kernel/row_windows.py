@@ -8,13 +8,14 @@ Used by `walk_rows` before anything is scheduled.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...compiler.graph.nodes import TensorType, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.nodes import Const, Expr, Read, Var
-from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.traverse import free_vars, substitute, walk
 from ...compiler.program.stages import Stage
 from .loop_form import physical_shape, stride
 
@@ -143,6 +144,15 @@ def is_folded(stage: Stage, operand: Value) -> bool:
     """True if each row of a stage, if it has any, takes in all rows of an operand in order."""
     window = row_window(stage, operand)
     return folded_axis(stage, operand) is not None and (window is None or window.highs[0] == window.rows)
+
+
+def has_own_weights(stage: Stage, is_constant: Callable[[Value], bool]) -> bool:
+    """True if each row of a sum has weights of its own and reads the same data: one channel of a convolution is no matrix product."""
+    own, nest = row_axis(stage.value.type), stage.nest
+    if own is None or not nest.reduce_axes:
+        return False
+    reads = [e for e in walk(nest.body) if isinstance(e, Read) and nest.axes[own] in free_vars(*e.indices)]
+    return bool(reads) and all(is_constant(stage.operands[read.operand]) for read in reads)
 
 
 def fold_window(operand: Value) -> RowWindow:

@@ -63,8 +63,11 @@ class Stores:
     def _codes(self, codes: Codes, here: dict[Var, Expr], acc: Buffer, at: int, count: int) -> None:
         """Codes by a row of the target."""
         numbers = [substitute(e, here) for e in (codes.zero, codes.low, codes.high)]
-        args = (*self._places(codes, here, at), *numbers, *self._steps(codes), const(count))
-        self.k.emit(Extern(self.rows.codes[self.form.target.dtype], args, (self.form.target, acc, codes.bias.buffer, codes.scale.buffer)))
+        target, dtype, places = self.form.target, self.form.target.dtype, self._places(codes, here, at)
+        args = (*places, *numbers, *self._steps(codes), const(count))
+        self.k.emit(Extern(self.rows.codes[dtype], args, (target, acc, codes.bias.buffer, codes.scale.buffer)))
+        if codes.table is not None:
+            self.k.emit(Extern(self.rows.lookup[dtype], (places[0], places[0], const(0), const(count)), (target, target, codes.table)))
 
     def _residual(self, residual: Residual, here: dict[Var, Expr], acc: Buffer, at: int, count: int) -> None:
         """Sums of codes by a row of the target."""

@@ -20,7 +20,7 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim
 from ...compiler.program.stages import Chain, Group, Known, Stage, Unit
-from ..kernel.row_windows import is_folded, row_axis, row_bytes, row_window, rows_of
+from ..kernel.row_windows import has_own_weights, is_folded, row_axis, row_bytes, row_window, rows_of
 from ..kernel.walk_rows import walk_rows
 from .places import Places
 from .write_in_place import overwritable
@@ -41,7 +41,12 @@ ALIGN = 8
 
 
 def form_chains(
-    units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim], allowed: float
+    units: Sequence[Unit],
+    kept: Collection[str],
+    elsewhere: Collection[str],
+    bytes_of: Callable[[Value], Dim],
+    is_constant: Callable[[Value], bool],
+    allowed: float,
 ) -> list[Unit]:
     """The units in the same order, some of them joined.
 
@@ -50,10 +55,11 @@ def form_chains(
         kept: names of values that are needed after the units.
         elsewhere: names of values that lie outside of the arena.
         bytes_of: bytes that a value takes.
+        is_constant: whether a value is known when compiling.
         allowed: the part of all operations that chains may cost.
     """
     ordered = [*(u for u in units if isinstance(u, Known)), *(u for u in units if not isinstance(u, Known))]
-    parts = _Parts.of(ordered, kept, elsewhere, bytes_of)
+    parts = _Parts.of(ordered, kept, elsewhere, bytes_of, is_constant)
     return list(units) if parts is None else [parts.unit(part) for part in parts.split(allowed)]
 
 
@@ -82,8 +88,10 @@ class _Cost:
 class _Parts:
     """What each part of the units would take."""
 
-    def __init__(self, units: Sequence[Unit], lives: Mapping[str, _Life], places: Places) -> None:
+    def __init__(self, units: Sequence[Unit], lives: Mapping[str, _Life], places: Places, is_constant: Callable[[Value], bool]) -> None:
         self.units, self.lives, self.places = units, lives, places
+        known = {unit.value.name for unit in units if isinstance(unit, Known)}
+        self.may_join = [_is_link(u) and not _has_own_weights(u, lambda v: v.name in known or is_constant(v)) for u in units]
         self.count = len(units)
         self.singles = [self._live(k, k) - self._saved(k, k, _leads(unit)) for k, unit in enumerate(units)]
         self.chains: dict[Span, _Cost | None] = {}
@@ -91,7 +99,12 @@ class _Parts:
 
     @classmethod
     def of(
-        cls, units: Sequence[Unit], kept: Collection[str], elsewhere: Collection[str], bytes_of: Callable[[Value], Dim]
+        cls,
+        units: Sequence[Unit],
+        kept: Collection[str],
+        elsewhere: Collection[str],
+        bytes_of: Callable[[Value], Dim],
+        is_constant: Callable[[Value], bool],
     ) -> _Parts | None:
         """The parts of some units; None if sizes are not known."""
         places = Places.of(units)
@@ -103,7 +116,7 @@ class _Parts:
                 return None
             last = len(units) if place in lasting | outside else max(places.users[place])
             lives[place] = _Life(min(places.makers[place]), last, size)
-        return cls(units, lives, places)
+        return cls(units, lives, places, is_constant)
 
     def unit(self, part: Span) -> Unit:
         """The unit of a part."""
@@ -163,7 +176,7 @@ class _Parts:
         """Where chains that end at a unit may begin, short ones first."""
         for first in range(last - 1, max(-1, last - MAX_LENGTH), -1):
             unit = self.units[first]
-            if not (_is_link(self.units[last]) and _is_link(unit) and isinstance(unit, Group)) or row_axis(unit.outputs[0].type) is None:
+            if not (self.may_join[last] and self.may_join[first] and isinstance(unit, Group)) or row_axis(unit.outputs[0].type) is None:
                 return
             yield first
 
@@ -238,6 +251,11 @@ class _Parts:
 def _is_link(unit: Unit) -> bool:
     """True for a group that may be part of a chain."""
     return isinstance(unit, Group) and len(unit.stages) == len(unit.outputs) == 1 and not unit.placements
+
+
+def _has_own_weights(unit: Unit, is_constant: Callable[[Value], bool]) -> bool:
+    """True for a group whose rows would be no matrix products, though together they are one."""
+    return isinstance(unit, Group) and any(has_own_weights(stage, is_constant) for stage in unit.stages)
 
 
 def _leads(unit: Unit) -> Mapping[str, int]:

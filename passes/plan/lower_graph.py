@@ -166,10 +166,11 @@ class Lowering:
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
         least = partial(order_units, bytes_of=self.planned_bytes, elsewhere=wanted, kept=lasting_names(graph, facts))
-        units = form_groups(graph, facts, least if self.options.saves_memory else None, self.options.numerics, self.options.joins)
+        options = self.options
+        units = form_groups(graph, facts, least if options.saves_memory else None, options.numerics, options.joins, options.tabulates)
         wanted = made_for(units, wanted)
         if self.options.rows_may_cost:
-            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.options.rows_may_cost)
+            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.is_constant, self.options.rows_may_cost)
         if self.options.saves_memory:
             units = write_in_place(units, {*lasting_names(graph, facts), *wanted})
         show(GROUPS, "groups.txt", lambda: print_units(units))

@@ -35,6 +35,8 @@ class LoweringOptions:
     """Bytes to which temporary tensors are aligned: those of a cache line, or of the widest load."""
     saves_memory: bool = False
     """Whether units run in the order that takes the least memory, and write over inputs that nobody reads again."""
+    tabulates: bool = False
+    """Whether looking a code up in a table costs less than the few float operations that requantize it."""
     rows_may_cost: float = 0.0
     """The part of all operations that it may cost to run neighbouring groups row by row, where the arena falls; 0 for whole groups."""
     copies: Mapping[DType, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -18,7 +18,8 @@ from onnxc.passes.kernel.loop_form import physical_shape
 from onnxc.passes.kernel.schedule_code_sums import schedule_code_sums
 from onnxc.passes.kernel.schedule_depthwise import schedule_depthwise
 from onnxc.passes.kernel.schedule_dot import schedule_dot
-from onnxc.passes.kernel.schedule_window_max import schedule_window_max
+from onnxc.passes.kernel.schedule_lookups import schedule_lookups
+from onnxc.passes.kernel.schedule_pools import schedule_pools
 
 DOT_ROWS = {name: dot_rows(name) for name in ("any", "cortex-m55")}
 OUTSIDE = 5
@@ -51,6 +52,12 @@ def residual(code: Expr, other: Expr, dtype: DType, relu: bool) -> Expr:
     return build.cast(build.add(build.math_fn(MathFn.ROUND, units), 4.0), dtype, CastMode.SATURATE)
 
 
+def looked_up(code: Expr, table: int, dtype: DType) -> Expr:
+    """What `tabulate_codes` makes of a function of a code."""
+    at = build.cast(build.sub(build.cast(code, DType.INT32), int(dtype.limits[0])), DType.INT64)
+    return Read(table, (at,), dtype)
+
+
 def conv_group(
     image: tuple[int, int, int], filters: int, kernel: tuple[int, int], *, stride: int = 1, pad: int = 0, dilation: int = 1,
     data: DType = DType.INT8, weight: DType = DType.INT8, depthwise: bool = False, channels_last: bool = True, centred: bool = False,
@@ -76,6 +83,8 @@ def conv_group(
         found = codes(acc, Read(2, (axes[1],), DType.INT32), Read(3, (axes[1],), DType.FLOAT32), data)
         if "bounds" in then:
             found = build.minimum(build.maximum(found, const(-20 if data.is_signed else 100, data)), const(90, data))
+        if "lookup" in then:
+            return looked_up(found, 4, data)
         return residual(found, Read(4, axes, data), data, "relu" in then) if "residual" in then else found
 
     depth = () if depthwise else (channels,)
@@ -89,6 +98,7 @@ def conv_group(
     weights = Value("w", TensorType(weight, (filters, 1 if depthwise else channels, *kernel)))
     operands = [value("x", data, (1, *image)), weights, *parameters(filters)]
     operands += [value("x2", data, result.type.static_shape)] if "residual" in then else []
+    operands += [Value("t", TensorType(data, (256,)))] if "lookup" in then else []
     return Group((make_stage(result, tuple(operands), nest, NOWHERE, ()),), (result,)), nest
 
 
@@ -131,11 +141,49 @@ def pool_group(
     return Group((make_stage(result, (operand,), nest, NOWHERE, ()),), (result,)), nest
 
 
+def mean_group(
+    image: tuple[int, int, int], kernel: tuple[int, ...], *, stride: int = 1, pad: int = 0, data: DType = DType.INT8
+) -> tuple[Group, Nest]:
+    """Codes of the mean of each window, without what is outside; channels lie last."""
+    channels, *size = image
+    out = [(n + 2 * pad - k) // stride + 1 for n, k in zip(size, kernel, strict=True)]
+
+    def place(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> list[Expr]:
+        return [build.sub(build.add(build.mul(p, stride), t), pad) for p, t in zip(axes[2:], taps, strict=True)]
+
+    def term(axes: tuple[Var, ...], taps: tuple[Var, ...]) -> Expr:
+        at = place(axes, taps)
+        checks = [c for a, n in zip(at, size, strict=True) for c in (build.ge(a, 0), build.lt(a, n))]
+        code = build.cast(Read(0, (*axes[:2], *at), data), DType.INT32)
+        x = build.mul(build.cast(build.sub(code, 7), DType.FLOAT32), const(0.04, DType.FLOAT32))
+        return build.select(build.logical_and(*checks), x, 0.0) if pad else x
+
+    def finish(acc: Expr, axes: tuple[Var, ...]) -> Expr:
+        first = [build.sub(build.mul(p, stride), pad) for p in axes[2:]]
+        ends = [build.minimum(build.add(at, k), n) for at, k, n in zip(first, kernel, size, strict=True)]
+        terms = build.product(build.dim(build.sub(end, build.maximum(at, 0))) for at, end in zip(first, ends, strict=True))
+        units = build.div(build.div(acc, build.cast(build.index(terms), DType.FLOAT32)), const(0.03, DType.FLOAT32))
+        return build.cast(build.add(build.math_fn(MathFn.ROUND, units), -3.0), data, CastMode.SATURATE)
+
+    nest = reduction((1, channels, *out), kernel, Combine.SUM, term, finish)
+    layout = Layout(1, channels)
+    result = Value("y", TensorType(data, (1, channels, *out), layout))
+    operand = Value("x", TensorType(data, (1, *image), layout))
+    return Group((make_stage(result, (operand,), nest, NOWHERE, ()),), (result,)), nest
+
+
 def sum_group(shape: tuple[int, ...], *, data: DType = DType.INT8, relu: bool = False) -> tuple[Group, Nest]:
     """Codes of the sums of two tensors of codes."""
     nest = pointwise(shape, lambda *at: residual(Read(0, at, data), Read(1, at, data), data, relu))
     result, *operands = (Value(name, TensorType(data, shape)) for name in ("y", "x", "x2"))
     return Group((make_stage(result, tuple(operands), nest, NOWHERE, ()),), (result,)), nest
+
+
+def lookup_group(shape: tuple[int, ...], *, data: DType = DType.INT8) -> tuple[Group, Nest]:
+    """Elements of a table."""
+    nest = pointwise(shape, lambda *at: looked_up(Read(0, at, data), 1, data))
+    result, operand, table = Value("y", TensorType(data, shape)), Value("x", TensorType(data, shape)), Value("t", TensorType(data, (256,)))
+    return Group((make_stage(result, (operand, table), nest, NOWHERE, ()),), (result,)), nest
 
 
 def parameters(channels: int) -> list[Value]:
@@ -183,6 +231,8 @@ CONVOLUTIONS = {
     "residual": {"image": (4, 5, 4), "filters": 11, "kernel": (3, 3), "pad": 1, "then": "residual"},
     "residual of bounded codes": {"image": (8, 3, 5), "filters": 8, "kernel": (1, 1), "then": "bounds, residual, relu"},
     "residual of uint8": {"image": (8, 3, 5), "filters": 4, "kernel": (1, 1), "then": "residual", "data": DType.UINT8},
+    "codes in a table": {"image": (4, 5, 4), "filters": 11, "kernel": (3, 3), "pad": 1, "then": "lookup"},
+    "uint8 in a table": {"image": (8, 3, 5), "filters": 4, "kernel": (1, 1), "then": "lookup", "data": DType.UINT8},
     "all uint8": {"image": (5, 3, 4), "filters": 3, "kernel": (1, 1), "data": DType.UINT8, "weight": DType.UINT8},
 }
 
@@ -210,7 +260,13 @@ POOLS = {
 SUMS = {
     "sums": {"shape": (3, 7)}, "sums and Relu": {"shape": (29,), "relu": True}, "sums of uint8": {"shape": (2, 3, 5), "data": DType.UINT8},
 }  # fmt: skip
-LAYERS = (*CONVOLUTIONS, *DEPTHWISE, *PRODUCTS, *POOLS, *SUMS)
+MEANS = {
+    "means": {"image": (9, 4, 6), "kernel": (2, 2), "stride": 2},
+    "means with pads": {"image": (7, 6, 5), "kernel": (3, 3), "pad": 1},
+    "means of a row of uint8": {"image": (6, 9), "kernel": (4,), "stride": 2, "data": DType.UINT8},
+}
+LOOKUPS = {"lookups": {"shape": (5, 7)}, "lookups of uint8": {"shape": (2, 8), "data": DType.UINT8}}
+LAYERS = (*CONVOLUTIONS, *DEPTHWISE, *PRODUCTS, *POOLS, *SUMS, *MEANS, *LOOKUPS)
 
 
 def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
@@ -225,7 +281,13 @@ def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
         found = schedule_depthwise(group, DOT_ROWS[processor], is_constant)
     elif name in POOLS:
         group, nest = pool_group(**POOLS[name])
-        found = schedule_window_max(group, DOT_ROWS[processor], is_constant)
+        found = schedule_pools(group, DOT_ROWS[processor], is_constant)
+    elif name in MEANS:
+        group, nest = mean_group(**MEANS[name])
+        found = schedule_pools(group, DOT_ROWS["cortex-m55"], is_constant)
+    elif name in LOOKUPS:
+        group, nest = lookup_group(**LOOKUPS[name])
+        found = schedule_lookups(group, DOT_ROWS[processor], is_constant)
     elif name in SUMS:
         group, nest = sum_group(**SUMS[name])
         found = schedule_code_sums(group, DOT_ROWS["cortex-m55"], is_constant)

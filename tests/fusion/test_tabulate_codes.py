@@ -76,3 +76,22 @@ def test_refused(body: str, reason: str) -> None:
     stages = make_stage_graph(graph := graph_of(body, PARAMETERS), GraphFacts.of(graph))
     (fused,) = stages_of(body, PARAMETERS)
     assert str(tabulated(fused, stages.constants)).startswith(reason)
+
+
+def test_what_rounds_is_looked_up_where_a_target_wants_it() -> None:
+    stages = make_stage_graph(graph := graph_of(CHEAP, PARAMETERS), GraphFacts.of(graph))
+    (fused,) = stages_of(CHEAP, PARAMETERS)
+    found = tabulated(fused, stages.constants, all_rounding=True)
+    assert not isinstance(found, str)
+    assert not any(isinstance(e, Math) for e in walk(found.nest.body))
+
+
+@pytest.mark.parametrize("pool", ["MaxPool<kernel_shape=[2,2]>", "AveragePool<kernel_shape=[3,3]>", "GlobalAveragePool"])
+def test_functions_of_codes_belong_to_the_sum_and_not_to_the_window_that_reads_them(pool: str) -> None:
+    shape = "[1,8,1,1]" if "Global" in pool else "[1,8,7,8]" if "Max" in pool else "[1,8,6,7]"
+    body = SILU_OF_CONV.replace("y = Q", "a = Q").replace("[1,8,8,9] y", f"{shape} y").removesuffix("}")
+    pooled = f"y = {pool}(a)" if "Max" in pool else f"b = DequantizeLinear(a, sc, zc)\n p = {pool}(b)\n y = QuantizeLinear(p, sc, zc)"
+    first, second = stages_of(f"{body}\n {pooled} }}", PARAMETERS)
+    assert print_expr(first.nest.result).startswith("read.4.int8(")
+    assert not second.is_map
+    assert all(operand.type.shape != (256,) for operand in second.operands)

@@ -18,6 +18,7 @@ from onnxc.compiler.program.nodes import Call, Program, Rows, walk_steps
 from onnxc.compiler.program.stages import Group, Stage
 from onnxc.compiler.target import Target
 from onnxc.passes.fusion.form_groups import form_groups
+from onnxc.passes.kernel.row_windows import has_own_weights
 from onnxc.passes.kernel.walk_rows import RowWalk, walk_rows
 from onnxc.passes.plan import form_chains
 
@@ -112,6 +113,13 @@ def test_what_does_not_go_forward_by_rows_is_no_chain(name: str) -> None:
     assert last.operands[0].name == "x", "the two were fused"
     chained = type(last)(last.value, (first.value,), last.nest)
     assert isinstance(walk_rows([first, chained]), str)
+
+
+def test_channels_are_no_rows_of_a_chain() -> None:
+    """A convolution that writes its channels first is one matrix product, and none channel by channel."""
+    (stage,) = stages_of(model_of("(float[1,4,5,5] x) => (float[1,2,5,5] y) { y = Conv(x, w) }", w=(2, 4, 1, 1)))
+    assert has_own_weights(stage, lambda v: v.name == "w")
+    assert not has_own_weights(stage, lambda v: False)
 
 
 # --- Results ----------------------------------------------------------------------------------
