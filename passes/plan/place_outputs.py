@@ -1,7 +1,7 @@
 """Where the outputs of a model are written: straight into the caller's memory, or copied there at the end.
 
-Part of the lowering. An output whose size the run finds out becomes heap memory that the caller takes over; without
-a heap, the caller provides the most that it can be (`bound_sizes`).
+Part of the lowering. An output whose size the run finds out becomes heap memory that the caller takes over, the one where
+it was made if no other output is there; without a heap, the caller provides the most that it can be (`bound_sizes`).
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ def _copy(lowering: Lowering, position: int, value: Value) -> None:
     lowering.require(free_vars(build.index(size)))
     if _has_room(lowering, position, value):
         lowering.steps.append(Copy(Storage(Place.OUTPUT, position), source, size))
+        return
+    if source.place is Place.HEAP and source not in lowering.outputs.values():
+        lowering.outputs[position] = source
         return
     heap = lowering.heap()
     lowering.steps.append(Allocate(heap, size))
