@@ -13,11 +13,13 @@ from ...compiler.target import Pipeline
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.check_indices import check_indices
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
+from ...passes.graph.fold_constants import fold_constants
 from ...passes.graph.grow_caches import grow_caches
 from ...passes.graph.pack_codes_of_products import pack_codes_of_products
 from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.quantize_activations import quantize_activations
 from ...passes.graph.quantized_contractions import quantized_contractions
+from ...passes.graph.split_phases import split_phases
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
@@ -85,6 +87,8 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(quantized_contractions),
             Pass(pack_codes_of_products),
             Pass(quantize_activations({step.bits for step in codes.steps})),
+            Pass(split_phases),
+            Pass(fold_constants),
             Pass(eliminate_dead_code),
             Pass(assign_layouts(max(4, features.vector_bits // 32))),
         ),

@@ -16,7 +16,7 @@ from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import PLAIN, Graph, Layout, Node, TensorType, Value
 from ...compiler.kernel import build
 from ...compiler.kernel.nest import Nest
-from ...compiler.kernel.nodes import Const, Expr, Read
+from ...compiler.kernel.nodes import Expr, Read
 from ...compiler.kernel.traverse import walk
 from ...compiler.ops.convolution import Convolution, conv_extents
 from ...compiler.ops.table import Nests, context, lookup
@@ -165,7 +165,7 @@ def _follows(nest: Nest, inputs: list[int], node: Node, block: int) -> bool:
 
 
 def _is_whole_blocks(distance: Expr, block: int) -> bool:
-    return isinstance(distance, Const) and int(distance.value) % block == 0
+    return build.floormod(distance, build.const(block)) is build.const(0)
 
 
 class _Rewriter(LayoutCopies):
