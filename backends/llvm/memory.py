@@ -1,7 +1,7 @@
 """Loads and stores as LLVM instructions.
 
-A vector index that is a ramp of stride one is one vector access; other ramps are scalar accesses with
-constant distances; any other index is a gather or scatter. Masked lanes touch no memory: a scalar (or
+A vector index that is a ramp of stride one is one vector access; loads with small strides are vectors and shuffles; other
+ramps are scalar accesses with constant distances; any other index is a gather or scatter. Masked lanes touch no memory: a scalar (or
 uniform) mask picks between the element and a block of zeros that every module holds.
 """
 
@@ -15,6 +15,8 @@ from .expressions import splat, typed, value
 from .llvmtypes import is_plain, memory_type, register_type, suffix, vector
 from .writer import Writer
 
+MAX_SHUFFLED_STRIDE = 4
+"""Distance of the elements of a vector that is put together from vectors; beyond, elements are loaded one by one."""
 ZEROS_BYTES = 1024
 ZEROS = f"@onnxc.zeros = internal unnamed_addr constant [{ZEROS_BYTES} x i8] zeroinitializer, align 64"
 """What masked loads read instead; stands once in every module."""
@@ -145,7 +147,24 @@ def _load_plain(w: Writer, buffer: Buffer, at: Expr) -> str:
         forward = w.let(f"load {kind}, ptr {address(w, buffer, first)}, align {alignment(buffer, first)}")
         order = ", ".join(f"i32 {at.lanes - 1 - k}" for k in range(at.lanes))
         return w.let(f"shufflevector {kind} {forward}, {kind} poison, <{at.lanes} x i32> <{order}>")
+    if isinstance(at, Ramp) and isinstance(at.stride, Const) and 1 < at.stride.value <= MAX_SHUFFLED_STRIDE:
+        return _load_strided(w, buffer, at, int(at.stride.value))
     return _gather(w, buffer, at, None)
+
+
+def _load_strided(w: Writer, buffer: Buffer, at: Ramp, stride: int) -> str:
+    """Every `stride`-th element: as many vectors as that, the last of which ends with the last element, and shuffles."""
+    kind, lanes = memory_type(buffer.dtype, at.lanes), at.lanes
+    last = (lanes - 1) * stride + 1 - lanes
+    starts = [*(k * lanes for k in range(stride - 1)), last]
+    result = ""
+    for k, start in enumerate(starts):
+        first = add(at.base, start)
+        part = w.let(f"load {kind}, ptr {address(w, buffer, first)}, align {alignment(buffer, first)}")
+        here = {lane: lane * stride - start for lane in range(lanes) if min(lane * stride // lanes, stride - 1) == k}
+        order = ", ".join(f"i32 {lanes + here[lane] if lane in here else lane}" for lane in range(lanes))
+        result = w.let(f"shufflevector {kind} {result or 'poison'}, {kind} {part}, <{lanes} x i32> <{order}>")
+    return result
 
 
 def _reversed(at: Expr) -> bool:

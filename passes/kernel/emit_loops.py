@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...compiler.kernel import build
 from ...compiler.kernel.build import add, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Buffer, Expr, LoopKind, Scope, Var
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope, Var
 from ...compiler.kernel.traverse import free_vars, substitute
 from ...compiler.kernel.vector_loop import vector_loop
 from .loop_form import Loop, LoopForm, stride
-from .window_bounds import find_windows, tap_loop
+from .window_bounds import Windows, find_windows, tap_loop
 
 MAX_ACCUMULATORS = 4
 """Vectors in flight in a reduction, to hide the latency of the combining instruction."""
+
+
+FEW_TERMS = 8
+"""Terms along the last reduction axis that fill no vectors: neighbours are reduced side by side even if they lie apart."""
+MAX_NEAR_STRIDE = 4
+"""Distance of elements that are still read as vectors and shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +96,7 @@ def _reduce_windows(k: KernelBuilder, form: LoopForm) -> None:
     with k.local(dtype, 1, "sum", Scope.REGISTER) as total:
         k.store(total, 0, identity)
         with ExitStack() as loops:
-            taps: dict[Var, Expr] = {}
-            for loop in form.reduce:
-                first, count = windows.range(loop, {})
-                taps[loop[0]] = add(first, loops.enter_context(tap_loop(k, loop, count)))
+            taps = {loop[0]: _tap(k, windows, loop, None, loops) for loop in form.reduce}
             k.store(total, 0, combine.apply(load(total, 0), substitute(windows.factor, taps)))
         k.store(form.target, form.at, substitute(form.result, {form.acc: load(total, 0)}))
 
@@ -106,15 +109,42 @@ def prefers_along(form: LoopForm, output: Loop) -> bool:
     last, depth = form.reduce[-1]
     if extent == 1 or (isinstance(extent, int) and extent < 4 and isinstance(depth, int) and depth > extent):
         return True
-    across = sum(1 for at in form.loads() if stride(at.index, var) in (0, 1))
+    near = MAX_NEAR_STRIDE if isinstance(depth, int) and depth < FEW_TERMS else 1
+    across = sum(1 for at in form.loads() if (step := stride(at.index, var)) is not None and 0 <= step <= near)
     along = sum(1 for at in form.loads() if stride(at.index, last) in (0, 1))
     return along > across
 
 
 def _reduce_across(k: KernelBuilder, form: LoopForm, loop: Loop, lanes: int) -> None:
-    """One output element a lane; several vectors of them at once."""
-    var, extent = loop
-    width = lanes * MAX_ACCUMULATORS
+    """One output element a lane. Windows that reach over the edges of their data are masked, or taken one by one with bounds."""
+    assert form.combine is not None
+    (var, extent), identity = loop, form.combine.identity(form.term.dtype)
+    windows = find_windows(form.term, form.reduce, None, loop, identity)
+    if not windows.tests or not isinstance(extent, int):
+        _reduce_tiles(k, replace(form, term=windows.factor), windows, var, (0, extent), lanes)
+        return
+    first, end = windows.inside(loop, form.reduce)
+    around = [v for v in free_vars(form.term) if v is not var]
+    masked = find_windows(form.term, form.reduce, around, None, identity)
+    if extent >= lanes and all(stride(at.index, var) in (0, 1) for at in form.loads()):
+        edges = ((0, lanes if first else 0), (extent - lanes if end < extent else extent, extent))
+        for edge in edges:
+            _reduce_tiles(k, replace(form, term=masked.factor), masked, var, edge, lanes)
+        first, end = edges[0][1], edges[1][0]
+    else:
+        for low, high in ((0, first), (end, extent)):
+            with k.loop(var.name, high - low) as at:
+                _reduce_windows(k, form.substitute({var: add(at, low)}))
+    _reduce_tiles(k, replace(form, term=windows.factor), windows, var, (first, max(first, end)), lanes)
+
+
+def _reduce_tiles(k: KernelBuilder, form: LoopForm, windows: Windows, var: Var, part: tuple[int, Dim], lanes: int) -> None:
+    """One output element a lane, several vectors of them at once, for a part of the last output loop.
+
+    The last vector may repeat some elements of the one before: that gives the same numbers, and no tail.
+    """
+    start, end = part
+    width, extent = lanes * MAX_ACCUMULATORS, build.dim(build.sub(build.index(end), start))
 
     def tile(base: Expr, lanes: int, vectors: int) -> None:
         with k.local(form.term.dtype, lanes * vectors, "acc", Scope.REGISTER) as acc:
@@ -124,30 +154,36 @@ def _reduce_across(k: KernelBuilder, form: LoopForm, loop: Loop, lanes: int) -> 
                     at = add(mul(u, lanes), lane)
                     body(at, inner.substitute({var: add(base, at)}))
 
-            def combine(inner: LoopForm) -> None:
-                assert form.combine is not None
-                apply = form.combine.apply
-                each(lambda at, f: k.store(acc, at, apply(load(acc, at), f.term)), inner)
-
             assert form.combine is not None
-            identity = form.combine.identity(form.term.dtype)
+            apply, identity = form.combine.apply, form.combine.identity(form.term.dtype)
             each(lambda at, f: k.store(acc, at, identity))
-            over(k, form, form.reduce, combine)
+            with ExitStack() as loops:
+                taps = {tap[0]: _tap(k, windows, tap, var, loops) for tap in form.reduce}
+                each(lambda at, f: k.store(acc, at, apply(load(acc, at), f.term)), form.substitute(taps))
             each(lambda at, f: k.store(f.target, f.at, substitute(f.result, {form.acc: load(acc, at)})))
 
     while isinstance(extent, int) and lanes > max(extent, 1):
         lanes //= 2
-    done: Expr = build.const(0)
+    done: Expr = build.const(start)
     for size in dict.fromkeys((width, lanes, 1)):
-        if isinstance(extent, int) and size > extent:
-            continue
-        left = build.sub(build.index(extent), done)
+        left = build.sub(build.index(end), done)
+        if isinstance(extent, int) and extent >= lanes > size and left is not build.const(0):
+            tile(build.const(start + extent - lanes), lanes, 1)
+            return
         count = build.dim(build.floordiv(left, size))
         if count == 0:
             continue
         with k.loop("o", count) as step:
             tile(add(done, mul(step, size)), min(size, lanes), max(1, size // lanes) if size > 1 else 1)
         done = add(done, mul(build.index(count), size))
+
+
+def _tap(k: KernelBuilder, windows: Windows, tap: Loop, row: Var | None, loops: ExitStack) -> Expr:
+    """A value of a reduction loop, around which its loop is opened; bounded where tests of the window say so."""
+    first, count = windows.range(tap, {}, skip=row)
+    if first is build.const(0) and count is build.index(tap[1]):
+        return loops.enter_context(k.loop(tap[0].name, tap[1]))
+    return add(first, loops.enter_context(tap_loop(k, tap, count)))
 
 
 def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:

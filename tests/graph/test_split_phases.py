@@ -34,8 +34,9 @@ KEPT = [
 def model_of(data, weight, attrs, rng, after="y = Relu(c)"):
     """A transposed convolution with known weights; all extents of the data but the channels are symbolic."""
     extents = ",".join(["n", str(data[1]), *"hwd"[: len(data) - 2]])
-    text = f'<ir_version: 9, opset_import: ["": 18]> net (float[{extents}] x) => (float[] y) {{ c = ConvTranspose <{attrs}> (x, w, b) {after} }}'
-    model = onnx.parser.parse_model(text.replace("<>", "").replace("float[] y", "y"))
+    head = f'<ir_version: 9, opset_import: ["": 18]> net (float[{extents}] x) => (y)'
+    node = f"c = ConvTranspose <{attrs}> (x, w, b)".replace("<>", "")
+    model = onnx.parser.parse_model(f"{head} {{ {node} {after} }}")
     bias = weight[1] * next((node.i for node in model.graph.node[0].attribute if node.name == "group"), 1)
     for name, shape in (("w", weight), ("b", (bias,))):
         model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name))
