@@ -17,6 +17,8 @@ import numpy as np
 
 from ..diagnostics import CompileError
 from ..dtypes import DType
+from ..kernel import build
+from ..kernel.traverse import free_vars
 from .interface import Interface, Port, evaluate_dim
 from .kv_cache import KvCache
 from .nodes import ROOM
@@ -80,7 +82,10 @@ class Runner:
         self._results = tuple(port.name for port in interface.outputs)
         self._dtypes = tuple(port.dtype.numpy for port in interface.outputs)
         self._sources = tuple((s.input, s.axis) for s in interface.symbols)
-        self._has_late_outputs = bool(interface.heap_outputs or interface.capacities)
+        self._late = sorted({*interface.heap_outputs, *interface.capacities})
+        extents = [build.index(extent) for k in self._late for extent in interface.outputs[k].shape]
+        self._late_symbols = tuple(symbol.name for symbol in free_vars(*extents))
+        self._late_shapes: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {}
         self._frames: list[_Frame] = []
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
@@ -144,8 +149,8 @@ class Runner:
             self._frames.append(frame)
             meaning = STATUS_MEANINGS.get(status) or self.interface.messages.get(status)
             raise CompileError("E0402", meaning or f"the model stopped with status {status}")
-        symbols = self._all_symbols(plan, frame) if self._has_late_outputs or cache is not None else plan.symbols
-        if self._has_late_outputs:
+        symbols = self._all_symbols(plan, frame) if self._late or cache is not None else plan.symbols
+        if self._late:
             for k, array in self._late_outputs(symbols, frame, outputs).items():
                 outputs[k] = array
         self._frames.append(frame)
@@ -191,11 +196,16 @@ class Runner:
 
     def _late_outputs(self, symbols: Mapping[str, int], frame: _Frame, outputs: Sequence[np.ndarray | None]) -> dict[int, np.ndarray]:
         """The outputs whose sizes were found out while running."""
-        face = self.interface
+        values = tuple([symbols[name] for name in self._late_symbols])
+        shapes = self._late_shapes.get(values)
+        if shapes is None:
+            if len(self._late_shapes) >= PLANS:
+                self._late_shapes.clear()
+            shapes = self._late_shapes[values] = tuple(_shape(self.interface.outputs[k], symbols) for k in self._late)
         late: dict[int, np.ndarray] = {}
-        for k in sorted({*face.heap_outputs, *face.capacities}):
-            shape, array = _shape(face.outputs[k], symbols), outputs[k]
-            late[k] = _take(frame.outputs[k], shape, face.outputs[k].dtype) if array is None else array[: math.prod(shape)].reshape(shape)
+        for k, shape in zip(self._late, shapes, strict=True):
+            array, dtype = outputs[k], self.interface.outputs[k].dtype
+            late[k] = _take(frame.outputs[k], shape, dtype) if array is None else array[: math.prod(shape)].reshape(shape)
         return late
 
 
@@ -263,7 +273,7 @@ def _take(address: int | None, shape: tuple[int, ...], dtype: DType) -> np.ndarr
     if address and size >= COPIED_BYTES:
         block = (ctypes.c_char * size).from_address(address)
         weakref.finalize(block, _LIBC.free, address).atexit = False
-        return np.ndarray(shape, dtype.numpy, block)
+        return np.ndarray(shape, dtype.numpy, memoryview(block))
     result = np.empty(shape, dtype.numpy)
     if address:
         ctypes.memmove(result.ctypes.data, address, size)

@@ -30,7 +30,7 @@ def test_pools(node, width):
 
 @pytest.mark.parametrize(("dtype", "step"), [("float", 2), ("double", 3), ("uint8", 4), ("int64", 5)])
 def test_every_few_elements(dtype, step):
-    text = f'<ir_version: 9, opset_import: ["": 19]> net ({dtype}[3, 50] x) => (y) <int64[1] a={{1}}, int64[1] b={{50}}, int64[1] s={{{step}}}>'
-    model = onnx.parser.parse_model(text + " { y = Slice (x, a, b, a, s) }")
+    parts = f"<int64[1] a={{1}}, int64[1] b={{50}}, int64[1] s={{{step}}}> {{ y = Slice (x, a, b, a, s) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 19]> net ({dtype}[3, 50] x) => (y) {parts}')
     x = np.arange(150).reshape(3, 50).astype({"float": "f4", "double": "f8", "uint8": "u1", "int64": "i8"}[dtype])
     np.testing.assert_array_equal(onnxc.compile(model, cache=False)(x), x[:, 1::step])
