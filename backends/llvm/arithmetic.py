@@ -2,7 +2,8 @@
 
 Integer division never traps, shifts by too much give zero, and minimum and maximum of floats give NaN
 if one operand is NaN. On x86 the last is compare and select in the one form that is a single `maxps`
-when an operand is a known number, three instructions otherwise; elsewhere LLVM knows the instruction.
+when an operand is a known number, and a maximum for which the sign of zero does not matter otherwise: three instructions,
+and no branch.
 """
 
 from __future__ import annotations
@@ -68,15 +69,13 @@ def _minmax_float(w: Writer, e: Binary) -> str:
     if constant_of(b) is not None:
         a, b = b, a
     known = constant_of(a)
-    if not w.features.is_x86:
-        return w.let(f"call {kind} @llvm.{e.op.value}imum.{suffix(e.dtype, e.lanes)}({typed(w, a)}, {typed(w, b)})")
+    if not w.features.is_x86 or known is None or known != known:
+        # On x86 three instructions if the sign of zero does not matter: maximum, test for NaN, and choice.
+        flag = "nsz " if w.features.is_x86 else ""
+        return w.let(f"call {flag}{kind} @llvm.{e.op.value}imum.{suffix(e.dtype, e.lanes)}({typed(w, a)}, {typed(w, b)})")
     x, y = value(w, a), value(w, b)
     order = w.let(f"fcmp {'olt' if e.op is BinaryOp.MIN else 'ogt'} {kind} {x}, {y}")
-    best = w.let(f"select {bits} {order}, {kind} {x}, {kind} {y}")  # NaN in b gives b: one instruction
-    if known is not None and known == known:
-        return best
-    nan = w.let(f"fcmp uno {kind} {x}, {x}")
-    return w.let(f"select {bits} {nan}, {kind} {x}, {kind} {best}")
+    return w.let(f"select {bits} {order}, {kind} {x}, {kind} {y}")  # NaN in b gives b: one instruction
 
 
 def _shift(w: Writer, e: Binary) -> str:

@@ -1,8 +1,13 @@
-"""RoiAlign and MaxRoiPool: pooling of regions whose corners are data, as kernels with loops over each bin."""
+"""RoiAlign and MaxRoiPool: pooling of regions whose corners are data, as kernels with loops over each bin.
+
+Where a bin lies, and what its samples read and weigh, is found once for many channels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..graph.nodes import Attribute, TensorType
@@ -14,6 +19,9 @@ from ..kernel.nodes import Buffer, CastMode, Dim, Expr, LoopKind, MathFn, Scope
 from .pooling import accumulator
 from .scatter import Buffers
 from .table import Imperative, OpContext, OpDef, RawNode, register
+
+CHANNELS = 64
+"""Channels of a bin that go together: their sums lie on the stack."""
 
 
 def _whole(x: Expr) -> Expr:
@@ -28,6 +36,29 @@ def _plane(ctx: OpContext, batch: Expr, channel: Expr) -> Expr:
     """Offset of a channel's first element."""
     _, channels, *spatial = ctx.shape(0)
     return build.mul(build.add(build.mul(batch, build.index(channels)), channel), build.index(build.product(spatial)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Channels:
+    """Some channels of a bin."""
+
+    first: Expr
+    count: Expr
+
+    def each(self, k: KernelBuilder) -> AbstractContextManager[Expr]:
+        """A loop over them, from 0."""
+        return k.loop("c", build.dim(self.count))
+
+
+@contextmanager
+def _bins(k: KernelBuilder, shape: tuple[Dim, ...]) -> Iterator[tuple[Expr, _Channels, Expr, Expr]]:
+    """A parallel loop over the bins of all regions, for some channels at a time: (region, channels, row, column)."""
+    regions, channels, rows, columns = shape
+    parts = (regions, build.dim(build.ceildiv(build.index(channels), CHANNELS)), rows, columns)
+    with k.loop("bin", build.product(parts), LoopKind.PARALLEL) as at:
+        region, part, row, column = build.delinearize(at, parts)
+        first = build.mul(part, CHANNELS)
+        yield region, _Channels(first, build.minimum(build.sub(build.index(channels), first), CHANNELS)), row, column
 
 
 # --- RoiAlign ---------------------------------------------------------------------------------
@@ -48,6 +79,10 @@ class _Span:
     """Distance of its samples."""
     samples: Expr
     """How many there are, int64."""
+
+    def known(self, k: KernelBuilder, lets: ExitStack) -> _Span:
+        """The same with values that are computed once."""
+        return _Span(*(lets.enter_context(k.let(part)) for part in (self.start, self.step, self.samples)))
 
     def at(self, i: Expr) -> Expr:
         """The coordinate of a sample: the middle of its part of the bin."""
@@ -76,34 +111,49 @@ def _align(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) 
     assert x is not None and rois is not None and batches is not None and out is not None
     shape, dtype = _align_type(ctx)[0].shape, accumulator(ctx.dtype(0))
     combine = Combine.SUM if ctx.str_attr("mode", "avg").lower() == "avg" else Combine.MAX
-    with k.loop("cell", build.product(shape), LoopKind.PARALLEL) as cell, k.local(dtype, 1, "total", Scope.REGISTER) as total:
-        roi, channel, row, column = build.delinearize(cell, shape)
+    with _bins(k, shape) as (roi, channels, row, column), k.local(dtype, CHANNELS, "total", Scope.STACK) as total:
         batch = build.clamp(build.cast(build.load(batches, roi), INDEX), const(0), build.sub(build.index(ctx.shape(0)[0]), 1))
-        plane = _plane(ctx, batch, channel)
-        y, across = (_span(ctx, rois, roi, *spec) for spec in ((1, row, shape[2]), (0, column, shape[3])))  # type: ignore[arg-type]
-        k.store(total, 0, combine.identity(dtype))
-        with k.let(y.samples) as rows, k.let(across.samples) as columns:
-            with k.loop("i", rows) as i, k.let(y.at(i)) as v, k.loop("j", columns) as j, k.let(across.at(j)) as u:
-                k.store(total, 0, combine.apply(build.load(total, 0), _sample(ctx, x, plane, v, u, combine)))
-            count = build.mul(rows, columns)
-            whole = build.load(total, 0)
-            mean = build.div(whole, build.cast(build.maximum(count, 1), dtype)) if combine is Combine.SUM else whole
-            k.store(out, cell, build.cast(build.select(build.gt(count, 0), mean, const(0.0, dtype)), ctx.dtype(0)))
+
+        def add(c: Expr, found: Expr) -> None:
+            k.store(total, c, combine.apply(build.load(total, c), found))
+
+        with channels.each(k) as c:
+            k.store(total, c, combine.identity(dtype))
+        with ExitStack() as known:
+            plane = known.enter_context(k.let(_plane(ctx, batch, channels.first)))
+            y, across = (_span(ctx, rois, roi, *spec).known(k, known) for spec in ((1, row, shape[2]), (0, column, shape[3])))  # type: ignore[arg-type]
+            with k.loop("i", y.samples) as i, k.let(y.at(i)) as v, k.loop("j", across.samples) as j, k.let(across.at(j)) as u:
+                outside = build.logical_or(*(c for at, d in zip((v, u), ctx.shape(0)[2:], strict=True) for c in _far_outside(at, d)))
+                with k.when(build.logical_not(outside)), ExitStack() as weighed:
+                    taps = [(weighed.enter_context(k.let(at)), weighed.enter_context(k.let(w))) for at, w in _taps(ctx, plane, v, u)]
+                    with channels.each(k) as c:
+                        add(c, _sample(ctx, x, taps, c, combine))
+                if combine is Combine.MAX:
+                    with k.when(outside), channels.each(k) as c:
+                        add(c, const(0.0, dtype))
+            count = build.mul(y.samples, across.samples)
+            with channels.each(k) as c:
+                whole = build.load(total, c)
+                mean = build.div(whole, build.cast(build.maximum(count, 1), dtype)) if combine is Combine.SUM else whole
+                found = build.cast(build.select(build.gt(count, 0), mean, const(0.0, dtype)), ctx.dtype(0))
+                k.store(out, build.linearize((roi, build.add(channels.first, c), row, column), shape), found)
 
 
-def _sample(ctx: OpContext, x: Buffer, plane: Expr, v: Expr, u: Expr, combine: Combine) -> Expr:
-    """The value at a coordinate of one plane: bilinear, or the largest of the four weighted neighbours."""
+def _taps(ctx: OpContext, plane: Expr, v: Expr, u: Expr) -> list[tuple[Expr, Expr]]:
+    """The four neighbours of a coordinate in one plane, with their weights."""
     height, width = ctx.shape(0)[2:]
-    outside = build.logical_or(*(c for at, d in ((v, height), (u, width)) for c in _far_outside(at, d)))
-    terms = []
-    for row, row_weight in _neighbours(v, height):
-        for column, column_weight in _neighbours(u, width):
-            at = build.add(plane, build.add(build.mul(row, build.index(width)), column))
-            terms.append(build.mul(build.mul(row_weight, column_weight), build.cast(build.load(x, at), v.dtype)))
-    result = terms[0]
-    for term in terms[1:]:
-        result = combine.apply(result, term)
-    return build.select(outside, const(0.0, v.dtype), result)
+    return [
+        (build.add(plane, build.add(build.mul(row, build.index(width)), column)), build.mul(row_weight, column_weight))
+        for row, row_weight in _neighbours(v, height)
+        for column, column_weight in _neighbours(u, width)
+    ]
+
+
+def _sample(ctx: OpContext, x: Buffer, taps: Sequence[tuple[Expr, Expr]], channel: Expr, combine: Combine) -> Expr:
+    """The value at a coordinate of one channel: bilinear, or the largest of the four weighted neighbours."""
+    step = build.mul(channel, build.index(build.product(ctx.shape(0)[2:])))
+    first, *rest = [build.mul(weight, build.cast(build.load(x, build.add(at, step)), weight.dtype)) for at, weight in taps]
+    return functools.reduce(combine.apply, rest, first)
 
 
 def _far_outside(at: Expr, extent: Dim) -> Sequence[Expr]:
@@ -138,19 +188,22 @@ def _pool(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
     assert x is not None and rois is not None and out is not None
     shape, dtype = _pool_type(ctx)[0].shape, ctx.dtype(0)
     data = ctx.shape(0)
-    with k.loop("cell", build.product(shape), LoopKind.PARALLEL) as cell, k.local(dtype, 1, "best", Scope.REGISTER) as best:
-        roi, channel, row, column = build.delinearize(cell, shape)
+    with _bins(k, shape) as (roi, channels, row, column), ExitStack() as known:
         batch = build.clamp(_whole(_corner(ctx, rois, roi, 0)), const(0), build.sub(build.index(data[0]), 1))
-        plane = _plane(ctx, batch, channel)
+        plane = known.enter_context(k.let(_plane(ctx, batch, channels.first)))
         (top, bottom), (left, right) = (
-            _bin(ctx, rois, roi, *spec) for spec in ((2, row, shape[2], data[2]), (1, column, shape[3], data[3]))
+            tuple(known.enter_context(k.let(end)) for end in _bin(ctx, rois, roi, *spec))
+            for spec in ((2, row, shape[2], data[2]), (1, column, shape[3], data[3]))
         )
-        k.store(best, 0, Combine.MAX.identity(dtype))
-        with k.loop("i", build.sub(bottom, top)) as i, k.loop("j", build.sub(right, left)) as j:
-            at = build.add(build.mul(build.add(top, i), build.index(data[3])), build.add(left, j))
-            k.store(best, 0, build.maximum(build.load(best, 0), build.load(x, build.add(plane, at))))
         empty = build.logical_or(build.le(bottom, top), build.le(right, left))
-        k.store(out, cell, build.select(empty, const(0.0, dtype), build.load(best, 0)))
+        with channels.each(k) as c, k.local(dtype, 1, "best", Scope.REGISTER) as best:
+            k.store(best, 0, Combine.MAX.identity(dtype))
+            here = build.add(plane, build.mul(c, build.index(build.product(data[2:]))))
+            with k.loop("i", build.sub(bottom, top)) as i, k.loop("j", build.sub(right, left)) as j:
+                at = build.add(build.mul(build.add(top, i), build.index(data[3])), build.add(left, j))
+                k.store(best, 0, build.maximum(build.load(best, 0), build.load(x, build.add(here, at))))
+            place = build.linearize((roi, build.add(channels.first, c), row, column), shape)
+            k.store(out, place, build.select(empty, const(0.0, dtype), build.load(best, 0)))
 
 
 def _corner(ctx: OpContext, rois: Buffer, roi: Expr, k: int) -> Expr:
