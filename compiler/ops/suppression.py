@@ -17,8 +17,9 @@ from ..kernel import build
 from ..kernel.build import INDEX, add, const, load, mul, sub
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Expr, LoopKind, Scope
-from .heap import Heap, by_value
+from .heap import Heap
 from .scatter import Buffers
+from .sort_keys import pack, position_of
 from .table import INTERNAL, Imperative, OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 BOXES, SCORES, LIMIT, OVERLAP, THRESHOLD = range(5)
@@ -39,14 +40,13 @@ def _keep(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -
     assert scores is not None and order is not None and kept is not None
     batches, classes, count = (build.index(d) for d in ctx.shape(SCORES))
     with k.loop("line", build.dim(mul(batches, classes)), LoopKind.PARALLEL) as line, k.let(mul(line, count), "row") as row:
-        better = by_value(lambda box: load(scores, add(row, box)), largest=True)
-        heap = Heap(order, lambda slot: add(row, slot), lambda a, b: better(b, a))
+        heap = Heap(order, lambda slot: add(row, slot), lambda _, a, b: build.gt(a, b))
         with k.local(INDEX, 1, "size", Scope.REGISTER) as size:
             k.store(size, 0, 0)
             with k.loop("i", build.dim(count)) as i:
                 k.store(kept, add(row, i), build.FALSE)
                 with k.when(_is_candidate(inputs, load(scores, add(row, i)))):
-                    heap.put(k, load(size, 0), i)
+                    heap.put(k, load(size, 0), pack(load(scores, add(row, i)), i, largest=True))
                     k.store(size, 0, add(load(size, 0), 1))
             with k.let(load(size, 0), "candidates") as candidates, k.when(build.gt(_limit(inputs), 0)):
                 heap.arrange(k, candidates)
@@ -63,7 +63,7 @@ def _choose(
     ctx: OpContext, k: KernelBuilder, inputs: Buffers, heap: Heap, candidates: Expr, size: Buffer, mark: Callable[[Expr], None],
     first_box: Expr,
 ) -> None:  # fmt: skip
-    """Keep boxes from a heap of `size` candidates, the n-th of them in slot `candidates - 1 - n`; then bring them to the front."""
+    """Keep boxes from a heap of `size` packed scores, the n-th of them in slot `candidates - 1 - n`; then bring them to the front."""
     boxes, zero = inputs[BOXES], const(0)
     assert boxes is not None
 
@@ -74,7 +74,7 @@ def _choose(
         selected, compared = const(0), const(1)
         k.store(state, selected, 0)
         more = build.logical_and(build.gt(load(size, 0), 0), build.lt(load(state, selected), _limit(inputs)))
-        with k.repeat(more), k.let(heap.entry(zero), "box") as box, _fixed(k, _box(ctx, boxes, add(first_box, box))) as mine:
+        with k.repeat(more), k.let(position_of(heap.entry(zero)), "box") as box, _fixed(k, _box(ctx, boxes, add(first_box, box))) as mine:
             k.store(size, 0, sub(load(size, 0), 1))
             heap.put(k, zero, heap.entry(load(size, 0)))
             heap.sink(k, zero, load(size, 0))

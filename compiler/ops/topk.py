@@ -15,6 +15,7 @@ from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope
 from .heap import Heap, before, by_value
 from .scatter import Buffers
+from .sort_keys import has_key, pack, position_of
 from .table import Imperative, OpContext, OpDef, RawNode, register
 
 # --- TopK -------------------------------------------------------------------------------------
@@ -52,25 +53,45 @@ def _top(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) ->
 
         read = place(count)
         with k.when(build.gt(size, 0)):
-            heap = _top_heap(ctx, x, values, indices, read, place(size))
-            largest = bool(ctx.int_attr("largest", 1))
-            value = (lambda entry: build.load(x, read(entry))) if indices is not None else (lambda entry: entry)
+            order = _top_order(ctx, x, values, indices, read, place(size))
             with k.local(x.dtype, 1, "worst", Scope.REGISTER) as worst:
-                _select(k, heap, count, size, Candidates(worst, lambda at: build.load(x, read(at)), value, largest, indices is not None))
-            if indices is not None and values is not None:
-                with k.loop("i", size) as i:
-                    k.store(values, place(size)(i), build.load(x, read(heap.entry(i))))
+                _select(k, order, count, size, Candidates(worst, lambda at: build.load(x, read(at)), bool(ctx.int_attr("largest", 1))))
+            if indices is not None:
+                with k.loop("i", size) as i, k.let(order.position(order.heap.entry(i))) as at:
+                    order.heap.put(k, i, at)
+                    if values is not None:
+                        k.store(values, place(size)(i), build.load(x, read(at)))
 
 
-def _top_heap(
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the heap of the best holds."""
+
+    heap: Heap
+    entry: Callable[[Expr], Expr]
+    """The entry for a position."""
+    value: Callable[[Expr], Expr]
+    """The value of an entry."""
+    position: Callable[[Expr], Expr]
+    """The position of an entry; not asked for if entries are values."""
+
+
+def _top_order(
     ctx: OpContext, x: Buffer, values: Buffer | None, indices: Buffer | None, read: Callable[[Expr], Expr], write: Callable[[Expr], Expr]
-) -> Heap:
-    """A heap of indices, or of values if only those are wanted; equal elements go by index."""
+) -> Order:
+    """A heap of values and positions in one number, of positions, or of values if only those are wanted; equal ones go by position."""
     largest = bool(ctx.int_attr("largest", 1))
+
+    def value(at: Expr) -> Expr:
+        return build.load(x, read(at))
+
     if indices is None:
         assert values is not None
-        return Heap(values, write, lambda a, b: before(a, b, largest))
-    return Heap(indices, write, by_value(lambda at: build.load(x, read(at)), largest))
+        return Order(Heap(values, write, lambda _, a, b: before(a, b, largest)), value, lambda entry: entry, lambda entry: entry)
+    if has_key(x.dtype):
+        packed = Heap(indices, write, lambda _, a, b: build.lt(a, b))
+        return Order(packed, lambda at: pack(value(at), at, largest), lambda entry: value(position_of(entry)), position_of)
+    return Order(Heap(indices, write, by_value(value, largest)), lambda at: at, value, lambda entry: entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +102,25 @@ class Candidates:
     """Holds the value of the worst entry of the heap."""
     read: Callable[[Expr], Expr]
     """The value at a position."""
-    value: Callable[[Expr], Expr]
-    """The value of an entry."""
     largest: bool
-    by_position: bool
-    """Whether entries are positions; else they are values."""
-
-    def entry(self, at: Expr) -> Expr:
-        """The entry for a position."""
-        return at if self.by_position else self.read(at)
 
     def beats(self, at: Expr) -> Expr:
         """True if the value at a position goes before that of the worst entry."""
         return before(self.read(at), build.load(self.worst, 0), self.largest)
 
 
-def _select(k: KernelBuilder, heap: Heap, count: Expr, size: Expr, given: Candidates) -> None:
+def _select(k: KernelBuilder, order: Order, count: Expr, size: Expr, given: Candidates) -> None:
     """Fill the heap with the best `size` of `count` entries and sort it."""
+    heap = order.heap
     with k.loop("i", size) as i:
-        heap.put(k, i, given.entry(i))
+        heap.put(k, i, order.entry(i))
     heap.arrange(k, size)
-    k.store(given.worst, 0, given.value(heap.entry(const(0))))
+    k.store(given.worst, 0, order.value(heap.entry(const(0))))
     # An equal value stands further back than all in the heap, so it never goes before one of them.
     with k.loop("i", build.sub(count, size)) as i, k.when(given.beats(build.add(i, size))):
-        heap.put(k, const(0), given.entry(build.add(i, size)))
+        heap.put(k, const(0), order.entry(build.add(i, size)))
         heap.sink(k, const(0), size)
-        k.store(given.worst, 0, given.value(heap.entry(const(0))))
+        k.store(given.worst, 0, order.value(heap.entry(const(0))))
     heap.sort(k, size)
 
 
@@ -122,28 +136,36 @@ def _sort_rows(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffe
     (x,), (order,) = inputs, outputs
     assert x is not None and order is not None
     rows, width = (build.index(d) for d in ctx.shape(0))
+    packs = width is const(1) and has_key(x.dtype)
     with k.loop("i", rows) as i:
-        k.store(order, i, i)
-    # The comparison of rows needs a loop, so the rank is counted instead of sorting with a heap when m > 1.
-    if ctx.shape(0)[1] == 1:
-        heap = Heap(order, lambda slot: slot, by_value(lambda at: build.load(x, at), largest=False))
+        k.store(order, i, pack(build.load(x, i), i, largest=False) if packs else i)
+    with k.local(INDEX, 2, "state", Scope.REGISTER) as state:
+        better = by_value(lambda at: build.load(x, at), largest=False) if width is const(1) else _by_row(x, width, state)
+        heap = Heap(order, lambda slot: slot, (lambda _, a, b: build.lt(a, b)) if packs else better)
         heap.arrange(k, rows)
         heap.sort(k, rows)
-        return
-    with k.loop("row", rows) as row, k.local(INDEX, 2, "state", Scope.STACK) as state:
-        rank, sign = const(0), const(1)
-        k.store(state, rank, 0)
-        with k.loop("other", rows) as other:
-            k.store(state, sign, 0)
-            with k.loop("column", width) as column, k.when(build.eq(build.load(state, sign), 0)):
-                a = build.load(x, build.add(build.mul(row, width), column))
-                b = build.load(x, build.add(build.mul(other, width), column))
-                smaller = build.select(before(b, a, False), const(1), const(0))
-                k.store(state, sign, build.select(before(a, b, False), const(-1), smaller))
-            earlier = build.logical_and(build.eq(build.load(state, sign), 0), build.lt(other, row))
-            with k.when(build.logical_or(build.gt(build.load(state, sign), 0), earlier)):
-                k.store(state, rank, build.add(build.load(state, rank), 1))
-        k.store(order, build.load(state, rank), row)
+    if packs:
+        with k.loop("i", rows) as i:
+            k.store(order, i, position_of(build.load(order, i)))
+
+
+def _by_row(x: Buffer, width: Expr, state: Buffer) -> Callable[[KernelBuilder, Expr, Expr], Expr]:
+    """The lexicographic order of rows; equal rows go by number. A loop looks for the first column that differs."""
+    column, sign = const(0), const(1)
+
+    def better(k: KernelBuilder, a: Expr, b: Expr) -> Expr:
+        k.store(state, column, 0)
+        k.store(state, sign, build.select(build.lt(a, b), const(1), const(0)))
+        with k.repeat(build.lt(build.load(state, column), width)), k.let(build.load(state, column)) as at:
+            x_a, x_b = (build.load(x, build.add(build.mul(row, width), at)) for row in (a, b))
+            differs = build.logical_or(before(x_a, x_b, False), before(x_b, x_a, False))
+            k.store(state, column, build.add(at, 1))
+            with k.when(differs):
+                k.store(state, sign, build.select(before(x_a, x_b, False), const(1), const(0)))
+                k.store(state, column, width)
+        return build.gt(build.load(state, sign), 0)
+
+    return better
 
 
 register(

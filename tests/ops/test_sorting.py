@@ -44,6 +44,24 @@ def test_one_of_the_outputs_alone(rng, wanted):
     np.testing.assert_array_equal(run_graph(graph, {"x": x})["y"], expected)
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array([0.0, -0.0, np.inf, -1.5, np.nan, -np.inf, -np.nan, 0.0, 1e-45, -1e-45], np.float32),
+        np.array([0, 2**32 - 1, 2**31, 2**31 - 1, 0, 1], np.uint32),
+        np.array([-(2**31), 2**31 - 1, 0, -1, -(2**31)], np.int32),
+        np.array([0.5, -0.0, 0.0, 65504, -np.inf], np.float16),
+    ],
+    ids=lambda x: x.dtype.name,
+)
+def test_order_of_extreme_values(check, x, largest):
+    """Values sort as numbers, not as bits; zeros are equal, NaN is the largest, and equal values go by position."""
+    keys = np.where(np.isnan(x), np.inf, x.astype(np.float64))
+    order = np.lexsort((np.arange(len(x)), *((-keys, ~np.isnan(x)) if largest else (keys, np.isnan(x)))))
+    check("TopK", [x, np.array([len(x)])], {"largest": largest}, outputs=2, constants=[1], expected=[x[order], order])
+
+
 def test_nan_is_the_largest(check):
     x = np.array([1.0, np.nan, 3.0, np.nan, 2.0])
     check("TopK", [x, np.array([3])], outputs=2, constants=[1], expected=[np.array([np.nan, np.nan, 3.0]), np.array([1, 3, 2])])
