@@ -203,12 +203,12 @@ class Importer:
             check_types(schema, [None if item is None else spelled_type(item) for item in items], loc)
         if call.op == "Constant":
             array = constant_value(attributes, call.name, self.tensors, loc)
-            self._bind(call, [frame.builder.constant(self.name(call.outputs[0], frame.scope), array)], frame)
+            self.bind(call.outputs, [frame.builder.constant(self.name(call.outputs[0], frame.scope), array)], frame)
             return None
         if call.op == "If" and (branch := self._known_branch(call, frame, loc)) is not None:
             return branch
         if call.op in HANDLERS and (call.op != "Identity" or not isinstance(items[0], Value)):
-            self._bind(call, self._handle(call, attributes, items, frame, loc), frame)
+            self.bind(call.outputs, self._handle(call, attributes, items, frame, loc), frame)
             return None
         if (lookup(call.op) is None and (call.op, version) not in RENAMED) or (schema is None and was_withdrawn(call.domain, call.op_type)):
             if schema is None or not has_body(schema):
@@ -308,11 +308,11 @@ class Importer:
         items = self._inputs(raw.inputs, frame, loc, names)
         if call.regions:
             reader = RegionReader(self, frame, loc)
-            self._bind(call, reader.control(raw.op, call.regions, items, raw.attrs, raw.outputs), frame)
+            self.bind(call.outputs, reader.control(raw.op, call.regions, items, raw.attrs, raw.outputs), frame)
             return
         found = use_unranked(raw.op, items, raw.attrs, frame.builder, loc) if any(isinstance(x, Unranked) for x in items) else None
         if found is not None:
-            self._bind(call, found, frame)
+            self.bind(call.outputs, found, frame)
             return
         inputs = _tensors_only(items, loc)
         if raw.op in DRAWS and frame.rounds and raw.attrs.get("seed") is None:
@@ -326,7 +326,7 @@ class Importer:
             message = f"the types of the outputs cannot be found: {type(error).__name__}: {error}"
             raise CompileError("E0901", message, loc, "this is a fault of the compiler, please report it") from error
         self._check_results(results, loc)
-        self._bind(call, results, frame)
+        self.bind(call.outputs, results, frame)
 
     def _check_results(self, results: Sequence[Value | None], loc: Loc) -> None:
         limits = self.budget.limits
@@ -335,8 +335,10 @@ class Importer:
             if value.type.is_static:
                 limits.check("tensor_bytes", value.type.element_count * value.type.dtype.bytes, f"the size of '{value.name}' in bytes", loc)
 
-    def _bind(self, call: Call, results: Sequence[Item | None], frame: Frame) -> None:
-        for name, item in zip(call.outputs, results, strict=False):
+    @staticmethod
+    def bind(names: Sequence[str], results: Sequence[Item | None], frame: Frame) -> None:
+        """Let names of a body stand for results, with the ranks that the model declares for them."""
+        for name, item in zip(names, results, strict=False):
             if name and item is not None:
                 rank = frame.body.declared_ranks.get(name) if isinstance(item, Unranked) else None
                 frame.scope.values[name] = ranked(item, rank, frame.builder) if isinstance(item, Unranked) and rank is not None else item

@@ -17,16 +17,19 @@ from ..diagnostics import CompileError, Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, Value
 from ..ops.control import BATCHED, CONDITION, COUNTER, region_inputs
-from .aggregates import ANY_RANK, Item, Optional, Sequence, Tuple, part_names, rank_of, tensors, values_of, with_tensors
-from .bodies import Body
+from .aggregates import ANY_RANK, Item, Optional, Sequence, Tuple, Unranked, part_names, rank_of, tensors, values_of, with_tensors
+from .bodies import Body, Call
 from .coerce import coerce, join, open_form, same_form
-from .sequences import refuse_unranked
+from .sequences import refuse_unranked, required
+from .unranked import needs_rank
 
 if TYPE_CHECKING:
     from .importer import Frame, Importer, Scope
 
 MAX_ROUNDS = 8
 """How often a Loop's body may be read: a form can widen only a few times."""
+_MISFITS = frozenset({"E0202", "E0203", "E0205"})
+"""Codes of what is wrong with types and shapes."""
 _GUESSES = (1, 2, 3, 4, 0)
 """Ranks of tensors that are tried in this order."""
 
@@ -129,8 +132,66 @@ class RegionReader:
             raise CompileError("E0205", f"the branches have {len(then.outputs)} and {len(other.outputs)} outputs", self.loc)
         pairs = enumerate(zip(then.outputs, other.outputs, strict=True))
         forms = [join(a, b, f"output {k} of the branches", self.loc) for k, (a, b) in pairs]
+        declared = self.frame.body.declared_ranks
+        unranked = [name for name, form in zip(names, forms, strict=False) if isinstance(form, Unranked) and name not in declared]
+        rest = tuple(self.frame.calls)
+        self.frame.calls = iter(rest)
+        if needs_rank(rest, unranked):
+            return self._continued(bodies, (then, other), inputs[0], names)
         graphs = [region.finish(forms, self.loc) for region in (then, other)]
         return self._add("If", [self._tensor(inputs[0], 0)], {}, forms, names, graphs)
+
+    def _continued(self, bodies: Listing[Body], begun: Listing[Region], condition: Item | None, names: list[str]) -> list[Item]:
+        """An If with all that comes after it in both branches: there, the ranks that differ are known.
+
+        A branch is out of question if what comes after it cannot do with its rank.
+        """
+        frame = self.frame
+        rest = tuple(frame.calls)
+        wanted = [name for name in dict.fromkeys(frame.body.outputs) if frame.scope.find(name) is None]
+        ended = [self._ended(region, names, rest, wanted) for region in begun]
+        regions = [region for region in ended if isinstance(region, Region)]
+        if len(regions) < 2:
+            excuse = next(region for region in ended if isinstance(region, CompileError))
+            if not regions:
+                raise excuse
+            frame.calls = iter(rest)
+            return self._only(bodies[ended.index(regions[0])], condition, ended.index(regions[0]) == 0, excuse)
+        pairs = zip(wanted, *(region.outputs for region in regions), strict=True)
+        forms = [join(a, b, f"the output '{name}' after the If", self.loc) for name, a, b in pairs]
+        graphs = [region.finish(forms, self.loc) for region in regions]
+        results = self._add("If", [self._tensor(condition, 0)], {}, forms, wanted, graphs)
+        self.importer.bind(wanted, results, frame)
+        return []  # nothing else sees the outputs of the If
+
+    def _ended(self, region: Region, names: list[str], rest: tuple[Call, ...], wanted: list[str]) -> Region | CompileError:
+        """A branch of an If with what comes after it, and its outputs; why that is impossible otherwise."""
+        frame, importer = self.frame, self.importer
+        scope = importer.inner_scope(frame)
+        scope.values.update({name: item for name, item in zip(names, region.outputs, strict=False) if name})
+        importer.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", self.loc)
+        inner = replace(frame, calls=iter(rest), scope=scope, builder=region.builder, depth=frame.depth + 1, leave=lambda: None)
+        try:
+            importer.run(inner)
+        except CompileError as error:
+            if error.code not in _MISFITS:
+                raise
+            return error
+        return Region(region.builder, tuple(self._found(name, scope) for name in wanted))
+
+    def _only(self, body: Body, condition: Item | None, value: bool, excuse: CompileError) -> list[Item]:
+        """The outputs of a branch in the place of its If; a run that would take the other one ends."""
+        frame, importer, flag = self.frame, self.importer, self._tensor(condition, 0)
+        assert flag is not None
+        scope = importer.inner_scope(frame)
+        importer.constants(body, scope, frame.builder, set())
+        importer.run(frame.inner(body, scope, frame.builder))
+        builder = frame.builder
+        with builder.at(self.loc, ""):
+            flag = flag if value else builder.op("Not", flag)
+            message = f"the other branch does not fit: {excuse.diagnostics[0].message}"
+            found = [self._found(name, scope) for name in body.outputs]
+            return [with_tensors(i, iter([required(builder, v, flag, message) for v in tensors(i)])) for i in found]
 
     # Loop
 

@@ -264,12 +264,13 @@ def _checked_sizes(use: Use, x: Value, axis: int) -> Value:
     least = b.op("ReduceMin", b.op("Concat", sizes, b.const([0]), axis=0), keepdims=0)
     extent = b.op("Gather", b.op("Shape", x), b.const(np.array(axis)), axis=0)
     good = b.op("And", b.op("Equal", total, extent), b.op("Equal", least, b.const(np.array(0))))
-    return _required(use, sizes, good, "the parts of the split do not add up to the extent")
+    return required(b, sizes, good, "the parts of the split do not add up to the extent")
 
 
-def _required(use: Use, value: Value, flag: Value, message: str) -> Value:
-    number = use.b.op("Reshape", use.b.op("Cast", flag, to=DType.INT64.onnx), use.b.const([1]))
-    return use.b.op("onnxc::Require", value, number, message=message)
+def required(b: GraphBuilder, value: Value, flag: Value, message: str) -> Value:
+    """A value whose use ends a run with a message unless a flag is set."""
+    number = b.op("Reshape", b.op("Cast", flag, to=DType.INT64.onnx), b.const([1]))
+    return b.op("onnxc::Require", value, number, message=message)
 
 
 def _concat(use: Use) -> list[Item]:
@@ -320,7 +321,7 @@ def _get_element(use: Use) -> list[Item]:
 
 def _guarded(use: Use, content: Item, present: Value) -> Item:
     """The content of an optional, which is checked while running."""
-    values = [_required(use, value, present, "the optional has no element") for value in tensors(content)]
+    values = [required(use.b, value, present, "the optional has no element") for value in tensors(content)]
     return with_tensors(content, iter(values))
 
 

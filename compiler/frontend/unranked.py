@@ -1,13 +1,15 @@
 """The few operators that take a tensor whose rank is known only while running: those that look at elements, or at the shape.
 
-Such tensors come out of an If whose branches disagree, and of sequences of tensors of different ranks. Where the model declares a
+Such tensors come out of an If whose branches disagree, and of sequences of tensors of different ranks. What comes after such an If and
+needs the rank goes into its branches (`regions.py`). Where the model declares a
 rank for one, `ranked` makes it an ordinary tensor, and the compiled model checks it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from ..diagnostics import Loc
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Value
 from .aggregates import Item, Unranked
+
+if TYPE_CHECKING:
+    from .bodies import Call
 
 _FOR_EACH_ELEMENT = frozenset({
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp",
@@ -27,6 +32,22 @@ _BROADCAST = frozenset({
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
     "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor",
 })  # fmt: skip
+_PERHAPS = _BROADCAST | {"CastLike", "Optional", "OptionalGetElement", "Reshape", "SequenceConstruct", "SequenceInsert", "Shape", "Size"}
+"""Operators that take such a tensor, or do under conditions; what they give is a matter of its own."""
+
+
+def needs_rank(calls: Iterable[Call], names: Collection[str]) -> bool:
+    """True if one of some nodes, or of those in their regions, surely has to know the ranks of the values that are named."""
+    unranked = set(names)
+    for call in calls:
+        if any(needs_rank(body.calls, unranked) for body in call.regions.values()):
+            return True
+        if not unranked.isdisjoint(call.inputs):
+            if call.op in _FOR_EACH_ELEMENT or call.op == "Identity":
+                unranked.update(call.outputs)
+            elif call.op not in _PERHAPS:
+                return True
+    return False
 
 
 def use_unranked(op: str, inputs: Sequence[Item | None], attrs: Mapping[str, Attribute], b: GraphBuilder, loc: Loc) -> list[Item] | None:

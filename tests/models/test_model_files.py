@@ -21,7 +21,6 @@ MAX_BYTES = 4 << 20
 """Larger models are left to the benchmarks."""
 
 REFUSED = {
-    "snakers4__silero_vad": "two branches of an If have different ranks unless the sample rate is bound",
     "microsoft__genai_tiny_gpt2": "the test data's mask does not fit its other inputs, which a check finds",
 }
 """Models that are expected to be refused, and why."""

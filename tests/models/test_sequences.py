@@ -189,9 +189,38 @@ def test_a_declared_rank_makes_a_tensor_of_it_and_is_checked(model):
     m.fails("another rank than 1", c=np.array(True), x=floats(2))
 
 
+def test_what_needs_the_rank_goes_into_the_branches(model):
+    m = model(RANKS.replace("y = Neg(t)", "y = Transpose(t)"))
+    x = np.array([-1, 2], np.float32)
+    m.check([x[:, None], np.array([1, 2]), x], c=np.array(True), x=x)
+    m.check([np.maximum(x, 0), np.array([2]), np.maximum(x, 0)], c=np.array(False), x=x)
+
+
+def test_a_branch_with_which_the_rest_makes_no_sense_is_refused_while_running(model):
+    m = model(RANKS.replace("(y,", "(float[A,B] y,").replace("y = Neg(t)", "u = Transpose(t) y = Concat<axis=1>(u, u)"))
+    x = np.array([-1, 2], np.float32)
+    m.check([np.stack([x, x], axis=1), np.array([1, 2]), x], c=np.array(True), x=x)
+    m.fails("the other branch does not fit: axis 1 is out of range for rank 1", c=np.array(False), x=x)
+
+
+def test_several_ranks_that_follow_each_other(model):
+    """As an exporter writes the loop over a tensor that may lack its batch axis."""
+    m = model("""g (float[N,K] x) => (float[N,K] y) {
+      one = Constant<value_ints = [1]>()  two = Constant<value = int64 {2}>()  zero = Constant<value_ints = [0]>()
+      n = Shape<start=0, end=1>(x)  alone = Equal(n, one)  c = Squeeze(alone)
+      t = If(c) <then_branch = a() => (p) { p = Squeeze(x, zero) }, else_branch = e() => (q) { q = Identity(x) }>
+      r = Shape(t)  l = Size(r)  has_batch = Equal(l, two)
+      u = If(has_batch) <then_branch = f() => (v) { v = Identity(t) }, else_branch = h() => (w) { w = Unsqueeze(t, zero) }>
+      y = Softmax(u) }""")
+    for n in (1, 3):
+        m.check(x=floats(n, 4))
+
+
 def test_an_operator_that_needs_the_rank_says_so(model):
     with pytest.raises(onnxc.CompileError, match="Transpose 'y': the rank of input 0 is known only while running"):
-        model(RANKS.replace("y = Neg(t)", "y = Transpose(t)"))
+        model("""g (float[N] x, int64 k) => (y) {
+          zero = Constant<value_ints = [0]>()  w = Unsqueeze(x, zero)
+          s = SequenceConstruct(x, w)  t = SequenceAt(s, k)  y = Transpose(t) }""")
 
 
 def test_optionals(model):
