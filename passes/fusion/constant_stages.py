@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 
@@ -46,10 +47,14 @@ class Constants:
         return None if owner is None else owner.constants.get(value.name)
 
     def add(self, name: str, array: np.ndarray, dtype: DType) -> Value:
-        """A new constant."""
-        assert name not in self.made, name
-        self.made[name] = array
-        return Value(name, TensorType(dtype, array.shape))
+        """A new constant; a number follows its name where others have it already, as two factors of one product may."""
+        taken = name
+        for number in count(2):
+            if taken not in self.made:
+                break
+            taken = f"{name}.{number}"
+        self.made[taken] = array
+        return Value(taken, TensorType(dtype, array.shape))
 
     def is_constant(self, e: Expr, operands: Sequence[Value]) -> bool:
         """True if an expression depends on axes and constants only."""
@@ -76,8 +81,8 @@ class Constants:
         reduced = known_shape(nest.reduce_shape) if summed else ()
         if shape is None or reduced is None or not set(free_vars(e)) <= {*axes, *inner}:
             return None
-        count = int(np.prod(shape, dtype=np.int64))
-        if count > MAX_ELEMENTS or count * int(np.prod(reduced, dtype=np.int64)) > MAX_TERMS:
+        elements = int(np.prod(shape, dtype=np.int64))
+        if elements > MAX_ELEMENTS or elements * int(np.prod(reduced, dtype=np.int64)) > MAX_TERMS:
             return None
         definition = Nest(axes, shape, e, e.dtype)
         if summed:

@@ -75,7 +75,7 @@ class _Canonical:
         self.operands = Operands(list(stage.operands))
         self.acc = stage.nest.acc
         self.done: dict[Expr, Expr] = {}
-        self.tables: dict[tuple[str, bytes], Read] = {}
+        self.tables: dict[tuple[str, tuple[Var, ...], bytes], Read] = {}
 
     def rewrite(self, e: Expr) -> Expr:
         """An expression with all scaled sums in canonical form, the outermost first."""
@@ -243,11 +243,10 @@ class _Canonical:
 
     def _read(self, what: str, table: Table) -> Read:
         """The read of a new constant."""
-        key = (what, table.values.tobytes())
+        key = (what, table.axes, table.values.tobytes())
         if key not in self.tables:
-            names = f"{self.stage.value.name}#{what}"
-            name = names if names not in self.constants.made else f"{names}.{len(self.tables)}"
-            self.tables[key] = self.operands.read(self.constants.add(name, table.values, DType.of(table.values.dtype)), table.axes)
+            made = self.constants.add(f"{self.stage.value.name}#{what}", table.values, DType.of(table.values.dtype))
+            self.tables[key] = self.operands.read(made, table.axes)
         return self.tables[key]
 
 

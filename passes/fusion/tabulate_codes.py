@@ -75,9 +75,8 @@ class _Tables:
         low = int(code.dtype.limits[0])
         nest = pointwise((256,), lambda at: map_expr(e, lambda part: build.cast(build.add(at, low), code.dtype) if part is code else None))
         values = evaluate_nest(nest, [self.constants.array(v) for v in self.stage.operands], {})
-        name = f"{self.stage.value.name}#codes.{len(self.operands.values)}"
         at = build.cast(build.sub(build.cast(self.rewrite(code), DType.INT32), low), DType.INT64)
-        self.operands.values.append(self.constants.add(name, values, e.dtype))
+        self.operands.values.append(self.constants.add(f"{self.stage.value.name}#codes", values, e.dtype))
         return Read(len(self.operands.values) - 1, (at,), e.dtype)
 
     def _codes(self, e: Expr, seen: set[Expr]) -> set[Expr] | None:
