@@ -77,21 +77,21 @@ def _mask_type(ctx: OpContext) -> list[TensorType]:
 def _mask(ctx: OpContext) -> list[Nest]:
     """What is added to the scores: `filter` where the mask says so, the lowest number above the diagonal."""
     dtype, shape = ctx.dtype(0), _mask_type(ctx)[0].shape
-    _, _, rows, columns = (build.index(d) for d in shape)
+    past = build.sub(build.index(shape[3]), build.index(ctx.shape(2)[2]))
     hidden = const(ctx.float_attr("filter"), dtype)
 
     def element(n: Expr, _: Expr, i: Expr, j: Expr) -> Expr:
-        seen = build.TRUE if not ctx.has(1) else _is_seen(ctx, n, i, j, rows, columns)
+        seen = build.TRUE if not ctx.has(1) else _is_seen(ctx, n, i, j, past)
         value = build.select(seen, const(0, dtype), hidden)
         if not ctx.int_attr("causal"):
             return value
-        is_future = build.gt(j, build.add(i, build.sub(columns, rows)))
+        is_future = build.gt(j, build.add(i, past))
         return build.select(is_future, const(lowest(dtype), dtype), value)
 
     return [pointwise(shape, element)]
 
 
-def _is_seen(ctx: OpContext, n: Expr, i: Expr, j: Expr, rows: Expr, columns: Expr) -> Expr:
+def _is_seen(ctx: OpContext, n: Expr, i: Expr, j: Expr, past: Expr) -> Expr:
     """By the mask of `[batch]` lengths, `[2 * batch]` ends and starts, or zeros and ones of rank 2 to 4."""
     rank = ctx.rank(1)
     if rank == 2:
@@ -99,7 +99,7 @@ def _is_seen(ctx: OpContext, n: Expr, i: Expr, j: Expr, rows: Expr, columns: Exp
     if rank == 3:
         return build.ne(ctx.read(1, n, i, j), 0)
     if rank == 4:
-        return build.ne(ctx.read(1, n, const(0), build.add(i, build.sub(columns, rows)), j), 0)
+        return build.ne(ctx.read(1, n, const(0), build.add(i, past), j), 0)
     before_end = build.lt(j, build.cast(ctx.read(1, n), DType.INT64))
     if not _has_starts(ctx):
         return before_end
@@ -114,5 +114,7 @@ def _has_starts(ctx: OpContext) -> bool:
 
 
 register(
-    OpDef("AttentionMask", _mask_type, Nests(_mask), "onnxc", doc="scores (for their shape), mask -> what is added to the scores"),
+    OpDef(
+        "AttentionMask", _mask_type, Nests(_mask), "onnxc", doc="scores, mask, keys behind those of the past -> what is added to the scores"
+    ),
 )

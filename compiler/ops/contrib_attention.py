@@ -22,6 +22,8 @@ class Heads:
     query: Value
     key: Value
     value: Value
+    last: Value
+    """The keys behind those of the past, of which the first belongs to the first query."""
 
 
 def attend(ctx: OpContext, b: RewriteBuilder, heads: Heads, mask: Value | None, bias: Value | None) -> tuple[Value, Value]:
@@ -30,7 +32,7 @@ def attend(ctx: OpContext, b: RewriteBuilder, heads: Heads, mask: Value | None, 
     causal = ctx.int_attr("unidirectional")
     if mask is not None or causal:
         hidden = ctx.float_attr("mask_filter_value", -10000.0)
-        found = b.op("Add", found, b.op("onnxc::AttentionMask", found, mask, causal=causal, filter=hidden))
+        found = b.op("Add", found, b.op("onnxc::AttentionMask", found, mask, heads.last, causal=causal, filter=hidden))
     if bias is not None:
         found = b.op("Add", found, bias)
     return join_heads(b, b.op("MatMul", b.op("Softmax", found, axis=-1), heads.value)), found
@@ -88,13 +90,13 @@ def attention_of(
         parts.append(split_heads(b, cut(b, projected, 2, starts, starts + size), _heads_attr(ctx)))
         starts += size
     query, key, value = parts
-    present = None
+    present, last = None, key
     if past is not None or len(ctx.node.outputs) > 1:
         present = b.op("Concat", *(b.op("Unsqueeze", x, b.const([0])) for x in (key, value)), axis=0)
     if past is not None:
         present = b.op("Concat", past, present, axis=3)
         key, value = (b.op("Squeeze", cut(b, present, 0, i, i + 1), b.const([0])) for i in range(2))
-    output, _ = attend(ctx, b, Heads(query, key, value), mask, bias)
+    output, _ = attend(ctx, b, Heads(query, key, value, last), mask, bias)
     return [output, present][: len(ctx.node.outputs)]
 
 
@@ -129,10 +131,10 @@ def _quotient(whole: Dim, parts: int) -> Dim:
 
 def _multi_head(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     refuse_beams(ctx, 9)
-    query, key, value = (biased(ctx, b, x, i, 3) for i, x in enumerate(_operands(ctx, b)))
-    key, seen_key = extended(b, optional(ctx, 6), key, optional(ctx, 8))
+    query, last, value = (biased(ctx, b, x, i, 3) for i, x in enumerate(_operands(ctx, b)))
+    key, seen_key = extended(b, optional(ctx, 6), last, optional(ctx, 8))
     value, seen_value = extended(b, optional(ctx, 7), value, optional(ctx, 8))
-    output, before = attend(ctx, b, Heads(query, seen_key, seen_value), optional(ctx, 4), optional(ctx, 5))
+    output, before = attend(ctx, b, Heads(query, seen_key, seen_value, last), optional(ctx, 4), optional(ctx, 5))
     return [output, key, value, before]
 
 

@@ -17,14 +17,14 @@ def _attention(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     refuse_beams(ctx, INDIRECTION)
     if len(ctx.node.outputs) > 3:
         ctx.fail("E0203", "the output qk of DecoderMaskedMultiHeadAttention is not supported")
-    query, key, value = (biased(ctx, b, x, i, BIAS) for i, x in enumerate(_operands(ctx, b)))
+    query, last, value = (biased(ctx, b, x, i, BIAS) for i, x in enumerate(_operands(ctx, b)))
     mask, bias = optional(ctx, MASK), optional(ctx, ATTENTION_BIAS)
     if ctx.has(KEY) and ctx.rank(KEY) == 4:  # those of an encoder, which stay as they are
-        return wanted(ctx, attend(ctx, b, Heads(query, key, value), mask, bias)[0], key, value)
+        return wanted(ctx, attend(ctx, b, Heads(query, last, value, last), mask, bias)[0], last, value)
     length = optional(ctx, PAST_LENGTH) if ctx.int_attr("past_present_share_buffer") else None
-    key, seen_key = extended(b, optional(ctx, PAST_KEY), key, length)
+    key, seen_key = extended(b, optional(ctx, PAST_KEY), last, length)
     value, seen_value = extended(b, optional(ctx, PAST_VALUE), value, length)
-    return wanted(ctx, attend(ctx, b, Heads(query, seen_key, seen_value), mask, bias)[0], key, value)
+    return wanted(ctx, attend(ctx, b, Heads(query, seen_key, seen_value, last), mask, bias)[0], key, value)
 
 
 def _operands(ctx: OpContext, b: RewriteBuilder) -> list[Value]:

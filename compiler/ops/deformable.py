@@ -42,14 +42,17 @@ def _samples_type(ctx: OpContext) -> list[TensorType]:
     groups, count = ctx.int_attr("offset_group", 1), build.product(conv.window.kernel)
     if groups < 1 or (isinstance(conv.channels, int) and conv.channels % groups):
         ctx.fail("E0203", f"offset_group {groups} does not divide {conv.channels} channels")
-    offsets = build.product((groups, count, len(conv.window.kernel)))
-    if ctx.rank(2) != ctx.rank(0) or (isinstance(offsets, int) and ctx.shape(2)[1] not in (offsets, *_symbols(ctx.shape(2)[1]))):
-        ctx.fail("E0203", f"the offsets must have {offsets} channels")
+    for position, name, per_tap in ((2, "offsets", len(conv.window.kernel)), (3, "mask", 1)):
+        if ctx.has(position):
+            _check_fits(ctx, position, name, (conv.batch, build.product((groups, count, per_tap)), *conv.window.output))
     return [TensorType(ctx.dtype(0), (conv.batch, conv.channels, *conv.window.kernel, *conv.window.output))]
 
 
-def _symbols(extent: Dim) -> tuple[Dim, ...]:
-    return () if isinstance(extent, int) else (extent,)
+def _check_fits(ctx: OpContext, position: int, name: str, wanted: tuple[Dim, ...]) -> None:
+    if ctx.rank(position) != len(wanted):
+        ctx.fail("E0203", f"the {name} have rank {ctx.rank(position)}, {len(wanted)} is needed")
+    for axis, (found, extent) in enumerate(zip(ctx.shape(position), wanted, strict=True)):
+        ctx.same_extent(found, extent, f"axis {axis} of the {name} and what the window wants")
 
 
 def _samples(ctx: OpContext) -> list[Nest]:

@@ -17,9 +17,9 @@ from .table import Imperative, Nests, OpContext, OpDef, register
 
 def _order(ctx: OpContext) -> int:
     """Extent of the square matrices; E0203 if they are not square, E0204 if it is not known."""
-    if ctx.rank(0) < 2 or ctx.shape(0)[-1] != ctx.shape(0)[-2]:
+    if ctx.rank(0) < 2:
         ctx.fail("E0203", "the last two axes must hold square matrices")
-    order = ctx.shape(0)[-1]
+    order = ctx.same_extent(ctx.shape(0)[-2], ctx.shape(0)[-1], "rows and columns of square matrices")
     if not isinstance(order, int):
         ctx.fail("E0204", "the extent of the matrices must be known when compiling")
     return order

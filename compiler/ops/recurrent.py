@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.nodes import Attribute, TensorType, Value
+from ..kernel import build
 from ..kernel.nodes import Dim
 from .contraction import accumulator
 from .recurrent_activation import Functions, functions_of
@@ -41,17 +42,27 @@ class Recurrence:
 
 
 def _directions(ctx: OpContext) -> int:
-    count = 2 if ctx.str_attr("direction", "forward") == "bidirectional" else 1
-    if ctx.shape(W)[0] != count:
-        ctx.fail("E0203", f"W has {ctx.shape(W)[0]} directions where {ctx.str_attr('direction', 'forward')} has {count}")
-    return count
+    return 2 if ctx.str_attr("direction", "forward") == "bidirectional" else 1
+
+
+def _check(row: Recurrence, ctx: OpContext, hidden: Dim) -> None:
+    """All operands must have the extents that X, R and the attributes give."""
+    directions, rows = _directions(ctx), build.product((row.gates, hidden))
+    batch = ctx.shape(X)[0 if ctx.int_attr("layout") else 1]
+    state: tuple[Dim, ...] = (batch, directions, hidden) if ctx.int_attr("layout") else (directions, batch, hidden)
+    wanted: dict[int, tuple[Dim, ...]] = {
+        W: (directions, rows, ctx.shape(X)[2]), R: (directions, rows, hidden), B: (directions, build.product((2, rows))), LENGTHS: (batch,),
+        INITIAL_H: state, INITIAL_C: state, PEEPHOLES: (directions, build.product((3, hidden))),
+    }  # fmt: skip
+    for position, shape in wanted.items():
+        if ctx.has(position):
+            for axis, (found, extent) in enumerate(zip(ctx.shape(position), shape, strict=True)):
+                ctx.same_extent(found, extent, f"axis {axis} of input {position} and what {row.gates} gates of the hidden units want")
 
 
 def _types(row: Recurrence, ctx: OpContext) -> list[TensorType]:
     directions, hidden, dtype = _directions(ctx), ctx.shape(R)[2], ctx.dtype(X)
-    rows = ctx.shape(R)[1]
-    if isinstance(hidden, int) and isinstance(rows, int) and rows != row.gates * hidden:
-        ctx.fail("E0203", f"R has {rows} rows for {row.gates} gates of {hidden}")
+    _check(row, ctx, hidden)
     first, second, _ = ctx.shape(X)
     whole: tuple[Dim, ...] = (first, directions, second, hidden)
     state: tuple[Dim, ...] = (directions, second, hidden)

@@ -8,7 +8,6 @@ samples need no shape rules of their own, and extents that depend on data are as
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -18,8 +17,9 @@ import ml_dtypes
 import numpy as np
 import onnx
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
+from onnx import helper
+
+from .evaluate import model_of, run_nodes, type_code
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -184,7 +184,10 @@ class Draft:
 
     def fresh(self, dtype: str, shape: Sequence[int], wild: bool = False) -> Operand:
         """A new input or constant, perhaps with infinities and NaNs if `wild`; within a region always a constant."""
-        array = self.content(dtype, tuple(shape), wild)
+        return self.fresh_of(self.content(dtype, tuple(shape), wild))
+
+    def fresh_of(self, array: np.ndarray) -> Operand:
+        """A new input or constant with this content; within a region always a constant."""
         return self.constant(array) if self.outer or len(self.inputs) > 5 or self.chance(50) else self.input(array)
 
     def content(self, dtype: str, shape: tuple[int, ...], wild: bool = False) -> np.ndarray:
@@ -235,38 +238,47 @@ class Draft:
 
     # --- Nodes --------------------------------------------------------------------------------
 
-    def add(
-        self, op: str, *inputs: Operand | None, outputs: int = 1, noise: Noise | None = None, domain: str = "", **attrs: Any
-    ) -> Operand:
-        """Append a node and return its first output; `noise` is what the operator adds, that of its operands if not given."""
-        return self.add_all(op, *inputs, outputs=outputs, noise=noise, domain=domain, **attrs)[0]
-
-    def add_all(
-        self, op: str, *inputs: Operand | None, outputs: int = 1, noise: Noise | None = None, domain: str = "", **attrs: Any
-    ) -> list[Operand]:
-        """Like `add`, for all outputs."""
-        names = [self.name("v") for _ in range(outputs)]
-        given = {k: v for k, v in attrs.items() if v is not None}
-        node = helper.make_node(op, ["" if v is None else v.name for v in inputs], names, domain=domain, **given)
-        return self.append(node, [v for v in inputs if v is not None], noise)
-
-    def append(self, node: onnx.NodeProto, operands: Sequence[Operand], noise: Noise | None = None) -> list[Operand]:
-        """Run a node and append it.
+    def add(self, op: str, *inputs: Operand | None, outputs: int = 1, noise: Noise | None = None, **attrs: Any) -> Operand:
+        """Append a node and return its first output.
 
         Args:
-            node: the node.
-            operands: all values that it uses, also those in its regions.
-            noise: the least noise of its results.
+            op: key of the operator table: a name, with `domain::` before it if it is not of the default domain.
+            inputs: None for one that is left out.
+            outputs: how many.
+            noise: what the operator adds, that of its operands if not given.
+            attrs: attributes; those that are None are left out.
         """
-        results = run_node(node, operands, self.opset)
+        return self.add_all(op, *inputs, outputs=outputs, noise=noise, **attrs)[0]
+
+    def add_all(self, op: str, *inputs: Operand | None, outputs: int = 1, noise: Noise | None = None, **attrs: Any) -> list[Operand]:
+        """Like `add`, for all outputs."""
+        domain, _, name = op.rpartition("::")
+        names = [self.name("v") for _ in range(outputs)]
+        given = {k: v for k, v in attrs.items() if v is not None}
+        node = helper.make_node(name, ["" if v is None else v.name for v in inputs], names, domain=domain, **given)
+        return self.append([node], [v for v in inputs if v is not None], noise)
+
+    def append(self, nodes: Sequence[onnx.NodeProto], operands: Sequence[Operand], noise: Noise | None = None) -> list[Operand]:
+        """Run some nodes and append them; the outputs of the last are tensors, what is between them may be anything.
+
+        Args:
+            nodes: one, or several that are a chain.
+            operands: all values that they use, also those in their regions.
+            noise: the least noise of the results.
+        """
+        names = list(nodes[-1].output)
+        try:
+            results = run_nodes(nodes, {v.name: v.array for v in operands}, names, self.opset)
+        except Exception as error:  # noqa: BLE001 (whatever it raises, it does not take the nodes)
+            raise Misfit(str(error)) from None
         level = max([noise or Noise.EXACT, *(v.noise for v in operands)])
         made = []
-        for name, array in zip(node.output, results, strict=True):
+        for name, array in zip(names, results, strict=True):
             if not isinstance(array, np.ndarray) or array.dtype.name not in ANY or array.size > MOST_ELEMENTS or array.ndim > 6:
                 raise Misfit
-            half = array.dtype.name in ("float16", "bfloat16") and node.op_type not in EXACT_IN_HALF
+            half = array.dtype.name in ("float16", "bfloat16") and any(node.op_type not in EXACT_IN_HALF for node in nodes)
             made.append(Operand(name, array, max(level, Noise.ROUNDED) if half else level))
-        self.nodes.append(node)
+        self.nodes.extend(nodes)
         self.values.extend(made)
         return made
 
@@ -286,13 +298,11 @@ class Draft:
         kept = needed_nodes(self.nodes, {v.name for v in outputs})
         used = {name for name, _ in used_names(kept)}
         inputs = [v for v in self.inputs if v.name in used]
-        graph = helper.make_graph(
-            kept, "random",
-            [helper.make_tensor_value_info(v.name, _code(v.array), shape) for v, shape in zip(inputs, self._declared(inputs), strict=True)],
-            [helper.make_tensor_value_info(v.name, _code(v.array), None) for v in outputs],
-            [c for c in self.constants if c.name in used],
-        )  # fmt: skip
-        model = _model(graph, self.opset)
+        shapes = self._declared(inputs)
+        given = [helper.make_tensor_value_info(v.name, type_code(v.array), shape) for v, shape in zip(inputs, shapes, strict=True)]
+        wanted = [helper.make_tensor_value_info(v.name, type_code(v.array), None) for v in outputs]
+        graph = helper.make_graph(kept, "random", given, wanted, [c for c in self.constants if c.name in used])
+        model = model_of(graph, self.opset)
         return Sample(model, {v.name: v.array for v in inputs}, {v.name: v.array for v in outputs}, {v.name: v.noise for v in outputs})
 
     def _declared(self, inputs: Sequence[Operand]) -> list[list[int | str]]:
@@ -313,30 +323,6 @@ EXACT_IN_HALF = frozenset({
     "MaxPool", "ReduceMax", "ReduceMin", "If", "Compress", "ReverseSequence", "ScatterND", "ScatterElements",
 })  # fmt: skip
 """Operators that only hand elements on, so that half precision rounds nothing."""
-
-
-def run_node(node: onnx.NodeProto, operands: Sequence[Operand], opset: int) -> list[Any]:
-    """What the reference evaluator makes of one node."""
-    known = {v.name: v for v in operands}
-    inputs = [helper.make_tensor_value_info(v.name, _code(v.array), None) for v in known.values()]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output if name]
-    model = _model(helper.make_graph([node], "node", inputs, outputs), opset)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return list(ReferenceEvaluator(model).run(None, {name: v.array for name, v in known.items()}))
-        except Exception as error:  # noqa: BLE001 (whatever it raises, it does not take the node)
-            raise Misfit(str(error)) from None
-
-
-def _model(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", 3)]
-    domains = {n.domain for n in graph.node}
-    return helper.make_model(graph, opset_imports=[o for o in opsets if not o.domain or o.domain in domains], ir_version=10)
-
-
-def _code(array: np.ndarray) -> int:
-    return int(helper.np_dtype_to_tensor_dtype(array.dtype))
 
 
 def used_names(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, onnx.NodeProto]]:

@@ -1,7 +1,7 @@
 """Whether the compiler computes what others do: ONNX Runtime and ONNX's reference evaluator are asked, two of three must agree.
 
 A result that fits neither of them is a finding, and so is a model that is refused although ONNX Runtime runs it.
-A result that fits one of them is taken for right: both have faults of their own.
+A result that fits one of them is taken for right: both have faults of their own. What only one of them knows, that one judges.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import onnxc
 from onnxc.compiler.diagnostics import CompileError
 
 from .draft import FLOATS, Noise, Sample
+from .evaluate import session_of
 from .prune import with_outputs
 
 Tensors = Mapping[str, np.ndarray]
@@ -41,7 +41,15 @@ class Tally:
     refused: int = 0
     """By all: the evaluator and ONNX Runtime do not run them either, or another target may refuse."""
     against: dict[str, int] = field(default_factory=dict)
-    """Models that agreed with only one of the others although both ran them."""
+    """Outputs that agreed with only one of the others although both ran them, by that other and the operator that made the output."""
+    operators: dict[str, int] = field(default_factory=dict)
+    """Models by the operators that they have, in regions, too."""
+
+    def count(self, model: onnx.ModelProto) -> None:
+        """Note a model that is tried."""
+        self.models += 1
+        for key in operators_of(model.graph):
+            self.operators[key] = self.operators.get(key, 0) + 1
 
 
 def find_fault(sample: Sample, targets: Targets, tally: Tally) -> str:
@@ -52,7 +60,7 @@ def find_fault(sample: Sample, targets: Targets, tally: Tally) -> str:
         targets: targets, each with the numbers of threads to run it on.
         tally: counts what happened.
     """
-    tally.models += 1
+    tally.count(sample.model)
     runtime = run_onnxruntime(sample)
     runs_elsewhere = isinstance(runtime, dict) and len(runtime) == len(sample.expected)
     others = {"onnx.reference": sample.expected} | ({"onnxruntime": runtime} if isinstance(runtime, dict) else {})
@@ -78,6 +86,7 @@ def find_fault(sample: Sample, targets: Targets, tally: Tally) -> str:
 def _fault_of_outputs(found: Tensors, others: Mapping[str, Tensors], sample: Sample, tally: Tally) -> str:
     """The outputs that agree with none of the others, unless these do not agree either."""
     wrong: list[str] = []
+    maker = {name: node.op_type for node in sample.model.graph.node for name in node.output}
     for name, noise in sample.noise.items():
         wanted = {other: np.asarray(results[name]) for other, results in others.items() if name in results}
         faults = {other: difference(np.asarray(found[name]), array, noise) for other, array in wanted.items()}
@@ -88,7 +97,8 @@ def _fault_of_outputs(found: Tensors, others: Mapping[str, Tensors], sample: Sam
             wrong.append(f"{name}: " + "; ".join(f"{fault} ({other})" for other, fault in faults.items()))
             continue
         for other in against:
-            tally.against[other] = tally.against.get(other, 0) + 1
+            key = f"{other}: {maker[name]}"
+            tally.against[key] = tally.against.get(key, 0) + 1
     return ", ".join(wrong)
 
 
@@ -100,15 +110,11 @@ def _reads_ranks(sample: Sample) -> bool:
 
 def run_onnxruntime(sample: Sample) -> dict[str, np.ndarray] | str:
     """The results of ONNX Runtime without its optimizations; what it says if it refuses."""
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.intra_op_num_threads = 1
-    settings.log_severity_level = 4
     feeds = {name: _plain(array) for name, array in sample.inputs.items()}
     if any(array is None for array in feeds.values()):
         return "a type that numpy does not have"
     try:
-        return _run_session(sample, settings, feeds)
+        return _run_session(sample, feeds)
     except Exception as error:  # noqa: BLE001 (its exceptions have no common class)
         if len(sample.expected) == 1:
             return str(error)
@@ -120,8 +126,8 @@ def run_onnxruntime(sample: Sample) -> dict[str, np.ndarray] | str:
     return found or "it runs none of the outputs"
 
 
-def _run_session(sample: Sample, settings: onnxruntime.SessionOptions, feeds: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(sample.model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+def _run_session(sample: Sample, feeds: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    session = session_of(sample.model)
     taken = {value.name for value in session.get_inputs()}
     results = session.run(None, {name: array for name, array in feeds.items() if name in taken})
     return dict(zip((value.name for value in sample.model.graph.output), results, strict=True))
@@ -162,6 +168,12 @@ def _shown(found: np.ndarray, wanted: np.ndarray, wrong: np.ndarray) -> str:
         return ""
     first = tuple(int(i) for i in np.argwhere(wrong)[0])
     return f"{int(wrong.sum())} of {wrong.size} differ, at {list(first)} {found[first]} instead of {wanted[first]}"
+
+
+def operators_of(graph: onnx.GraphProto) -> set[str]:
+    """Keys in the operator table of all nodes of a graph and its regions."""
+    found = {f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.node}
+    return found.union(*(operators_of(attribute.g) for node in graph.node for attribute in node.attribute if attribute.HasField("g")))
 
 
 def describe(model: onnx.ModelProto) -> str:

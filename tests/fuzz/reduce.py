@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from .draft import Sample
+from .evaluate import run_model
 from .prune import pruned, with_outputs
 
 
@@ -51,15 +51,14 @@ def _without(sample: Sample, node: onnx.NodeProto, values: Mapping[str, np.ndarr
 
 
 def _all_values(sample: Sample) -> dict[str, np.ndarray]:
-    """Every value of the model, as the reference evaluator computes it; empty if it cannot tell."""
+    """Every value of the model, as others compute it; empty if they cannot tell."""
     model = onnx.ModelProto()
     model.CopyFrom(sample.model)
     names = [name for node in model.graph.node for name in node.output if name]
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None) for name in names)
     try:
-        with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(model).run(None, dict(sample.inputs))
+        found = run_model(model, sample.inputs)
     except Exception:  # noqa: BLE001 (then the model stays as it is)
         return {}
     return {name: array for name, array in zip(names, found, strict=True) if isinstance(array, np.ndarray)}

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
-import onnx
 from hypothesis import HealthCheck, Phase, given, settings
 
+from onnxc.compiler.ops.table import INTERNAL, all_rows
+
 from .draft import Sample
-from .oracles import Tally, Targets, describe, find_fault, run_onnxruntime
+from .oracles import Tally, Targets, describe, find_fault, operators_of, run_onnxruntime
 from .reduce import reduced
 from .strategy import samples
 
@@ -33,7 +34,7 @@ MODELS = 150
 """Models of one process."""
 SHRINKING = 60
 """Seconds for which Hypothesis may shrink a finding."""
-LONGEST = 420
+LONGEST = 900
 """Seconds after which a process hangs."""
 
 
@@ -60,7 +61,14 @@ def main() -> int:
             f"{total.models} models, {total.compared} compared, {total.refused} refused, {found} findings; against: {total.against}",
             flush=True,
         )
+    print(_coverage(total.operators))
     return 1 if found else 0
+
+
+def _coverage(drawn: dict[str, int]) -> str:
+    """Which operators of the table models had, and which not."""
+    known = {row.key for row in all_rows() if row.domain != INTERNAL}
+    return f"{len(known & drawn.keys())} of {len(known)} operators drawn; not: {', '.join(sorted(known - drawn.keys()))}"
 
 
 def _options() -> argparse.Namespace:
@@ -93,6 +101,7 @@ def _round(options: argparse.Namespace, seed: int, total: Tally) -> int:
     total.compared += tally.get("compared", 0)
     total.refused += tally.get("refused", 0)
     total.against = dict(Counter(total.against) + Counter(tally.get("against", {})))
+    total.operators = dict(Counter(total.operators) + Counter(tally.get("operators", {})))
     new = sorted(set(options.folder.glob("*.txt")) - before)
     for path in new:
         print(f"found {path}: {path.read_text()[:300]}", flush=True)
@@ -108,7 +117,9 @@ def _child(options: argparse.Namespace) -> None:
 
     def is_new(sample: Sample) -> bool:
         fault = find_fault(sample, targets, tally)
-        return bool(fault) and not any(k["kind"] == kind_of(fault) and set(k["operators"]) <= _operators(sample.model) for k in known)
+        return bool(fault) and not any(
+            k["kind"] == kind_of(fault) and set(k["operators"]) <= operators_of(sample.model.graph) for k in known
+        )
 
     @hypothesis.seed(options.seed)
     @settings(
@@ -144,7 +155,7 @@ def _report(folder: Path, stem: str, sample: Sample, targets: Targets) -> None:
     runtime = run_onnxruntime(sample)
     said = f"onnxruntime: {runtime}\n" if isinstance(runtime, str) else ""
     (folder / f"{stem}.txt").write_text(f"{fault}\n{said}\n{describe(sample.model)}\n{values}\n")
-    (folder / f"{stem}.json").write_text(json.dumps({"kind": kind_of(fault), "operators": sorted(_operators(sample.model))}))
+    (folder / f"{stem}.json").write_text(json.dumps({"kind": kind_of(fault), "operators": sorted(operators_of(sample.model.graph))}))
 
 
 def kind_of(fault: str) -> str:
@@ -152,10 +163,6 @@ def kind_of(fault: str) -> str:
     if "differ" in fault:
         return f"{fault.partition(':')[0].partition(',')[0]}: values"
     return re.sub(r"'[^']*'|\d+", "_", fault.partition("\n")[0])[:120]
-
-
-def _operators(model: onnx.ModelProto) -> set[str]:
-    return {node.op_type for node in model.graph.node}
 
 
 def _write(folder: Path, stem: str, sample: Sample) -> None:

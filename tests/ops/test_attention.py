@@ -36,6 +36,14 @@ def test_multi_head(runtime, rng):
     runtime("MultiHeadAttention", [q, k, v, normal(rng, 24), mask, normal(rng, 1, 2, 3, 5)], {"num_heads": 2}, domain=MICROSOFT)
 
 
+def test_queries_see_keys_from_the_first_on(runtime, rng):
+    """Without a past, query i sees keys 0 to i, also if there are more queries than keys."""
+    q, k, v = normal(rng, 2, 5, 8), normal(rng, 2, 3, 8), normal(rng, 2, 3, 8)
+    symbolic = {0: ["b", "s", 8], 1: ["b", "t", 8], 2: ["b", "t", 8]}
+    for declared in (None, symbolic):
+        runtime("MultiHeadAttention", [q, k, v], {"num_heads": 2, "unidirectional": 1}, domain=MICROSOFT, symbolic=declared)
+
+
 def test_multi_head_with_past(runtime, rng):
     q, k, v = (normal(rng, 2, 3, 8) for _ in range(3))
     inputs = [q, k, v, None, None, None, normal(rng, 2, 2, 4, 4), normal(rng, 2, 2, 4, 4)]

@@ -60,7 +60,7 @@ def branches(d: Draft, op: str) -> None:
         raise Misfit
     graphs = {f"{name}_branch": _graph(inner, name, [], [result]) for inner, result, name in made}
     node = helper.make_node(op, [condition.name], [d.name("v")], **graphs)
-    d.append(node, d.visible(), max(result.noise for _, result, _ in made))
+    d.append([node], d.visible(), max(result.noise for _, result, _ in made))
 
 
 @sample("Loop", weight=3)
@@ -86,7 +86,7 @@ def loop(d: Draft, op: str) -> None:
     start = d.constant(np.array(True), listed=False) if d.chance(70) else d.like("bool", ())
     names = [d.name("v") for _ in (*results, *scanned)]
     node = helper.make_node(op, [trip.name, start.name, *(v.name for v in carried)], names, body=body)
-    d.append(node, d.visible(), max(v.noise for v in (*state, *results, *scanned)))
+    d.append([node], d.visible(), max(v.noise for v in (*state, *results, *scanned)))
 
 
 @sample("Scan", weight=2)
@@ -104,4 +104,4 @@ def scan(d: Draft, op: str) -> None:
     names = [d.name("v"), d.name("v")]
     attrs = {"scan_input_directions": [1]} if d.chance(30) else {}
     node = helper.make_node(op, [carried.name, over.name], names, body=body, num_scan_inputs=1, **attrs)
-    d.append(node, d.visible(), Noise.ROUNDED)
+    d.append([node], d.visible(), Noise.ROUNDED)

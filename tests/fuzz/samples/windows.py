@@ -106,7 +106,12 @@ def reduction(d: Draft, op: str) -> None:
         axes = [a - x.rank if d.chance(25) else a for a in d.some(range(x.rank))]
     elif d.chance(30):
         attrs["noop_with_empty_axes"] = 1
-    d.add(op, x, *([d.ints(axes)] if axes else ()), noise=Noise.ROUNDED if x.is_float else None, **attrs)
+    noise = Noise.ROUNDED if x.is_float else None
+    if d.opset < 18 and op != "ReduceSum":
+        attrs.pop("noop_with_empty_axes", None)
+        d.add(op, x, noise=noise, axes=axes or None, **attrs)
+        return
+    d.add(op, x, *([d.ints(axes)] if axes else ()), noise=noise, **attrs)
 
 
 @sample("ArgMax", "ArgMin", weight=2)

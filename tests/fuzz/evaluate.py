@@ -1,0 +1,63 @@
+"""What others make of some nodes: ONNX's reference evaluator, and ONNX Runtime where that does not know an operator or half of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+HALF_KNOWN = frozenset({"LSTM", "GRU", "RNN", "NonMaxSuppression", "MaxRoiPool"})
+"""Operators of the specification that the evaluator does not have, or of which it leaves out attributes or operands without a word."""
+
+
+def run_nodes(nodes: Sequence[onnx.NodeProto], operands: Mapping[str, np.ndarray], wanted: Sequence[str], opset: int) -> list[Any]:
+    """The values of some names; raises whatever the evaluators raise.
+
+    Args:
+        nodes: in an order in which they can run.
+        operands: the arrays that the nodes read, by name.
+        wanted: names of results.
+        opset: version of the default domain.
+    """
+    inputs = [helper.make_tensor_value_info(name, type_code(array), array.shape) for name, array in operands.items()]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    return run_model(model_of(helper.make_graph(list(nodes), "nodes", inputs, outputs), opset), operands)
+
+
+def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[Any]:
+    """The outputs of a model."""
+    if any(node.domain == "com.microsoft" or node.op_type in HALF_KNOWN for node in model.graph.node):
+        try:
+            return session_of(model).run(None, dict(feeds))
+        except Exception:  # noqa: BLE001 (its exceptions have no common class; what the evaluator does not know either, it says)
+            pass
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """ONNX Runtime without its optimizations, on one thread, without a log."""
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def model_of(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
+    """A model that imports the domains of its nodes."""
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", 3)]
+    domains = {n.domain for n in graph.node}
+    return helper.make_model(graph, opset_imports=[o for o in opsets if not o.domain or o.domain in domains], ir_version=10)
+
+
+def type_code(array: np.ndarray) -> int:
+    """ONNX's number of an element type."""
+    return int(helper.np_dtype_to_tensor_dtype(array.dtype))
