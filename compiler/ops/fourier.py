@@ -68,6 +68,8 @@ class _Stage:
 
 def _transform_type(ctx: OpContext) -> list[TensorType]:
     axis, shape = ctx.int_attr("axis"), ctx.shape(0)
+    parts = build.index(shape[-1])
+    ctx.require(build.logical_and(build.ge(parts, 1), build.le(parts, 2)), "the last axis must hold a real or a complex number")
     length = ctx.shape(1)[0]
     half = build.dim(build.add(build.floordiv(build.index(length), 2), 1))
     to_real = ctx.int_attr("inverse") and ctx.int_attr("onesided")
@@ -79,7 +81,7 @@ def _transform(ctx: OpContext) -> list[Nest]:
     """A stage of the forward or inverse transform along an axis of `[..., 1 or 2]` (real, or real and imaginary parts)."""
     axis, dtype, wide = ctx.int_attr("axis"), ctx.dtype(0), accumulator(ctx.dtype(0))
     stage, given, (kind,) = _Stage.of(ctx), ctx.shape(0)[axis], _transform_type(ctx)
-    length = stage.length
+    length, parts = stage.length, ctx.shape(0)[-1]
     mirrored = bool(ctx.int_attr("inverse") and ctx.int_attr("onesided"))
 
     def part(axes: tuple[Expr, ...], n: Expr, which: int) -> Expr:
@@ -91,6 +93,8 @@ def _transform(ctx: OpContext) -> list[Nest]:
             mirror = build.gt(n, half)
             at = build.select(mirror, build.sub(build.index(length), n), n)
         x = build.cast(ctx.read(0, *axes[:axis], at, *axes[axis + 1 : -1], const(which)), wide)
+        if which == 1 and not isinstance(parts, int):  # it may turn out to be real
+            x = build.select(build.gt(build.index(parts), 1), x, const(0, wide))
         if mirrored and which == 1:
             is_own = build.logical_or(build.eq(n, 0), build.eq(build.mul(n, 2), build.index(length)))
             x = build.select(is_own, const(0, wide), build.select(mirror, build.neg(x), x))
@@ -104,7 +108,7 @@ def _transform(ctx: OpContext) -> list[Nest]:
         n = stage.source(signal, tap, sample)
         root = _root(ctx, stage.root(which, tap), wide)
         real = part(axes, n, 0)
-        if ctx.shape(0)[-1] == 1:
+        if parts == 1:
             return build.mul(real, build.select(build.eq(axes[-1], 0), *root))
         turned = _turned((real, part(axes, n, 1)), root)
         return turned[0] if kind.shape[-1] == 1 else build.select(build.eq(axes[-1], 0), *turned)

@@ -53,7 +53,10 @@ def _linear_type(ctx: OpContext) -> list[TensorType]:
 
 
 def _linear(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
-    coefficients = _matrix(ctx, _floats(ctx, "coefficients"), _width(ctx), "coefficients")
+    values, targets = _floats(ctx, "coefficients"), ctx.int_attr("targets", 1)
+    if targets < 1 or len(values) % targets:
+        ctx.fail("E0203", f"{len(values)} coefficients do not form rows for {targets} targets")
+    coefficients = _matrix(ctx, values, len(values) // targets, "coefficients")
     y = _product(ctx, b, coefficients, _floats(ctx, "intercepts"))
     return [_single(b, post_transform(ctx, b, y))]
 

@@ -46,7 +46,7 @@ def _directions(ctx: OpContext) -> int:
 
 
 def _check(row: Recurrence, ctx: OpContext, hidden: Dim) -> None:
-    """All operands must have the extents that X, R and the attributes give."""
+    """All operands must have the extents that X, R and the attributes give; the step operator checks those that are open."""
     directions, rows = _directions(ctx), build.product((row.gates, hidden))
     batch = ctx.shape(X)[0 if ctx.int_attr("layout") else 1]
     state: tuple[Dim, ...] = (batch, directions, hidden) if ctx.int_attr("layout") else (directions, batch, hidden)

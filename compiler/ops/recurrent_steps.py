@@ -167,6 +167,12 @@ def step_types(ctx: OpContext, states: int) -> list[TensorType]:
     """Y `[time, directions, batch, hidden]`, then each final state `[directions, batch, hidden]`."""
     time, batch, _ = ctx.shape(PROJECTED)
     (directions, hidden, _), dtype = ctx.shape(RECURRENT), ctx.dtype(PROJECTED)
+    if ctx.has(LENGTHS):
+        ctx.same_extent(ctx.shape(LENGTHS)[0], batch, "the batch and the number of sequence lengths")
+    for position in range(INITIAL_H, INITIAL_H + states):
+        if ctx.has(position):
+            for found, wanted in zip(ctx.shape(position), (directions, batch, hidden), strict=True):
+                ctx.same_extent(found, wanted, "extents of an initial state and what directions, batch and hidden units want")
     return [TensorType(dtype, (time, directions, batch, hidden)), *[TensorType(dtype, (directions, batch, hidden))] * states]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..dtypes import DType
 from ..kernel import build
-from ..kernel.nodes import CastMode, Expr, MathFn
+from ..kernel.nodes import CastMode, Const, Expr, MathFn
 from .table import OpContext
 
 
@@ -21,7 +21,9 @@ def per_channel(ctx: OpContext, position: int, channel: Expr) -> Expr:
         return ctx.read(position)
     if len(shape) != 1:
         ctx.fail("E0203", f"input {position} must be a scalar or have one axis")
-    return ctx.read(position, build.index(0) if shape[0] == 1 else channel)
+    if isinstance(shape[0], int) or isinstance(channel, Const):
+        return ctx.read(position, build.index(0) if shape[0] == 1 else channel)
+    return ctx.read(position, build.minimum(channel, build.sub(build.index(shape[0]), 1)))
 
 
 def is_zero(ctx: OpContext, position: int) -> bool:

@@ -154,6 +154,8 @@ def _frame_values(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value]:
 def _frames_type(ctx: OpContext) -> list[TensorType]:
     length, step = ctx.number(1), ctx.ints(2)[0]
     batch, samples = ctx.shape(0)[:2]
+    if ctx.has(3):
+        ctx.same_extent(ctx.shape(3)[0], length, "the lengths of the window and of a frame")
     count = _frames_within(samples, length, step)
     return [TensorType(ctx.dtype(0), (batch, count, length, ctx.shape(0)[2] if ctx.rank(0) == 3 else 1))]
 

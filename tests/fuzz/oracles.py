@@ -31,6 +31,23 @@ CODES_APART = 3
 REFUSALS = {"c": ("E0302", "E0304", "E0204"), "cuda:shim": ("E0302", "E0304", "E0204")}
 """What other targets may refuse: working memory of unknown size, operators that need a heap."""
 
+NEED_EXTENTS = {
+    "Attention": "the size of a head",
+    "Det": "rows of the matrices, which are worked on in memory of a fixed size",
+    "GRU": "hidden units, for the order of the weights",
+    "LSTM": "hidden units, for the order of the weights",
+    "RNN": "hidden units, for the order of the weights",
+    "RotaryEmbedding": "the size of a head",
+    "ai.onnx.ml::LinearClassifier": "the number of features",
+    "com.microsoft::Attention": "the width of the weights",
+    "com.microsoft::GroupQueryAttention": "the size of a head",
+    "com.microsoft::Inverse": "rows of the matrices, which are worked on in memory of a fixed size",
+    "com.microsoft::MultiHeadAttention": "the hidden size",
+    "com.microsoft::QAttention": "the width of the weights",
+    "com.microsoft::RotaryEmbedding": "the size of a head",
+}
+"""What must be known when compiling by operator: an input of which it is open is refused on every target (E0204)."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -74,7 +91,7 @@ def find_fault(sample: Sample, targets: Targets, tally: Tally) -> str:
                 if fault := _fault_of_outputs(found, others, sample, tally):
                     return f"{target}, {count} threads: {fault}"
         except CompileError as error:
-            may_refuse = error.code in REFUSALS.get(target, ()) or (error.code in ("E0204", "E0402") and _reads_ranks(sample))
+            may_refuse = error.code in REFUSALS.get(target, ()) or _is_refused_everywhere(error, sample)
             if error.code == "E0901" or (runs_elsewhere and not may_refuse):
                 return f"{target}: refused: {error}"
             tally.refused += 1
@@ -100,6 +117,12 @@ def _fault_of_outputs(found: Tensors, others: Mapping[str, Tensors], sample: Sam
             key = f"{other}: {maker[name]}"
             tally.against[key] = tally.against.get(key, 0) + 1
     return ", ".join(wrong)
+
+
+def _is_refused_everywhere(error: CompileError, sample: Sample) -> bool:
+    if error.code == "E0204" and error.diagnostics[0].loc.op_type in NEED_EXTENTS:
+        return True
+    return error.code in ("E0204", "E0402") and _reads_ranks(sample)
 
 
 def _reads_ranks(sample: Sample) -> bool:

@@ -25,6 +25,14 @@ def test_matmul_integer(runtime, rng):
     runtime("MatMulInteger", [a, b, zero(7), zero(1, 2, -3, 4, 5, dtype=np.int8)])
 
 
+@pytest.mark.parametrize("scales", [scale(0.02), scale(0.01, 0.02, 0.03, 0.04)])
+def test_whether_there_is_one_scale_or_many_may_be_known_while_running(runtime, rng, scales):
+    scales = scales.reshape(-1)
+    zeros = np.zeros(scales.shape, np.int8)
+    inputs = [codes(rng, 1, 3, 6, 6), scale(0.1), zero(100), codes(rng, 4, 3, 3, 3, dtype=np.int8), scales, zeros, scale(0.3), zero(110)]
+    runtime("QLinearConv", inputs, symbolic={4: ["n"], 5: ["n"]})
+
+
 @pytest.mark.parametrize("attrs", [{}, {"pads": [1, 1, 1, 1], "strides": [2, 1]}])
 def test_conv_integer(runtime, rng, attrs):
     runtime("ConvInteger", [codes(rng, 1, 3, 6, 6), codes(rng, 4, 3, 3, 3), zero(9), zero(5)], attrs)

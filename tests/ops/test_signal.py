@@ -42,6 +42,12 @@ def test_dft_of_symbolic_length(runtime, rng):
     runtime("DFT", [normal(rng, 2, 9, 1), None, np.array(1)], constants=[2], symbolic={0: ["n", "t", 1]}, rtol=2e-5)
 
 
+@pytest.mark.parametrize(("op", "operands"), [("DFT", [None, np.array(1)]), ("STFT", [np.array(4), np.ones(8, np.float32)])])
+def test_whether_numbers_are_real_or_complex_may_be_known_while_running(runtime, rng, op, operands):
+    constants = [k + 1 for k, operand in enumerate(operands) if operand is not None]
+    runtime(op, [normal(rng, 2, 16, 1), *operands], constants=constants, symbolic={0: ["n", "t", "parts"]}, rtol=2e-5)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -2, -3])
 @pytest.mark.parametrize(("parts", "attrs"), [(1, {"onesided": 1}), (2, {"inverse": 1}), (2, {"inverse": 1, "onesided": 1})])
 def test_dft_over_an_axis_that_is_known_while_running(check, rng, parts, attrs, axis):
@@ -74,6 +80,7 @@ def test_determinant_and_inverse(check, runtime, rng):
     check("Det", [x], rtol=1e-4)
     check("Det", [np.zeros((3, 3), np.float32)], expected=[np.array(0, np.float32)])
     runtime("Inverse", [x], domain=MICROSOFT, rtol=1e-3)
+    runtime("Inverse", [x], domain=MICROSOFT, rtol=1e-3, symbolic={0: ["n", 3, "rows", 5]})
 
 
 @pytest.mark.parametrize("mode", ["linear", "circular"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import onnxc
+from onnxc.compiler.diagnostics import CompileError
+
 from .conftest import assert_equal, model_of, run_model
 
 CASES = [
@@ -41,3 +44,28 @@ def test_symbolic_extents(rng, op, shapes, attrs, constants):
             extent.dim_param = f"{value.name}_{axis}"
     for found, wanted in zip(run_model(model, inputs), expected, strict=True):
         assert_equal(found, wanted)
+
+
+MISFITS = [
+    # operator, shapes of the inputs, attributes, inputs that are constants; the last input does not fit
+    ("RNN", [(4, 2, 3), (1, 5, 3), (1, 5, 5), (1, 10), (2,), (1, 3, 5)], {"hidden_size": 5}, (1, 2, 3, 4)),
+    ("GRU", [(4, 2, 3), (1, 15, 3), (1, 15, 5), (1, 29)], {"hidden_size": 5}, (1, 2)),
+    ("DeformConv", [(1, 2, 5, 5), (1, 2, 3, 3), (1, 18, 3, 2)], {}, (1,)),
+    ("DeformConv", [(1, 2, 5, 5), (1, 2, 3, 3), (1, 18, 3, 3), (1,), (1, 8, 3, 3)], {}, (1,)),
+    ("STFT", [(1, 16, 1), (), (4,), ()], {}, (1, 3)),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "attrs", "constants"), MISFITS, ids=[case[0] for case in MISFITS])
+def test_open_extents_that_do_not_fit_are_told(op, shapes, attrs, constants):
+    """Nothing is read beyond the end of an operand."""
+    dtypes = {("RNN", 4): np.int32, ("STFT", 1): np.int64, ("STFT", 3): np.int64}
+    inputs = [np.full(shape, 3, dtypes.get((op, k), np.float32)) for k, shape in enumerate(shapes)]
+    model = model_of(op, inputs, attrs, constants=constants)
+    for value in model.graph.input:
+        for axis, extent in enumerate(value.type.tensor_type.shape.dim):
+            extent.dim_param = f"{value.name}_{axis}"
+    compiled = onnxc.compile(model, threads=1, cache=False)
+    with pytest.raises(CompileError) as caught:
+        compiled.run({value.name: inputs[int(value.name[1:])] for value in model.graph.input})
+    assert caught.value.code == "E0402"
