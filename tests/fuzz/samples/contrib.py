@@ -11,11 +11,10 @@ from .contraction import image, weight, window
 from .quantized import scales, zero_point
 from .registry import sample
 
-MS = "com.microsoft::"
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
 
 
-@sample(MS + "FusedMatMul", MS + "TransposeMatMul", weight=2)
+@sample("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul", weight=2)
 def fused_product(d: Draft, op: str) -> None:
     x = d.tame("float32", rank=(2, 3))
     flip_a, flip_b = d.int(0, 1), d.int(0, 1)
@@ -25,8 +24,8 @@ def fused_product(d: Draft, op: str) -> None:
     d.add(op, x, w, transA=flip_a, transB=flip_b, alpha=d.choose((1.0, 0.5)), noise=Noise.ROUNDED)
 
 
-@sample(MS + "FusedGemm", weight=1)
-@sample(MS + "FusedConv", weight=2)
+@sample("com.microsoft::FusedGemm", weight=1)
+@sample("com.microsoft::FusedConv", weight=2)
 def with_activation(d: Draft, op: str) -> None:
     activation = d.choose(ACTIVATIONS)
     numbers = {"LeakyRelu": [0.1], "HardSigmoid": [0.2, 0.5], "Clip": [0.0, 1.0]}.get(activation)
@@ -51,7 +50,7 @@ def with_activation(d: Draft, op: str) -> None:
     d.add(op, *given, group=groups, activation=activation, activation_params=numbers, noise=Noise.ROUNDED, **attrs)
 
 
-@sample(MS + "QLinearAdd", MS + "QLinearMul", weight=2)
+@sample("com.microsoft::QLinearAdd", "com.microsoft::QLinearMul", weight=2)
 def codes_arithmetic(d: Draft, op: str) -> None:
     x = _codes(d, *range(1, 5))
     y = d.like(x.dtype, d.choose((x.shape, x.shape[-1:], tuple(1 if d.chance(40) else n for n in x.shape))))
@@ -61,14 +60,14 @@ def codes_arithmetic(d: Draft, op: str) -> None:
     d.add(op, *given, scales(d), zero_point(d, x.dtype), noise=Noise.STEPPED)
 
 
-@sample(MS + "QLinearSigmoid", MS + "QLinearLeakyRelu", weight=1)
+@sample("com.microsoft::QLinearSigmoid", "com.microsoft::QLinearLeakyRelu", weight=1)
 def codes_function(d: Draft, op: str) -> None:
     x = _codes(d, *range(1, 5))
     attrs = {"alpha": d.choose((0.1, 0.5))} if op.endswith("LeakyRelu") else {}
     d.add(op, x, scales(d), zero_point(d, x.dtype), scales(d), zero_point(d, x.dtype), noise=Noise.STEPPED, **attrs)
 
 
-@sample(MS + "QLinearSoftmax", weight=1)
+@sample("com.microsoft::QLinearSoftmax", weight=1)
 def codes_softmax(d: Draft, op: str) -> None:
     x = _codes(d, 2, 3)
     scale = d.constant(np.array(1 / 255, np.float32), listed=False)  # with 1/256, the code of 1 wraps around in ONNX Runtime
@@ -76,7 +75,7 @@ def codes_softmax(d: Draft, op: str) -> None:
     d.add(op, x, scales(d), zero_point(d, x.dtype), scale, zero, axis=d.axis(x.rank), opset=13, noise=Noise.STEPPED)
 
 
-@sample(MS + "QLinearAveragePool", MS + "QLinearGlobalAveragePool", weight=1)
+@sample("com.microsoft::QLinearAveragePool", "com.microsoft::QLinearGlobalAveragePool", weight=1)
 def codes_pool(d: Draft, op: str) -> None:
     x = image(d, "uint8", "int8", rank=4)
     if x.noise is Noise.STEPPED:
@@ -91,7 +90,7 @@ def codes_pool(d: Draft, op: str) -> None:
     d.add(op, x, scales(d), zero_point(d, x.dtype), scales(d), zero_point(d, x.dtype), noise=Noise.STEPPED, **attrs)
 
 
-@sample(MS + "QLinearConcat", weight=1)
+@sample("com.microsoft::QLinearConcat", weight=1)
 def codes_concat(d: Draft, op: str) -> None:
     x = _codes(d, *range(1, 5))
     axis = d.axis(x.rank)
@@ -102,7 +101,7 @@ def codes_concat(d: Draft, op: str) -> None:
     d.add(op, scales(d), zero_point(d, x.dtype), *given, axis=axis, noise=Noise.STEPPED)
 
 
-@sample(MS + "QLinearWhere", weight=1)
+@sample("com.microsoft::QLinearWhere", weight=1)
 def codes_choice(d: Draft, op: str) -> None:
     x = _codes(d, *range(1, 5))
     y, condition = d.like(x.dtype, x.shape), d.like("bool", x.shape)
@@ -112,7 +111,7 @@ def codes_choice(d: Draft, op: str) -> None:
     d.add(op, condition, *given, scales(d), zero_point(d, x.dtype), noise=Noise.STEPPED)
 
 
-@sample(MS + "QGemm", weight=1)
+@sample("com.microsoft::QGemm", weight=1)
 def codes_gemm(d: Draft, op: str) -> None:
     x = _codes(d, 2)
     flip_a, flip_b = d.int(0, 1), d.int(0, 1)
@@ -126,7 +125,7 @@ def codes_gemm(d: Draft, op: str) -> None:
     d.add(op, *given, *out, transA=flip_a, transB=flip_b, alpha=d.choose((1.0, 0.5)), noise=Noise.STEPPED)
 
 
-@sample(MS + "MatMulIntegerToFloat", MS + "DynamicQuantizeMatMul", weight=1)
+@sample("com.microsoft::MatMulIntegerToFloat", "com.microsoft::DynamicQuantizeMatMul", weight=1)
 def product_to_float(d: Draft, op: str) -> None:
     is_dynamic = op.endswith("DynamicQuantizeMatMul")
     x = d.tame("float32", rank=(2, 3)) if is_dynamic else _codes(d, 2, 3)
@@ -142,7 +141,7 @@ def product_to_float(d: Draft, op: str) -> None:
     d.add(op, *given, noise=Noise.STEPPED if is_dynamic else Noise.ROUNDED)
 
 
-@sample(MS + "MatMulNBits", weight=2)
+@sample("com.microsoft::MatMulNBits", weight=2)
 def product_of_bits(d: Draft, op: str) -> None:
     x = d.tame("float32", rank=(2, 3))
     k, n, bits, block = x.shape[-1], d.choose((8, 1, 17, 3)), d.choose((4, 4, 8, 2)), d.choose((16, 32))
@@ -155,7 +154,7 @@ def product_of_bits(d: Draft, op: str) -> None:
     d.add(op, x, codes, scale, *zero, K=k, N=n, bits=bits, block_size=block, noise=Noise.ROUNDED)
 
 
-@sample(MS + "GatherBlockQuantized", weight=1)
+@sample("com.microsoft::GatherBlockQuantized", weight=1)
 def gather_blocks(d: Draft, op: str) -> None:
     rows, width, block, bits = d.choose((6, 3)), d.choose((32, 64)), d.choose((16, 32)), d.choose((4, 8))
     rng = np.random.default_rng(d.int(0, 999))
@@ -165,7 +164,7 @@ def gather_blocks(d: Draft, op: str) -> None:
     d.add(op, data, at, scale, gather_axis=0, quantize_axis=1, block_size=block, bits=bits, noise=Noise.ROUNDED)
 
 
-@sample(MS + "NhwcMaxPool", weight=1)
+@sample("com.microsoft::NhwcMaxPool", weight=1)
 def pool_of_rows(d: Draft, op: str) -> None:
     x = image(d, "uint8", "int8", rank=4)
     attrs = window(d, x.shape[1:3], [d.int(1, min(n, 3)) for n in x.shape[1:3]])
@@ -174,20 +173,20 @@ def pool_of_rows(d: Draft, op: str) -> None:
     d.add(op, x, **attrs)
 
 
-@sample(MS + "Inverse", weight=1)
+@sample("com.microsoft::Inverse", weight=1)
 def inverse(d: Draft, op: str) -> None:
     n = d.choose((2, 3, 1, 4))
     array = np.random.default_rng(d.int(0, 99)).standard_normal((*d.choose(((), (2,))), n, n)) + 3 * np.eye(n)
     d.add(op, d.fresh_of(array.astype(d.choose(("float32", "float64")))), noise=Noise.ROUNDED)
 
 
-@sample(MS + "CDist", weight=1)
+@sample("com.microsoft::CDist", weight=1)
 def distances(d: Draft, op: str) -> None:
     x = d.tame("float32", "float64", rank=2)
     d.add(op, x, d.like(x.dtype, (d.choose((3, 1, 8)), x.shape[1])), metric="sqeuclidean", noise=Noise.ROUNDED)
 
 
-@sample(MS + "ExpandDims", MS + "UnfoldTensor", weight=1)
+@sample("com.microsoft::ExpandDims", "com.microsoft::UnfoldTensor", weight=1)
 def shapes(d: Draft, op: str) -> None:
     x = d.tame("float32", rank=range(1, 4))
     if op.endswith("ExpandDims"):

@@ -7,10 +7,8 @@ import numpy as np
 from ..draft import Draft, Misfit, Noise, Operand
 from .registry import sample
 
-ML = "ai.onnx.ml::"
 
-
-@sample(ML + "Scaler", ML + "Normalizer", ML + "Binarizer", ML + "Imputer", weight=1)
+@sample("ai.onnx.ml::Scaler", "ai.onnx.ml::Normalizer", "ai.onnx.ml::Binarizer", "ai.onnx.ml::Imputer", weight=1)
 def scaling(d: Draft, op: str) -> None:
     x = d.exact("float32", rank=2) if op.endswith("Binarizer") else d.tame("float32", rank=2)
     n = x.shape[1]
@@ -20,20 +18,20 @@ def scaling(d: Draft, op: str) -> None:
         "Binarizer": {"threshold": d.choose((0.0, 0.5))},
         "Imputer": {"imputed_value_floats": [1.5] * d.choose((1, n)), "replaced_value_float": d.choose((0.0, float("nan")))},
     }
-    name = op.removeprefix(ML)
+    name = op.rpartition("::")[2]
     if name == "Scaler":
         attrs[name]["scale"] = [2.0] * len(attrs[name]["offset"])  # type: ignore[arg-type]
     d.add(op, x, noise=None if name in ("Binarizer", "Imputer") else Noise.ROUNDED, **attrs[name])
 
 
-@sample(ML + "ArrayFeatureExtractor", weight=1)
+@sample("ai.onnx.ml::ArrayFeatureExtractor", weight=1)
 def columns(d: Draft, op: str) -> None:
     x = d.tame("float32", "float64", "int64", rank=(1, 2, 3))
     at = np.random.default_rng(d.int(0, 99)).integers(0, x.shape[-1], d.choose((1, 2, 5)))
     d.add(op, x, d.fresh_of(at))
 
 
-@sample(ML + "LabelEncoder", ML + "OneHotEncoder", weight=1)
+@sample("ai.onnx.ml::LabelEncoder", "ai.onnx.ml::OneHotEncoder", weight=1)
 def labels(d: Draft, op: str) -> None:
     x = d.tame("int64", rank=(1, 2))
     if op.endswith("LabelEncoder"):
@@ -42,7 +40,7 @@ def labels(d: Draft, op: str) -> None:
     d.add(op, x, cats_int64s=[0, 1, 3, -2], zeros=1)
 
 
-@sample(ML + "LinearRegressor", ML + "LinearClassifier", weight=1)
+@sample("ai.onnx.ml::LinearRegressor", "ai.onnx.ml::LinearClassifier", weight=1)
 def linear(d: Draft, op: str) -> None:
     x = d.tame("float32", rank=2)
     n, targets = x.shape[1], d.choose((3, 2, 1))
@@ -59,7 +57,7 @@ def linear(d: Draft, op: str) -> None:
     _no_ties(d, made)
 
 
-@sample(ML + "TreeEnsembleRegressor", ML + "TreeEnsembleClassifier", weight=1)
+@sample("ai.onnx.ml::TreeEnsembleRegressor", "ai.onnx.ml::TreeEnsembleClassifier", weight=1)
 def trees(d: Draft, op: str) -> None:
     x = d.exact("float32", rank=2)
     rng = np.random.default_rng(d.int(0, 99))

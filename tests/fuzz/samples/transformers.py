@@ -75,17 +75,14 @@ def scatter(d: Draft, op: str) -> None:
     d.add(op, x, update, *([d.fresh_of(starts)] if d.chance(70) else ()), axis=axis - (x.rank if d.chance(30) else 0), mode=mode)
 
 
-MS = "com.microsoft::"
-
-
-@sample(MS + "FastGelu", MS + "BiasGelu", MS + "QuickGelu", weight=1)
+@sample("com.microsoft::FastGelu", "com.microsoft::BiasGelu", "com.microsoft::QuickGelu", weight=1)
 def gelu(d: Draft, op: str) -> None:
     x = d.tame("float32", rank=(2, 3))
     bias = [d.like(x.dtype, x.shape[-1:])] if "Bias" in op or (op.endswith("FastGelu") and d.chance(50)) else []
     d.add(op, x, *bias, noise=Noise.ROUNDED)
 
 
-@sample(MS + "SkipLayerNormalization", MS + "SkipSimplifiedLayerNormalization", weight=2)
+@sample("com.microsoft::SkipLayerNormalization", "com.microsoft::SkipSimplifiedLayerNormalization", weight=2)
 def skip_norm(d: Draft, op: str) -> None:
     x = d.tame(*HALVES, rank=(3, 3, 2))
     width = x.shape[-1]
@@ -98,7 +95,7 @@ def skip_norm(d: Draft, op: str) -> None:
     d.add(op, x, skip, scale, *beta, *bias, epsilon=0.01, noise=Noise.ROUNDED)
 
 
-@sample(MS + "EmbedLayerNormalization", weight=1)
+@sample("com.microsoft::EmbedLayerNormalization", weight=1)
 def embedded(d: Draft, op: str) -> None:
     batch, length, width = d.choose((1, 2)), d.choose((4, 1, 5)), d.choose((8, 5, 16))
     rng = np.random.default_rng(d.int(0, 99))
@@ -111,7 +108,7 @@ def embedded(d: Draft, op: str) -> None:
     )  # fmt: skip
 
 
-@sample(MS + "MultiHeadAttention", weight=3)
+@sample("com.microsoft::MultiHeadAttention", weight=3)
 def multi_head(d: Draft, op: str) -> None:
     batch, heads, each, length, total = d.choose((1, 2)), d.choose((1, 2, 3)), d.choose((4, 8, 5)), d.choose((4, 1, 5)), d.choose((5, 4, 9))
     q = d.like("float32", (batch, length, heads * each), fresh=70)
@@ -127,7 +124,7 @@ def multi_head(d: Draft, op: str) -> None:
     d.add(op, *given, num_heads=heads, scale=0.3 if d.chance(30) else None, unidirectional=causal, noise=Noise.ROUNDED)
 
 
-@sample(MS + "Attention", MS + "QAttention", weight=2)
+@sample("com.microsoft::Attention", "com.microsoft::QAttention", weight=2)
 def packed_attention(d: Draft, op: str) -> None:
     batch, heads, each, length, width = d.choose((1, 2)), d.choose((1, 2)), d.choose((4, 8)), d.choose((4, 1, 5)), d.choose((8, 5))
     bias = d.like("float32", (3 * heads * each,))
@@ -148,7 +145,7 @@ def packed_attention(d: Draft, op: str) -> None:
     d.add(op, *given, num_heads=heads, unidirectional=d.int(0, 1), noise=Noise.ROUNDED)
 
 
-@sample(MS + "GroupQueryAttention", weight=2)
+@sample("com.microsoft::GroupQueryAttention", weight=2)
 def group_query(d: Draft, op: str) -> None:
     batch, kv_heads, each = d.choose((1, 2)), d.choose((1, 2)), d.choose((8, 16))
     heads = kv_heads * d.choose((1, 2, 3))
@@ -169,7 +166,7 @@ def group_query(d: Draft, op: str) -> None:
     )  # fmt: skip
 
 
-@sample(MS + "RotaryEmbedding", weight=1)
+@sample("com.microsoft::RotaryEmbedding", weight=1)
 def contrib_rotary(d: Draft, op: str) -> None:
     batch, heads, length, each = d.choose((1, 2)), d.choose((1, 2)), d.choose((4, 1, 5)), d.choose((8, 4))
     x = d.like("float32", d.choose(((batch, length, heads * each), (batch, heads, length, each))), fresh=70)
