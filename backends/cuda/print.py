@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...compiler.diagnostics import CompileError
-from ...compiler.kernel.nodes import Alloc, Assert, Barrier, Buffer, Const, Expr, Extern, For, Kernel, LoopKind, Math, Scope, Stmt
+from ...compiler.kernel.nodes import Alloc, Assert, Barrier, Buffer, Const, Expr, For, Kernel, LoopKind, Math, Scope, Stmt
 from ...compiler.kernel.traverse import free_vars, statement_exprs, walk_statements
 from ..c.dialect import Dialect
 from ..c.expressions import ExprPrinter
@@ -123,11 +122,6 @@ class CudaPrinter(CPrinter):
         self.statement(stmt.body)
         self._shared = before
         self.close()
-
-    def foreign(self, stmt: Extern) -> None:
-        """A GPU calls no functions of the host."""
-        hint = "define it by nests, or compile for another target"
-        raise CompileError("E0302", f"the C function {stmt.name} of a custom operator does not run on a GPU", self.kernel.loc, hint)
 
     def barrier(self) -> None:
         """All threads of the block."""

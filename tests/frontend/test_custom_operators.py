@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from onnx import parser
 
 import onnxc
+from onnxc.compiler import cli
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.graph.nodes import TensorType
@@ -136,6 +138,14 @@ def test_a_c_function_that_nobody_has():
         onnxc.compile(model("y = acme.Wave(x)"), operators=[row])(X)
     with pytest.raises(CompileError, match=r"E0302.*does not run on a GPU"):
         onnxc.compile(model("y = acme.Wave(x)"), "cuda", operators=[row])
+
+
+def test_inspect_knows_that_a_gpu_calls_no_c_functions(tmp_path, capsys):
+    example = ROOT / "examples" / "custom_operator"
+    subprocess.run([sys.executable, str(example / "make_model.py"), str(tmp_path / "model.onnx")], check=True)
+    cli.run(["inspect", str(tmp_path / "model.onnx"), "-t", "cuda", "--operators", str(example / "operators.py"), "--json"])
+    nodes = json.loads(capsys.readouterr().out)["placement"]["nodes"]
+    assert any("does not run on a GPU" in node["reason"] for node in nodes)
 
 
 def test_a_c_function_of_a_constant_is_not_folded():
