@@ -74,6 +74,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
         joins=lambda group: can_schedule_attention(group, machine),
         kernel_passes=(lambda kernel: lower(kernel, features),),
         clear_halo=lambda value: clear_halo(value, machine.vector),
+        has_fma=features.has_fma,
     )
 
     def build(graph: Graph) -> Program:

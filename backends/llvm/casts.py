@@ -7,6 +7,7 @@ that LLVM treats it as a value, and small integers go through 32 bits as numpy d
 from __future__ import annotations
 
 from ...compiler.dtypes import DType, Kind
+from ...compiler.kernel.float_bounds import float_bounds
 from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Cast, CastMode, Const, Expr, Math, MathFn
 from .expressions import splat, typed, value
 from .llvmtypes import literal, register_type, suffix, vector
@@ -141,7 +142,10 @@ def _saturate_rounded(w: Writer, e: Cast, x: Expr, zero: Expr | None) -> str:
     """
     lanes = e.lanes
     half = vector("i16", lanes)
-    a = _least(w, _number(w, x, zero), literal(32767.0, DType.FLOAT32, lanes), lanes)
+    found = float_bounds(x)
+    a = _number(w, x, zero) if found is None else value(w, x)
+    if found is None or found[1] > 32767.0 or found[0] < -1e9:
+        a = _least(w, a, literal(32767.0, DType.FLOAT32, lanes), lanes)
     a = _limit(w, _whole(w, a, lanes), DType.INT32, DType.INT16, lanes)
     if zero is not None:
         a = w.let(f"call {half} @llvm.sadd.sat.{suffix(DType.INT16, lanes)}({half} {a}, {half} {_as_whole(w, zero, DType.INT16)})")

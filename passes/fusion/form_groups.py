@@ -29,6 +29,7 @@ from .place_concats import place_concats
 from .requantize import requantize
 from .same_bytes import view_movements
 from .stage_graph import StageGraph, make_stage_graph, used_names
+from .sum_codes import sum_codes
 from .tabulate_codes import tabulate_codes
 
 MAX_LOCAL_ELEMENTS = 8192
@@ -46,6 +47,7 @@ def form_groups(
     numerics: Numerics = Numerics.ONNX,
     joins: Callable[[Group], bool] | None = None,
     tabulates: bool = False,
+    has_fma: bool = False,
 ) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used.
 
@@ -56,6 +58,7 @@ def form_groups(
         numerics: how int32 sums become codes.
         joins: whether the target has a schedule for a product, a softmax and a product together; without it, it has none.
         tabulates: whether a lookup costs less than requantizing a code.
+        has_fma: whether a multiply-add of the target rounds once.
     """
     stages = make_stage_graph(graph, facts)
     integer_sums(stages, numerics)
@@ -68,6 +71,8 @@ def form_groups(
     fuse_epilogues(stages)
     requantize(stages, numerics)
     tabulate_codes(stages, tabulates)
+    if has_fma:
+        sum_codes(stages)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)

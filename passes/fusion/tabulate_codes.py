@@ -68,7 +68,7 @@ class _Tables:
         if not (isinstance(e, Cast) and e.mode is CastMode.SATURATE and e.dtype in CODES):
             return None
         seen: set[Expr] = set()
-        codes = self._codes(e, seen)
+        codes = codes_of(e, seen, self.stage, self.constants)
         if codes is None or len(codes) != 1 or not any(isinstance(part, Math) and part.fn not in self.cheap for part in seen):
             return None
         (code,) = codes
@@ -79,27 +79,27 @@ class _Tables:
         self.operands.values.append(self.constants.add(f"{self.stage.value.name}#codes", values, e.dtype))
         return Read(len(self.operands.values) - 1, (at,), e.dtype)
 
-    def _codes(self, e: Expr, seen: set[Expr]) -> set[Expr] | None:
-        """The codes of which an expression is computed, all that it consists of else being numbers; None if something varies otherwise."""
-        found: set[Expr] = set()
-        stack = [*children(e)]
-        while stack:
-            part = stack.pop()
-            if part in seen:
-                continue
-            seen.add(part)
-            if part.dtype in CODES and not isinstance(part, Const) and not self._is_number(part):
-                found.add(part)
-            elif (isinstance(part, Read) and not self._is_number(part)) or isinstance(part, Var):
-                return None
-            else:
-                stack.extend(children(part))
-        return found
 
-    def _is_number(self, e: Expr) -> bool:
+def codes_of(e: Expr, seen: set[Expr], stage: Stage, constants: Constants) -> set[Expr] | None:
+    """The codes of which an expression is computed, all that it consists of else being numbers; None if something varies otherwise."""
+    found: set[Expr] = set()
+    stack = [*children(e)]
+
+    def is_number(part: Expr) -> bool:
         """True for an element of a constant at a place that is known."""
-        return (
-            isinstance(e, Read)
-            and all(isinstance(at, Const) for at in e.indices)
-            and self.constants.array(self.stage.operands[e.operand]) is not None
-        )
+        if not (isinstance(part, Read) and all(isinstance(at, Const) for at in part.indices)):
+            return False
+        return constants.array(stage.operands[part.operand]) is not None
+
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if part.dtype in CODES and not isinstance(part, Const) and not is_number(part):
+            found.add(part)
+        elif (isinstance(part, Read) and not is_number(part)) or isinstance(part, Var):
+            return None
+        else:
+            stack.extend(children(part))
+    return found

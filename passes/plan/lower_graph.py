@@ -167,7 +167,8 @@ class Lowering:
         self.values.update({v.name: v for v in graph.outputs})
         least = partial(order_units, bytes_of=self.planned_bytes, elsewhere=wanted, kept=lasting_names(graph, facts))
         options = self.options
-        units = form_groups(graph, facts, least if options.saves_memory else None, options.numerics, options.joins, options.tabulates)
+        order = least if options.saves_memory else None
+        units = form_groups(graph, facts, order, options.numerics, options.joins, options.tabulates, options.has_fma)
         wanted = made_for(units, wanted)
         if self.options.rows_may_cost:
             units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.is_constant, self.options.rows_may_cost)

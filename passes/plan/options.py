@@ -29,6 +29,8 @@ class LoweringOptions:
     """Whether there is a schedule for the group of a product, a softmax over its rows and a product with these; None if for none."""
     numerics: Numerics = Numerics.ONNX
     """How int32 sums become codes."""
+    has_fma: bool = False
+    """Whether a multiply-add rounds once, and floats are cheap: codes of sums are computed with it."""
     heap: bool = True
     """Whether programs may allocate memory of sizes that are known only while running."""
     align: int = 64
