@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
@@ -25,8 +25,8 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import DotStep, LaneStep
-from ...compiler.kernel.nodes import Buffer, Const, Dim, Expr, Extern, LoopKind, Scope, Var
-from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.nodes import Binary, BinaryOp, Buffer, Const, Dim, Expr, Extern, Load, LoopKind, Scope, Var
+from ...compiler.kernel.traverse import free_vars, map_expr, substitute, walk
 from ...compiler.kernel.vector_loop import vector_loop
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.program.weights import Pack
@@ -35,7 +35,7 @@ from .dot_form import Dot, dot_form
 from .hoist_channel_terms import LINE_BYTES, hoist_channel_terms
 from .loop_form import collapse
 from .pack_groups import GroupPack
-from .pack_rows import RowPack
+from .pack_rows import ChannelSums, RowPack
 from .schedule_dot import named_places, packed_weights
 from .schedule_rows import Binder
 from .split_patches import PatchSplitter
@@ -102,6 +102,8 @@ class _Tiles:
         self.stage, self.binder, self.dot, self.zero, self.row, self.target = group.stages[0], binder, dot, zero, row, target
         self.pack = GroupPack(rows, row.lanes, row.k, row.weight)
         self.weights = Buffer(dot.weight.buffer.name, row.weight, self.pack.size, Scope.CONST, LINE_BYTES)
+        self.sums = Buffer("sums", DType.INT32, rows.rows, Scope.CONST, LINE_BYTES)
+        self.has_sums = False
         self.pixels = build.product(extent for _, extent in dot.pixels)
         self.mr, self.nv = choose_tile(row, known(self.pixels), self.pack.blocks)
         self.width = rows.width
@@ -116,11 +118,15 @@ class _Tiles:
         iterations = self._emit()
         buffers = tuple(self.weights if b is self.dot.weight.buffer else b for b in self.binder.arguments.values())
         packs: tuple[Pack | None, ...] = tuple(self.pack if b is self.weights else None for b in buffers)
+        values = tuple(self.binder.values)
+        if self.has_sums:
+            values = (*values, values[buffers.index(self.weights)])
+            buffers, packs = (*buffers, self.sums), (*packs, ChannelSums(self.pack.rows, self.pack.rows.rows))
         schedule = f"dot(mr={self.mr}, nv={self.nv}, mma={self.row.name}, depth={self.width})"
         kernel = self.k.kernel("dot", buffers, self.stage.loc, schedule)
         products = build.product((self.pixels, self.pack.blocks, self.width // self.row.k))
         work = build.dim(build.floordiv(build.index(products), int(self.row.steps_per_cycle)))
-        return (ScheduledKernel(kernel, tuple(self.binder.values), iterations, work, packs),)
+        return (ScheduledKernel(kernel, values, iterations, work, packs),)
 
     # --- Parts --------------------------------------------------------------------------------
 
@@ -133,13 +139,13 @@ class _Tiles:
             patch = blocks.enter_context(self.k.local(self.row.operand, self.mr * self.distance, "patch", Scope.STACK, LINE_BYTES))
             if self.row.guard is not None:
                 self.splitter = PatchSplitter(self.k, blocks, patch, self.row.guard, self.row.k, self.width, self.distance)
-            zeros = self._zero_sums(blocks, patch, mul(part, vectors), min(vectors, self.pack.blocks))
             first, channels = mul(part, vectors * self.row.lanes), min(vectors, self.pack.blocks) * self.row.lanes
+            start = self._start(blocks, first, channels)
             self.dot = hoist_channel_terms(self.k, blocks, self.dot, first, channels, self.row.lanes)
-            start = mul(at, size)
+            pixel = mul(at, size)
             is_even = isinstance(self.pixels, int) and self.pixels % size == 0
-            count = size if is_even else build.dim(build.minimum(build.sub(build.index(self.pixels), start), size))
-            self._pixel_tiles(patch, zeros, part, vectors, start, count)
+            count = size if is_even else build.dim(build.minimum(build.sub(build.index(self.pixels), pixel), size))
+            self._pixel_tiles(patch, start, part, vectors, pixel, count)
         return build.product((columns, rows))
 
     def _column_parts(self) -> tuple[int, int]:
@@ -159,7 +165,7 @@ class _Tiles:
 
     # --- Tiles --------------------------------------------------------------------------------
 
-    def _pixel_tiles(self, patch: Buffer, zeros: Buffer | None, part: Expr, vectors: int, start: Expr, rows: Dim) -> None:
+    def _pixel_tiles(self, patch: Buffer, start: Buffer | None, part: Expr, vectors: int, pixel: Expr, rows: Dim) -> None:
         """All pixels of a task, in tiles."""
         done: Expr = const(0)
         sizes = (self.mr, rows % self.mr) if isinstance(rows, int) else (self.mr, max(1, self.mr // 2), 1)
@@ -168,17 +174,17 @@ class _Tiles:
             if count == 0:
                 continue
             with self.k.loop("rt", count) as tile:
-                first = add(start, add(done, mul(tile, size)))
+                first = add(pixel, add(done, mul(tile, size)))
                 with self.k.loop("i", size) as i, named_places(self.k, self.dot.pixels, add(first, i)) as values:
                     self._fill(patch, mul(i, self.distance), values)
                 if self.splitter is not None:
                     self.splitter.split(size)
                 with ExitStack() as blocks:
                     at = [blocks.enter_context(named_places(self.k, self.dot.pixels, add(first, i))) for i in range(size)]
-                    self._channel_tiles(patch, zeros, part, vectors, at)
+                    self._channel_tiles(patch, start, part, vectors, at)
             done = add(done, mul(build.index(count), size))
 
-    def _channel_tiles(self, patch: Buffer, zeros: Buffer | None, part: Expr, vectors: int, at: Sequence[dict[Var, Expr]]) -> None:
+    def _channel_tiles(self, patch: Buffer, start: Buffer | None, part: Expr, vectors: int, at: Sequence[dict[Var, Expr]]) -> None:
         """All channels of a part for some pixels: full tiles, then what is left."""
         begin, count = mul(part, vectors), vectors // self.nv
         is_even, last = self.pack.rows.rows % self.row.lanes == 0, self.pack.blocks % self.nv
@@ -188,18 +194,18 @@ class _Tiles:
         parts = -(-self.pack.blocks // vectors)
         full: Dim = whole if parts == 1 else build.dim(build.minimum(build.sub(whole, mul(part, count)), count))
         with self.k.loop("ct", full) as tile:
-            self._tile(patch, zeros, begin, mul(tile, self.nv), self.nv, at, False)
+            self._tile(patch, start, begin, mul(tile, self.nv), self.nv, at, False)
         if last:
             with self.k.when(build.eq(part, parts - 1)) if parts > 1 else ExitStack():
-                self._tile(patch, zeros, begin, mul(build.index(full), self.nv), last, at, not is_even)
+                self._tile(patch, start, begin, mul(build.index(full), self.nv), last, at, not is_even)
 
     def _tile(
-        self, patch: Buffer, zeros: Buffer | None, begin: Expr, inside: Expr, nv: int, at: Sequence[dict[Var, Expr]], partial: bool
+        self, patch: Buffer, start: Buffer | None, begin: Expr, inside: Expr, nv: int, at: Sequence[dict[Var, Expr]], partial: bool
     ) -> None:
-        """One tile: clear, reduce, store. Its first vector is `begin + inside`."""
+        """One tile: begin, reduce, store. Its first vector is `begin + inside`."""
         lanes, first = self.row.lanes, add(begin, inside)
         with self.k.local(DType.INT32, len(at) * nv * lanes, "acc", Scope.REGISTER, LINE_BYTES) as acc:
-            self._sums(acc, patch, first, len(at), nv, None if zeros is None else (zeros, mul(inside, lanes)))
+            self._sums(acc, patch, first, len(at), nv, None if start is None else (start, mul(inside, lanes)))
             for i, values in enumerate(at):
                 for j in range(0, nv, 2):
                     together = min(2, nv - j) * lanes
@@ -258,22 +264,46 @@ class _Tiles:
             datum = build.sub(datum, substitute(self.zero, values))
         return build.cast(add(datum, const(self.row.shift(self.dot.data.dtype), DType.INT32)), self.row.operand)
 
-    def _zero_sums(self, blocks: ExitStack, patch: Buffer, first: Expr, vectors: int) -> Buffer | None:
-        """Less the sums for data that are zero everywhere, for all channels of a part; None if they are zero too."""
-        if self.row.centres:
+    def _start(self, blocks: ExitStack, first: Expr, channels: int) -> Buffer | None:
+        """What accumulators begin with, for all channels of a part: the bias less the sums for data that are zero everywhere.
+
+        None if that is nothing.
+        """
+        zero = const(0, DType.INT32) if self.row.centres else build.cast(self._in_patch(self.zero, {}), DType.INT32)
+        bias = self._take_bias()
+        if isinstance(zero, Const) and zero.value == 0 and bias is None:
             return None
-        zero = self._in_patch(self.zero, {})
-        if isinstance(zero, Const) and zero.value == 0:
+        start = blocks.enter_context(self.k.local(DType.INT32, channels, "start", Scope.STACK, LINE_BYTES))
+
+        def store(at: Expr) -> None:
+            channel = add(first, at)
+            value: Expr = const(0, DType.INT32)
+            if not (isinstance(zero, Const) and zero.value == 0):
+                self.has_sums = True
+                value = build.neg(mul(load(self.sums, channel), zero))
+            if bias is not None:
+                value = add(value, substitute(bias, {self.dot.channel[0]: channel}))
+            self.k.store(start, at, value)
+
+        count = build.dim(build.minimum(build.sub(build.index(self.dot.channel[1]), first), channels))
+        vector_loop(self.k, count, self.row.lanes, store)
+        return start
+
+    def _take_bias(self) -> Expr | None:
+        """What the epilogue adds to the sum of each channel, if that is all that it does with sums, and known; taken from the epilogue."""
+        form, acc = self.dot.form, self.dot.form.acc
+        sums = [e for e in walk(form.result) if isinstance(e, Binary) and e.op is BinaryOp.ADD and acc in (e.a, e.b)]
+        if len(sums) != 1:
             return None
-        lanes = self.row.lanes
-        vector_loop(self.k, self.width, lanes, lambda at: self.k.store(patch, at, zero))
-        zeros = blocks.enter_context(self.k.local(DType.INT32, vectors * lanes, "zeros", Scope.STACK, LINE_BYTES))
-        acc, count = (
-            Buffer("zero", DType.INT32, lanes, Scope.REGISTER, LINE_BYTES),
-            build.minimum(build.sub(self.pack.blocks, first), vectors),
-        )
-        with self.k.loop("z", build.dim(count)) as z, self.k.around(acc):
-            self._sums(acc, patch, add(first, z), 1, 1)
-            with self.k.loop("l", lanes, LoopKind.VECTOR) as lane:
-                self.k.store(zeros, add(mul(z, lanes), lane), build.neg(load(acc, lane)))
-        return zeros
+        (total,) = sums
+        bias = total.b if total.a is acc else total.a
+        if set(free_vars(bias)) - {self.dot.channel[0]} or any(
+            at.buffer.scope is not Scope.CONST for at in walk(bias) if isinstance(at, Load)
+        ):
+            return None
+        alone = Var("sum", DType.INT32)
+        result = map_expr(form.result, lambda e: alone if e is total else None)
+        if acc in walk(result):
+            return None
+        self.dot = replace(self.dot, form=replace(form, result=substitute(result, {alone: acc})))
+        return bias

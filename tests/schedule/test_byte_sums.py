@@ -17,6 +17,7 @@ from onnxc.backends.llvm.target import parse
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.interpret import run_graph
 from onnxc.compiler.graph.nodes import Graph
+from onnxc.compiler.kernel.text import print_kernel
 from onnxc.compiler.program.interpret import run_program
 
 from ..lowered import program_of
@@ -96,6 +97,15 @@ def test_data_above_their_zero(name: str, target: str, dtype: type) -> None:
     for x in (few, generator.integers(low, low + 90, shape), np.full(shape, high), np.full(shape, low)):
         given: dict[str, np.ndarray] = {"x": x.astype(dtype)}
         np.testing.assert_array_equal(run_program(program, given, MEANINGS)["z"], run_graph(graph, given)["z"])
+
+
+def test_accumulators_begin_with_the_bias() -> None:
+    """Bias and zero point cost nothing for each pixel: the epilogue begins with the conversion to a float."""
+    graph, inputs = _conv("1x1", np.int8, zero=-128)
+    program = _program(graph, "cpu:x86-64-v3")
+    (text,) = (print_kernel(kernel) for kernel in program.kernels.values() if kernel.schedule.startswith("dot"))
+    assert "cast.float32(load(@acc" in text and "buffer @sums" in text
+    np.testing.assert_array_equal(run_program(program, inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
 
 
 def test_pairs_at_the_limit_are_exact() -> None:
