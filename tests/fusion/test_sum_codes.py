@@ -19,11 +19,11 @@ from onnxc.compiler.kernel.nodes import Cast, Expr, MathFn, Var
 from onnxc.compiler.kernel.text import print_expr
 from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.stages import Group
-from onnxc.compiler.target import load_target
 from onnxc.passes.fusion.constant_stages import Constants
 from onnxc.passes.fusion.form_groups import form_groups
 from onnxc.passes.fusion.sum_codes import summed
 
+from ..lowered import program_of
 from .quantized_models import graph_of, stages_of
 
 SUM = """g (int8[256,256] x, int8[256,256] v) => (int8[256,256] y) {
@@ -105,10 +105,7 @@ def test_programs(target: str) -> None:
     graph = graph_of(SUM_OF_CONV, cast("dict[str, np.ndarray]", parameters), passes=False)
     generator = np.random.default_rng(5)
     inputs = {v.name: generator.integers(-128, 128, v.type.static_shape).astype(np.int8) for v in graph.inputs}
-    machine, lowered = load_target(target), graph
-    for graph_pass in machine.pipeline.graph_passes:
-        lowered = graph_pass.run(lowered)
-    got = run_program(machine.pipeline.build(lowered), inputs, MEANINGS)["y"]
+    got = run_program(program_of(graph, target), inputs, MEANINGS)["y"]
     np.testing.assert_array_equal(got, run_graph(graph, inputs)["y"])
     assert parse(target).has_fma == (target == "cpu:x86-64-v3")
 

@@ -102,7 +102,7 @@ def test_data_above_their_zero(name: str, target: str, dtype: type) -> None:
 def test_accumulators_begin_with_the_bias() -> None:
     """Bias and zero point cost nothing for each pixel: the epilogue begins with the conversion to a float."""
     graph, inputs = _conv("1x1", np.int8, zero=-128)
-    program = _program(graph, "cpu:x86-64-v3")
+    program = program_of(graph, "cpu:x86-64-v3")
     (text,) = (print_kernel(kernel) for kernel in program.kernels.values() if kernel.schedule.startswith("dot"))
     assert "cast.float32(load(@acc" in text and "buffer @sums" in text
     np.testing.assert_array_equal(run_program(program, inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
