@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 from ..dtypes import DType, Kind
 from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.build import INDEX, const
 from ..kernel.builder import KernelBuilder
 from ..kernel.nodes import Buffer, Dim, Expr, Scope
+from ..kernel.vector_loop import vector_loop
 from .extents import at_least
-from .scatter import Buffers
+from .scatter import LANES, Buffers
 from .table import Imperative, OpContext, OpDef, register
 
 
@@ -86,6 +89,11 @@ def _compress_most(ctx: OpContext) -> list[Dim]:
     return [_considered(ctx)]
 
 
+def _copy(k: KernelBuilder, target: Buffer, place: Expr, source: Buffer, start: Expr, n: Expr) -> None:
+    """Store element `n` of some that lie next to each other."""
+    k.store(target, build.add(place, n), build.load(source, build.add(start, n)))
+
+
 def _compress(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     (x, flags), (out,) = inputs, outputs
     assert x is not None and flags is not None and out is not None
@@ -93,10 +101,10 @@ def _compress(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffer
     with k.local(INDEX, 1, "found", Scope.REGISTER) as found:
         k.store(found, 0, 0)
         with k.loop("i", _considered(ctx)) as i, k.when(_is_set(build.load(flags, i))):
-            with k.loop("outer", outer) as o, k.loop("inner", inner) as n:
-                source = build.add(build.mul(build.add(build.mul(o, extent), i), inner), n)
-                kept = build.add(build.mul(o, ctx.fresh("count")), build.load(found, 0))
-                k.store(out, build.add(build.mul(kept, inner), n), build.load(x, source))
+            kept = build.load(found, 0)
+            with k.loop("outer", outer) as o, k.let(build.mul(build.add(build.mul(o, ctx.fresh("count")), kept), inner)) as place:
+                source = build.mul(build.add(build.mul(o, extent), i), inner)
+                vector_loop(k, build.dim(inner), LANES, functools.partial(_copy, k, out, place, x, source))
             k.store(found, 0, build.add(build.load(found, const(0)), 1))
 
 
