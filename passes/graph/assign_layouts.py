@@ -19,6 +19,7 @@ from ...compiler.kernel.nest import Nest
 from ...compiler.kernel.nodes import Expr, Read
 from ...compiler.kernel.traverse import walk
 from ...compiler.ops.convolution import Convolution, conv_extents
+from ...compiler.ops.movement import permutation
 from ...compiler.ops.table import Nests, context, lookup
 from ..fusion.stage_graph import contraction_factors
 from .layout_copies import LayoutCopies, captured_names
@@ -58,15 +59,40 @@ class _Choice:
     """For each value read by a padded convolution, the largest padding on each axis."""
     captured: set[str] = field(init=False)
     """What regions use by name must be row-major under that name."""
+    awaited: set[str] = field(init=False)
+    """Floats that convolutions read, perhaps behind operators that keep the shape."""
 
     def __post_init__(self) -> None:
         self.facts = GraphFacts.of(self.graph)
         self.captured = captured_names(self.graph)
+        self.awaited = self._awaited()
         for node in self.graph.nodes:
             if self._is_convolution(node):
                 self._add_convolution(node)
+            elif self._brings_channels_forward(node):
+                self.blocked.update((v.name, self.block) for v in node.outputs if v is not None)
             elif self._keeps_channels(node):
                 self.blocked.update((v.name, self._block_of_inputs(node)) for v in node.outputs if v is not None)
+
+    def _awaited(self) -> set[str]:
+        found: set[str] = set()
+        for node in reversed(self.graph.nodes):
+            output = node.outputs[0] if node.outputs else None
+            if self._is_convolution(node):
+                found.update(v.name for v in node.inputs[:1] if v is not None and v.type.dtype in BLOCKED_TYPES)
+            elif output is not None and output.name in found:
+                found.update(v.name for v in node.inputs if v is not None and v.type.shape == output.type.shape)
+        return found
+
+    def _brings_channels_forward(self, node: Node) -> bool:
+        """True for a Transpose that takes channels from the last axis to theirs for a convolution: in blocks, they stay neighbours."""
+        output = node.outputs[0] if node.outputs else None
+        if node.op != "Transpose" or output is None or output.name not in self.awaited or output.type.dtype not in BLOCKED_TYPES:
+            return False
+        rank, channels = output.type.rank, output.type.shape[CHANNEL_AXIS]
+        if rank < 3 or permutation(context(node, self.facts))[CHANNEL_AXIS] != rank - 1:
+            return False
+        return isinstance(channels, int) and channels >= self.block
 
     def _block_of_inputs(self, node: Node) -> int:
         return next(self.blocked[v.name] for v in node.inputs if v is not None and v.name in self.blocked)

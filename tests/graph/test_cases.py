@@ -20,6 +20,7 @@ from onnxc.compiler.graph.verify import verify
 from onnxc.compiler.pass_runner import Pass
 from onnxc.compiler.rewrite.rules import Rule, Trace, apply_rules
 from onnxc.passes.graph.assign_channels_last import assign_channels_last
+from onnxc.passes.graph.assign_layouts import assign_layouts
 from onnxc.passes.graph.eliminate_dead_code import eliminate_dead_code
 from onnxc.passes.graph.fold_batch_norm import BATCH_NORM_RULES
 from onnxc.passes.graph.move_quantization import QUANTIZATION_RULES
@@ -28,7 +29,7 @@ from onnxc.passes.graph.simplify import SIMPLIFY_RULES
 
 FOLDER = Path(__file__).parent / "cases"
 CASES = sorted(FOLDER.glob("*/*.txt"))
-PASSES = {step.name: step for step in (*GRAPH_PASSES, Pass(assign_channels_last))}
+PASSES = {step.name: step for step in (*GRAPH_PASSES, Pass(assign_channels_last), Pass(assign_layouts(4)))}
 RULES = {"simplify": SIMPLIFY_RULES, "move_quantization": QUANTIZATION_RULES, "fold_batch_norm": BATCH_NORM_RULES}
 EXTENTS = {"N": 2}
 
