@@ -24,6 +24,7 @@ from ...passes.graph.dequantize_weights import dequantize_weights
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.fold_constants import fold_constants
 from ...passes.graph.pipeline import GRAPH_PASSES
+from ...passes.graph.sign_codes import sign_codes
 from ...passes.graph.walk_one_tree import walk_one_tree
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.plan.lower_graph import lower_graph
@@ -35,7 +36,7 @@ from .float_rows import float_rows
 from .layers import layers_of
 from .layouts import LAYOUTS, arranged
 from .lower import KERNEL_PASSES, lower
-from .mma import dot_rows
+from .mma import VECTOR_PROCESSORS, dot_rows
 from .package import print_files
 from .schedule import SCALAR, schedule
 from .self_test import print_self_test
@@ -77,7 +78,8 @@ def make_target(text: str) -> Target:
         layers = tuple(layer.call.covers for layer in layers_of(program))
         return CArtifact(replace(interface_of(program), layers=layers), print_files(program, choices))
 
-    own_passes = map(Pass, (dequantize_weights, fold_constants, eliminate_dead_code, walk_one_tree, assign_channels_last))
+    signs = (sign_codes,) if processor in VECTOR_PROCESSORS else ()
+    own_passes = map(Pass, (*signs, dequantize_weights, fold_constants, eliminate_dead_code, walk_one_tree, assign_channels_last))
     pipeline = Pipeline(
         (*GRAPH_PASSES, *own_passes),
         KERNEL_PASSES,

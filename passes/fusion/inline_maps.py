@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...compiler.kernel.nodes import Expr, Read
-from ...compiler.kernel.traverse import map_expr, walk
+from ...compiler.kernel.traverse import free_vars, map_expr, walk
 from ...compiler.program.stages import Stage, make_stage
 from .fuse_epilogues import refuse_place
 from .scaled_terms import dequantizes
@@ -101,6 +101,8 @@ def refuse(producer: Stage, user: Stage) -> str | None:
         return "read at several places"
     if not user.is_map and cost > CHEAP and _repeats(producer, user, reads):
         return "evaluated several times by the reduction"
+    if user.is_map and cost > CHEAP and _is_of_channels(user, reads) and _repeats(producer, user, reads):
+        return "evaluated again for every pixel"
     if element_cost(user.nest.result) + cost > LARGE_BODY:
         return "the user is large already"
     return None
@@ -110,10 +112,14 @@ def _term_reads(user: Stage) -> set[Expr]:
     return {e for e in walk(user.nest.body) if isinstance(e, Read)}
 
 
+def _is_of_channels(user: Stage, reads: tuple[Read, ...]) -> bool:
+    """True if what is read follows the channels of a user whose channels are its innermost loop: no loop is left to compute it before."""
+    layout = user.value.type.layout
+    return layout.block > 1 and all(user.nest.axes[layout.axis] in free_vars(*read.indices) for read in reads)
+
+
 def _repeats(producer: Stage, user: Stage, reads: tuple[Read, ...]) -> bool:
     """True if the user reads an element of the producer more than once: not every axis takes part."""
-    from ...compiler.kernel.traverse import free_vars
-
     axes = {a for a, d in zip(user.nest.axes + user.nest.reduce_axes, user.nest.shape + user.nest.reduce_shape, strict=True) if d != 1}
     return any(axes - set(free_vars(*read.indices)) for read in reads)
 
