@@ -40,13 +40,6 @@ def test_unsigned_codes_with_functions_and_windows(column: int, processor: str, 
     model, rng = parser.parse_model(MODEL), np.random.default_rng(3)
     scales = {"s": np.float32(0.0317), "t": np.float32(0.0271), "ws": np.float32(0.00123)}
     constants = scales | {"z": np.uint8(121), "zx": np.int8(3), "zw": np.int8(0)}
-        "s": np.float32(0.0317),
-        "t": np.float32(0.0271),
-        "ws": np.float32(0.00123),
-        "z": np.uint8(121),
-        "zx": np.int8(3),
-        "zw": np.int8(0),
-    }
     constants |= {n: rng.integers(-127, 128, (16, 16, k, k)).astype(np.int8) for n, k in (("w", 1), ("f", 3))}
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items())
     onnx.save(model, path := tmp_path / "layers.onnx")
