@@ -1,8 +1,9 @@
-"""Let kernels write over an input that nobody reads again: additions to a residual, activations, requantization.
+"""Let kernels write over an input that nobody reads again: additions to a residual, activations, requantization, softmax.
 
 Decided for each group after the order of the units is known. The kernel gets one buffer, which it loads from and stores to
 (`Group.in_place`), so that no two of its arguments overlap. It may, where each element of the input is read only to compute
-the element that takes its place: then the order of the elements does not matter, as long as none is computed twice.
+the element that takes its place: then the order of the elements does not matter, as long as none is computed twice. Groups of
+several stages go row by row; the stages before the last may read all of the row that is written afterwards.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from .places import Places
 
 def overwritable(unit: Unit) -> Iterator[tuple[Value, Value]]:
     """Pairs of an output of a unit and an input that it may be written over if nobody else needs that."""
-    if not isinstance(unit, Group) or len(unit.stages) != 1 or len(unit.outputs) != 1:
+    if not isinstance(unit, Group) or len(unit.outputs) != 1:
         return
-    (stage,), (output,) = unit.stages, unit.outputs
-    if output is not stage.value or output.name in unit.placements:
+    (*before, last), (output,) = unit.stages, unit.outputs
+    if output is not last.value or output.name in unit.placements:
         return
-    for operand in stage.operands:
-        if operand.name not in unit.placements and not _may_be_symbols(operand) and _is_read_in_place(stage, operand):
+    made = {stage.value for stage in before}
+    for operand in dict.fromkeys(v for stage in (last, *before) for v in stage.operands if v not in made):
+        if operand.name in unit.placements or _may_be_symbols(operand) or operand.type.dtype is not output.type.dtype:
+            continue
+        is_free = operand not in last.operands or _is_read_in_place(last, operand)
+        if is_free and all(_reads_its_row(stage, operand, output, unit.rows) for stage in before):
             yield output, operand
 
 
@@ -55,6 +60,20 @@ def write_in_place(units: Sequence[Unit], kept: Collection[str]) -> list[Unit]:
     return found
 
 
+def _reads_its_row(stage: Stage, operand: Value, output: Value, rows: int) -> bool:
+    """True if a stage reads an operand only in the row of the output that it is computed for."""
+    if operand not in stage.operands:
+        return True
+    if (operand.type.shape, operand.type.layout) != (output.type.shape, output.type.layout):
+        return False
+    axes = tuple(zip(stage.nest.axes, stage.nest.shape, strict=True))[:rows]
+    return all(
+        index is axis or extent == 1
+        for read in stage.reads(operand)
+        for index, (axis, extent) in zip(read.indices[:rows], axes, strict=True)
+    )
+
+
 def _may_be_symbols(value: Value) -> bool:
     """True for small integer tensors: extents may be read from them at any later time."""
     shape = value.type.shape
@@ -65,8 +84,6 @@ def _may_be_symbols(value: Value) -> bool:
 def _is_read_in_place(stage: Stage, operand: Value) -> bool:
     """True if a stage reads an operand only where it writes its own element, after any reduction."""
     nest, position = stage.nest, stage.operands.index(operand)
-    if stage.value.type.dtype is not operand.type.dtype:
-        return False
     if nest.combine is not None and any(isinstance(e, Read) and e.operand == position for e in walk(nest.body)):
         return False
     return all(has_same_order(operand.type, read, stage.value.type, nest) for read in stage.reads(operand))

@@ -195,6 +195,27 @@ def test_a_kernel_in_place_has_one_buffer_for_both():
     assert [len(program.kernels[call.kernel].buffers) for call in calls] == [3, 3, 3, 3]
 
 
+def test_rows_are_written_over_the_rows_that_they_are_made_of():
+    check(
+        """g (float[16, 16] x, float[16, 16] w) => (float[16, 16] y) {
+            a = MatMul(x, w)
+            b = Softmax(a)
+            y = MatMul(b, w) }""",
+        (16, 16), (16, 16),
+        arena_bytes=1024,
+    )  # fmt: skip
+    check(
+        """g (float[16, 16] x, float[16, 16] w) => (float[16, 16] y) <int64[1] last = {-1}, int64[1] first = {-17}, int64[1] axis = {1}> {
+            a = MatMul(x, w)
+            s = ReduceSum(a, axis)
+            r = Slice(a, last, first, axis, last)
+            b = Div(r, s)
+            y = MatMul(b, w) }""",
+        (16, 16), (16, 16),
+        arena_bytes=2048,
+    )  # fmt: skip
+
+
 def test_outputs_that_are_views_are_written_where_the_caller_wants_them():
     program = check(
         """g (float[1, 8, 8, 3] x, float[4, 3, 3, 3] w) => (float[1, 6, 6, 4] y) {
