@@ -120,10 +120,11 @@ def _affine_nest(ctx: OpContext) -> list[Nest]:
     extents = kind.shape[1:-1]
 
     def base(i: Expr, extent: Dim) -> Expr:
-        """The place of an element along an axis that reaches from -1 to 1."""
+        """The place of an element along an axis that reaches from -1 to 1; a single corner is the first one, as in the specification."""
         n = build.index(extent)
         if ctx.int_attr("align_corners"):
-            twice, parts = build.sub(build.mul(i, 2), build.sub(n, 1)), build.maximum(build.sub(n, 1), 1)
+            parts = build.maximum(build.sub(n, 1), 1)
+            twice = build.sub(build.mul(i, 2), parts)
         else:
             twice, parts = build.sub(build.add(build.mul(i, 2), 1), n), n
         return build.div(build.cast(twice, wide), build.cast(parts, wide))

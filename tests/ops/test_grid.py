@@ -46,7 +46,7 @@ def test_sampling_nowhere_reads_nothing(check):
 
 
 @pytest.mark.parametrize("aligned", [0, 1])
-@pytest.mark.parametrize("size", [(2, 3, 4, 5), (2, 1, 2, 3, 4)])
+@pytest.mark.parametrize("size", [(2, 3, 1, 4), (2, 3, 4, 5), (2, 1, 2, 3, 4)])
 @pytest.mark.parametrize("known", [True, False], ids=["constant", "run time"])
 def test_affine_grid(check, rng, size, aligned, known):
     rank = len(size) - 2
