@@ -69,8 +69,7 @@ def _mask_type(ctx: OpContext) -> list[TensorType]:
         largest = build.minimum(build.index(ctx.shape(1)[2]), build.index(ctx.shape(1)[3]))
         ctx.require(build.ge(largest, build.index(columns)), "the mask is smaller than the scores")
     elif ctx.has(1):
-        wanted_numbers = mul(build.index(batch), 2 if _has_starts(ctx) else 1)
-        ctx.require(build.ge(build.index(ctx.shape(1)[0]), wanted_numbers), "the mask is smaller than the batch")
+        ctx.require(build.ge(build.index(ctx.shape(1)[0]), build.index(batch)), "the mask is smaller than the batch")
     return [TensorType(ctx.dtype(0), (batch, 1, rows, columns))]
 
 
@@ -101,16 +100,17 @@ def _is_seen(ctx: OpContext, n: Expr, i: Expr, j: Expr, past: Expr) -> Expr:
     if rank == 4:
         return build.ne(ctx.read(1, n, const(0), build.add(i, past), j), 0)
     before_end = build.lt(j, build.cast(ctx.read(1, n), DType.INT64))
-    if not _has_starts(ctx):
-        return before_end
+    has_starts = _has_starts(ctx)
     start = build.cast(ctx.read(1, build.add(n, build.index(ctx.shape(0)[0]))), DType.INT64)
-    return build.logical_and(before_end, build.ge(j, start))
+    return build.select(has_starts, build.logical_and(before_end, build.ge(j, start)), before_end)
 
 
-def _has_starts(ctx: OpContext) -> bool:
-    """False for a mask of lengths, behind which the places of packed queries and keys may stand: `[3 * batch + 2]`."""
-    batch, extent = ctx.shape(0)[0], ctx.shape(1)[0]
-    return extent not in (batch, build.dim(build.add(mul(build.index(batch), 3), 2)))
+def _has_starts(ctx: OpContext) -> Expr:
+    """True for a mask of ends and starts; behind lengths, places of packed queries and keys may stand: `[3 * batch + 2]`."""
+    batch, extent = build.index(ctx.shape(0)[0]), ctx.shape(1)[0]
+    if extent in (ctx.shape(0)[0], build.dim(build.add(mul(batch, 3), 2))):
+        return build.FALSE
+    return build.eq(build.index(extent), mul(batch, 2))
 
 
 register(

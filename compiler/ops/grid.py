@@ -23,7 +23,9 @@ RENAMED = {"bilinear": "linear", "bicubic": "cubic"}
 def _sample_type(ctx: OpContext) -> list[TensorType]:
     if ctx.rank(0) < 3 or ctx.rank(1) != ctx.rank(0):
         ctx.fail("E0203", "the data needs spatial axes and the grid the same rank")
-    return [TensorType(ctx.dtype(0), (*ctx.shape(0)[:2], *ctx.shape(1)[1:-1]))]
+    ctx.same_extent(ctx.shape(1)[-1], ctx.rank(0) - 2, "coordinates in the grid and spatial axes")
+    batch = ctx.same_extent(ctx.shape(0)[0], ctx.shape(1)[0], "the batches of the data and of the grid")
+    return [TensorType(ctx.dtype(0), (batch, ctx.shape(0)[1], *ctx.shape(1)[1:-1]))]
 
 
 def _coordinate(ctx: OpContext, at: tuple[Expr, ...], axis: int) -> Expr:

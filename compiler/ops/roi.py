@@ -66,7 +66,9 @@ def _bins(k: KernelBuilder, shape: tuple[Dim, ...]) -> Iterator[tuple[Expr, _Cha
 
 def _align_type(ctx: OpContext) -> list[TensorType]:
     size = ctx.int_attr("output_height", 1), ctx.int_attr("output_width", 1)
-    return [TensorType(ctx.dtype(0), (ctx.shape(1)[0], ctx.shape(0)[1], *size))]
+    ctx.same_extent(ctx.shape(1)[1], 4, "numbers of a region and of two corners")
+    count = ctx.same_extent(ctx.shape(1)[0], ctx.shape(2)[0], "the numbers of regions and of batch indices")
+    return [TensorType(ctx.dtype(0), (count, ctx.shape(0)[1], *size))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _pool_type(ctx: OpContext) -> list[TensorType]:
     size = ctx.ints_attr("pooled_shape")
     if size is None or len(size) != 2 or ctx.rank(0) != 4:
         ctx.fail("E0203", "pooled_shape must have 2 values and the input rank 4")
+    ctx.same_extent(ctx.shape(1)[1], 5, "numbers of a region and of a batch index with two corners")
     return [TensorType(ctx.dtype(0), (ctx.shape(1)[0], ctx.shape(0)[1], *size))]
 
 

@@ -22,6 +22,14 @@ def test_attention(runtime, rng, mask, attrs):
     runtime("Attention", [normal(rng, 2, 3, 8), normal(rng, 8, 24), normal(rng, 24), mask], {"num_heads": 2, **attrs}, domain=MICROSOFT)
 
 
+@pytest.mark.parametrize("mask", [ints(2), ints(3, 1)])
+def test_what_a_mask_is_of_may_be_known_while_running(runtime, rng, mask):
+    """An end, or an end and a start: the batch decides."""
+    symbolic = {0: ["b", "s", 8]}
+    inputs = [normal(rng, 1, 3, 8), normal(rng, 8, 24), normal(rng, 24), mask]
+    runtime("Attention", inputs, {"num_heads": 2}, domain=MICROSOFT, constants=[1, 2, 3], symbolic=symbolic)
+
+
 def test_attention_with_past(runtime, rng):
     inputs = [normal(rng, 2, 3, 8), normal(rng, 8, 24), normal(rng, 24), None, normal(rng, 2, 2, 2, 5, 4)]
     runtime("Attention", inputs, {"num_heads": 2, "unidirectional": 1}, domain=MICROSOFT, outputs=2)

@@ -52,6 +52,8 @@ MISFITS = [
     ("GRU", [(4, 2, 3), (1, 15, 3), (1, 15, 5), (1, 29)], {"hidden_size": 5}, (1, 2)),
     ("DeformConv", [(1, 2, 5, 5), (1, 2, 3, 3), (1, 18, 3, 2)], {}, (1,)),
     ("DeformConv", [(1, 2, 5, 5), (1, 2, 3, 3), (1, 18, 3, 3), (1,), (1, 8, 3, 3)], {}, (1,)),
+    ("GridSample", [(3, 1, 4, 4), (2, 2, 2, 2)], {}, ()),
+    ("RoiAlign", [(1, 1, 4, 4), (2, 4), (1,)], {}, ()),
     ("STFT", [(1, 16, 1), (), (4,), ()], {}, (1, 3)),
 ]
 
@@ -59,7 +61,7 @@ MISFITS = [
 @pytest.mark.parametrize(("op", "shapes", "attrs", "constants"), MISFITS, ids=[case[0] for case in MISFITS])
 def test_open_extents_that_do_not_fit_are_told(op, shapes, attrs, constants):
     """Nothing is read beyond the end of an operand."""
-    dtypes = {("RNN", 4): np.int32, ("STFT", 1): np.int64, ("STFT", 3): np.int64}
+    dtypes = {("RNN", 4): np.int32, ("RoiAlign", 2): np.int64, ("STFT", 1): np.int64, ("STFT", 3): np.int64}
     inputs = [np.full(shape, 3, dtypes.get((op, k), np.float32)) for k, shape in enumerate(shapes)]
     model = model_of(op, inputs, attrs, constants=constants)
     for value in model.graph.input:
