@@ -37,6 +37,10 @@ def rotary_nest(ctx: OpContext, head: Dim, rotated: Dim, cos: int, sin: int, ang
     """
     dtype, wide = ctx.dtype(0), accumulator(ctx.dtype(0))
     half = build.floordiv(build.index(rotated), 2)
+    whole = build.logical_and(build.le(build.index(rotated), build.index(head)), build.eq(build.floormod(build.index(rotated), 2), 0))
+    ctx.require(whole, "the elements that turn are more than a head has, or no pairs")
+    for position in (cos, sin):
+        _check_room(ctx, position, half)
 
     def element(*axes: Expr) -> Expr:
         *outer, last = axes
@@ -64,6 +68,19 @@ def _partner(ctx: OpContext, within: Expr, half: Expr) -> tuple[Expr, Expr, Expr
     return number, is_first, build.select(is_first, half, build.neg(half))
 
 
+def _check_room(ctx: OpContext, position: int, *least: Dim) -> None:
+    """The last axes of an input must have at least these extents."""
+    if ctx.rank(position) < len(least):
+        ctx.fail("E0203", f"input {position} has rank {ctx.rank(position)}, {len(least)} is needed")
+    for found, extent in zip(ctx.shape(position)[-len(least) :], least, strict=True):
+        ctx.require(build.ge(build.index(found), build.index(extent)), f"input {position} is too small for what is turned")
+
+
+def _sequence(ctx: OpContext) -> tuple[Dim, Dim]:
+    """Batch and length of the sequence."""
+    return ctx.shape(0)[0], ctx.shape(0)[2 if ctx.rank(0) == 4 else 1]
+
+
 def _head(ctx: OpContext, fallback: Dim) -> Dim:
     """Size of a head: the last axis if heads have one of their own, else by `num_heads`."""
     if ctx.rank(0) == 4:
@@ -86,6 +103,11 @@ def _rotary(ctx: OpContext) -> list[Nest]:
     if ctx.rank(0) == 3 and not ctx.int_attr("num_heads"):
         ctx.fail("E0203", "num_heads is needed for an input of rank 3")
     head = _head(ctx, 0)
+    if ctx.has(3):
+        _check_room(ctx, 3, *_sequence(ctx))
+    else:
+        for position in (1, 2):
+            _check_room(ctx, position, *_sequence(ctx), build.dim(build.floordiv(build.index(_rotated(ctx, head)), 2)))
 
     def angle(batch: Expr, place: Expr, number: Expr) -> tuple[Expr, ...]:
         if not ctx.has(3):
@@ -98,6 +120,8 @@ def _rotary(ctx: OpContext) -> list[Nest]:
 def _microsoft_rotary(ctx: OpContext) -> list[Nest]:
     cached = build.dim(build.mul(build.index(ctx.shape(2)[1]), 2))
     head = _head(ctx, cached)
+    if ctx.rank(1) == 2:
+        _check_room(ctx, 1, *_sequence(ctx))
 
     def angle(batch: Expr, place: Expr, number: Expr) -> tuple[Expr, ...]:
         if ctx.rank(1) == 2:

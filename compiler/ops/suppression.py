@@ -34,6 +34,13 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     return [b.op("Concat", b.op("Slice", place, b.const([0]), b.const([2]), b.const([1])), box, axis=1)]
 
 
+def _keep_types(ctx: OpContext) -> list[TensorType]:
+    batch, _, count = ctx.shape(SCORES)
+    for found, wanted, what in zip(ctx.shape(BOXES), (batch, count, 4), ("the batches", "the numbers", "the coordinates (4)"), strict=True):
+        ctx.same_extent(found, wanted, f"{what} of boxes and scores")
+    return [TensorType(dtype, ctx.shape(SCORES)) for dtype in (DType.INT64, DType.BOOL)]
+
+
 def _keep(ctx: OpContext, k: KernelBuilder, inputs: Buffers, outputs: Buffers) -> None:
     """Boxes in the order in which they are kept, `[b, c, n]`, and true for as many places as there are."""
     scores, (order, kept) = inputs[SCORES], outputs
@@ -167,10 +174,11 @@ register(
         lambda ctx: [TensorType(DType.INT64, (ctx.fresh("count"), 3))],
         Rewrite(_rewrite),
         defaults={"center_point_box": 0},
+        ranks=(3, 3),
     ),
     OpDef(
         "KeepBoxes",
-        lambda ctx: [TensorType(dtype, ctx.shape(SCORES)) for dtype in (DType.INT64, DType.BOOL)],
+        _keep_types,
         Imperative(_keep),
         INTERNAL,
         doc="boxes, scores, limits -> boxes in the order in which they are kept, and as many marks",
