@@ -8,8 +8,9 @@ from ..draft import Draft, Noise, Operand
 from .registry import sample
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softsign", "Softplus", "LeakyRelu", "Elu")
-"""Without Affine, ScaledTanh and ThresholdedRelu, whose parameters are 0 in ONNX Runtime unless they are given."""
+ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softsign", "LeakyRelu", "Elu")
+"""Without Affine, ScaledTanh and ThresholdedRelu, whose parameters are 0 in ONNX Runtime unless they are given, and Softplus,
+which overflows there beyond 88."""
 FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 """Activations of one direction."""
 
