@@ -86,12 +86,13 @@ def _from_scale(ctx: OpContext, k: int, extent: Dim) -> Axis:
     value = float(scales[k])
     if not value > 0:
         ctx.fail("E0203", f"the scale {value} is not positive")
-    ratio = Ratio(value).limit_denominator(4096)
+    exact = Ratio(value)  # a float is a fraction itself, with a power of two below
+    ratio = exact.limit_denominator(4096)
     # float32 1.6 stands for 8/5: position 8 comes from element 5, as it does when the division is done in float32.
     if np.float32(float(ratio)) != np.float32(value):
-        ratio = Ratio(value)  # a float is a fraction itself, with a power of two below
+        ratio = exact
     p, q = ratio.numerator, ratio.denominator
-    output = int(np.floor(extent * value)) if isinstance(extent, int) else build.dim(build.floordiv(build.mul(build.index(extent), p), q))
+    output = build.dim(build.floordiv(build.mul(build.index(extent), exact.numerator), exact.denominator))
     if max(p, q) >= 1 << 24:
         return Axis(k, extent, output, Scale(real=const(float(np.float32(value)), F32)))
     return Axis(k, extent, output, Scale(p, q))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from ...compiler.graph.nodes import Graph
 from ...compiler.rewrite.rules import Rule, apply_rules
 from .arithmetic_rules import ARITHMETIC_RULES
+from .drop_padding_taps import TAP_RULES
 from .merge_pad import PAD_RULES
 from .movement_rules import MOVEMENT_RULES
 
-SIMPLIFY_RULES: tuple[Rule, ...] = (*ARITHMETIC_RULES, *MOVEMENT_RULES, *PAD_RULES)
+SIMPLIFY_RULES: tuple[Rule, ...] = (*ARITHMETIC_RULES, *MOVEMENT_RULES, *PAD_RULES, *TAP_RULES)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from onnx.parser import parse_model
 
+import onnxc
 from onnxc.compiler.frontend import load_graph
 from onnxc.compiler.graph.facts import GraphFacts
 from onnxc.compiler.graph.interpret import run_graph
@@ -149,3 +151,15 @@ def test_doubling_is_a_division_of_the_index():
     assert nest is not None
     assert isinstance(nest.body, Read)
     assert not any(e.dtype.is_float for index in nest.body.indices for e in walk(index))
+
+
+@pytest.mark.parametrize("scale", [0.35, 0.7, 1.3])
+def test_extents_are_those_of_the_scale_as_stored(scale):
+    """0.7 is a little less in float32, so 10 elements become 6, whether or not their number is known."""
+    text = '<ir_version: 9, opset_import: ["": 18]> g (float[1, EXTENT] x) => (float[a, b] y) { y = Resize<mode="linear">(x, , s) }'
+    found = []
+    for extent in ("10", "n"):
+        model = parse_model(text.replace("EXTENT", extent))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1, scale], np.float32), "s"))
+        found.append(onnxc.compile(model, threads=1)(np.zeros((1, 10), np.float32)).shape)
+    assert found == [(1, int(np.floor(10 * float(np.float32(scale)))))] * 2
