@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import ModelProto, helper, numpy_helper
 
 import onnxc
 from onnxc.backends.c import weights
+from onnxc.backends.c.artifact import CArtifact
 from onnxc.backends.c.print import C99
 
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wpedantic", "-Werror", "-fsyntax-only"]
@@ -23,7 +24,7 @@ TABLES = {
 }
 
 
-def look_up() -> tuple[object, dict[str, np.ndarray]]:
+def look_up() -> tuple[ModelProto, dict[str, np.ndarray]]:
     """A model that reads the tables from their ends, and what it gives."""
     nodes = [helper.make_node("Gather", [name, f"at_{name}"], [f"y_{name}"], axis=0) for name in TABLES]
     indices = {f"at_{name}": np.arange(len(table))[::-1].copy() for name, table in TABLES.items()}
@@ -40,6 +41,7 @@ def test_constants_read_back_exactly(large: bool, target: str, tmp_path: Path, m
     monkeypatch.setattr(weights, "LARGE_BYTES", 1 if large else 1 << 20)
     model, indices = look_up()
     compiled = onnxc.compile(model, target=target, cache=False)
+    assert isinstance(compiled.artifact, CArtifact)
     for name, found in zip(TABLES, compiled.run(indices).values(), strict=True):
         assert found.tobytes() == TABLES[name][::-1].tobytes(), name
     for name, text in compiled.artifact.sources.items():
