@@ -94,6 +94,11 @@ def _pick_weight(ctx: OpContext) -> list[Nest | None]:
 
 
 def _picked_type(ctx: OpContext) -> list[TensorType]:
+    batch, classes, *places = ctx.shape(0)
+    for k, (found, wanted) in enumerate(zip(ctx.shape(1), (batch, *places), strict=True)):
+        ctx.same_extent(found, wanted, f"axis {k} of the labels and what the scores want")
+    if ctx.has(2):
+        ctx.same_extent(ctx.shape(2)[0], classes, "the numbers of weights and of classes")
     return [TensorType(ctx.dtype(0), ctx.shape(1))]
 
 

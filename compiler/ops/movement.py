@@ -222,6 +222,11 @@ def _depth_source(ctx: OpContext, axes: tuple[Expr, ...]) -> tuple[Expr, ...]:
     return n, channel, build.add(build.mul(h, block), row), build.add(build.mul(w, block), column)
 
 
+def _reversed_shape(ctx: OpContext) -> tuple[Dim, ...]:
+    ctx.same_extent(ctx.shape(1)[0], ctx.shape(0)[ctx.int_attr("batch_axis", 1)], "the number of sequence lengths and the batch")
+    return ctx.shape(0)
+
+
 def _reversed_source(ctx: OpContext, axes: tuple[Expr, ...]) -> list[Expr]:
     time, batch = ctx.int_attr("time_axis"), ctx.int_attr("batch_axis", 1)
     length = build.minimum(ctx.read(1, axes[batch]), build.index(ctx.shape(0)[time]))  # longer ones would reach behind the end
@@ -245,5 +250,5 @@ register(
     ),
     movement("DepthToSpace", _space_shape, _space_source, defaults={"mode": "DCR"}),
     movement("SpaceToDepth", _depth_shape, _depth_source, defaults={"mode": "DCR"}),
-    movement("ReverseSequence", lambda ctx: ctx.shape(0), _reversed_source, defaults={"time_axis": 0, "batch_axis": 1}),
+    movement("ReverseSequence", _reversed_shape, _reversed_source, defaults={"time_axis": 0, "batch_axis": 1}),
 )

@@ -82,8 +82,10 @@ def _first_target(ctx: OpContext, indices: Buffer, row: Expr, length: int) -> Ex
 
 def _tuple_length(ctx: OpContext) -> int:
     length = ctx.shape(1)[-1] if ctx.rank(1) else 0
-    if not isinstance(length, int) or length > ctx.rank(0):
-        ctx.fail("E0203", "the last extent of the indices must be known and at most the rank of the data")
+    if not isinstance(length, int):
+        ctx.fail("E0204", "the last extent of the indices must be known when compiling")
+    if length > ctx.rank(0):
+        ctx.fail("E0203", "the last extent of the indices must be at most the rank of the data")
     return length
 
 
@@ -94,11 +96,24 @@ def _same_type(ctx: OpContext) -> list[TensorType]:
 def _elements_type(ctx: OpContext) -> list[TensorType]:
     if not ctx.rank(0) == ctx.rank(1) == ctx.rank(2):
         ctx.fail("E0203", "data, indices and updates must have the same rank")
-    ctx.axis_attr()
+    axis = ctx.axis_attr()
+    for k, (extent, index, update) in enumerate(zip(*(ctx.shape(i) for i in range(3)), strict=True)):
+        ctx.same_extent(index, update, f"axis {k} of indices and updates")
+        if k != axis:
+            ctx.require(build.le(build.index(index), build.index(extent)), f"there are more indices than data along axis {k}")
+    return _same_type(ctx)
+
+
+def _nd_type(ctx: OpContext) -> list[TensorType]:
+    wanted = (*ctx.shape(1)[:-1], *ctx.shape(0)[_tuple_length(ctx) :])
+    if ctx.rank(2) != len(wanted):
+        ctx.fail("E0203", f"the updates have rank {ctx.rank(2)}, {len(wanted)} is needed")
+    for k, (found, extent) in enumerate(zip(ctx.shape(2), wanted, strict=True)):
+        ctx.same_extent(found, extent, f"axis {k} of the updates and what indices and data want")
     return _same_type(ctx)
 
 
 register(
     OpDef("ScatterElements", _elements_type, Imperative(_elements), defaults={"axis": 0, "reduction": "none"}),
-    OpDef("ScatterND", _same_type, Imperative(_nd), defaults={"reduction": "none"}),
+    OpDef("ScatterND", _nd_type, Imperative(_nd), defaults={"reduction": "none"}),
 )

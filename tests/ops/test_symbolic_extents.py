@@ -56,15 +56,24 @@ MISFITS = [
     ("RoiAlign", [(1, 1, 4, 4), (2, 4), (1,)], {}, ()),
     ("NonMaxSuppression", [(1, 6, 4), (1, 1, 7)], {}, ()),
     ("RotaryEmbedding", [(1, 1, 4, 8), (1, 4, 4), (1, 3, 4)], {}, ()),
+    ("NegativeLogLikelihoodLoss", [(3, 4), (5,)], {}, ()),
+    ("ReverseSequence", [(4, 3), (2,)], {}, ()),
+    ("ScatterElements", [(4, 2), (2, 3), (2, 3)], {}, ()),
+    ("ScatterND", [(4, 2), (3, 1), (2, 2)], {}, (1,)),
     ("STFT", [(1, 16, 1), (), (4,), ()], {}, (1, 3)),
 ]
+
+
+INTEGERS = {
+    ("NegativeLogLikelihoodLoss", 1): np.int64, ("ReverseSequence", 1): np.int64, ("RNN", 4): np.int32, ("RoiAlign", 2): np.int64,
+    ("ScatterElements", 1): np.int64, ("ScatterND", 1): np.int64, ("STFT", 1): np.int64, ("STFT", 3): np.int64,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("op", "shapes", "attrs", "constants"), MISFITS, ids=[case[0] for case in MISFITS])
 def test_open_extents_that_do_not_fit_are_told(op, shapes, attrs, constants):
     """Nothing is read beyond the end of an operand."""
-    dtypes = {("RNN", 4): np.int32, ("RoiAlign", 2): np.int64, ("STFT", 1): np.int64, ("STFT", 3): np.int64}
-    inputs = [np.full(shape, 3, dtypes.get((op, k), np.float32)) for k, shape in enumerate(shapes)]
+    inputs = [np.full(shape, 3, INTEGERS.get((op, k), np.float32)) for k, shape in enumerate(shapes)]
     model = model_of(op, inputs, attrs, constants=constants)
     for value in model.graph.input:
         for axis, extent in enumerate(value.type.tensor_type.shape.dim):

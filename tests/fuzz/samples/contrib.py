@@ -70,7 +70,7 @@ def codes_function(d: Draft, op: str) -> None:
 @sample("com.microsoft::QLinearSoftmax", weight=1)
 def codes_softmax(d: Draft, op: str) -> None:
     x = _codes(d, 2, 3)
-    scale = d.constant(np.array(1 / 255, np.float32), listed=False)  # with 1/256, the code of 1 wraps around in ONNX Runtime
+    scale = d.constant(np.array(1 / 100, np.float32), listed=False)  # codes of 1 that are near 255 wrap around in ONNX Runtime
     zero = d.constant(np.array(0 if x.dtype == "uint8" else -128, x.dtype), listed=False)
     d.add(op, x, scales(d), zero_point(d, x.dtype), scale, zero, axis=d.axis(x.rank), opset=13, noise=Noise.STEPPED)
 
