@@ -8,10 +8,9 @@ from ...compiler.graph.nodes import Value
 from ...compiler.kernel.mma import DotRows, Mma
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...passes.kernel.emit_loops import VectorShape
-from ...passes.kernel.schedule_code_sums import schedule_code_sums
+from ...passes.kernel.schedule_code_maps import schedule_code_maps
 from ...passes.kernel.schedule_depthwise import schedule_depthwise
 from ...passes.kernel.schedule_dot import schedule_dot
-from ...passes.kernel.schedule_lookups import schedule_lookups
 from ...passes.kernel.schedule_pools import schedule_pools
 from ...passes.kernel.schedule_rows import schedule_rows
 from ...passes.kernel.schedule_serial_contraction import schedule_serial_contraction
@@ -28,8 +27,7 @@ def schedule(group: Group, bytes_: DotRows, float_rows: Sequence[Mma], is_consta
         lambda: schedule_dot(group, bytes_, is_constant),
         lambda: schedule_depthwise(group, bytes_, is_constant),
         lambda: schedule_pools(group, bytes_, is_constant),
-        lambda: schedule_lookups(group, bytes_, is_constant),
-        lambda: schedule_code_sums(group, bytes_, is_constant),
+        lambda: schedule_code_maps(group, bytes_, is_constant),
         lambda: schedule_serial_contraction(group, float_rows, is_constant),
     )
     for attempt in attempts:

@@ -15,10 +15,9 @@ from onnxc.compiler.kernel.nest import Combine, Nest, pointwise, reduction
 from onnxc.compiler.kernel.nodes import CastMode, Expr, MathFn, Read, Var
 from onnxc.compiler.program.stages import Group, ScheduledKernel, make_stage
 from onnxc.passes.kernel.loop_form import physical_shape
-from onnxc.passes.kernel.schedule_code_sums import schedule_code_sums
+from onnxc.passes.kernel.schedule_code_maps import schedule_code_maps
 from onnxc.passes.kernel.schedule_depthwise import schedule_depthwise
 from onnxc.passes.kernel.schedule_dot import schedule_dot
-from onnxc.passes.kernel.schedule_lookups import schedule_lookups
 from onnxc.passes.kernel.schedule_pools import schedule_pools
 
 DOT_ROWS = {name: dot_rows(name) for name in ("any", "cortex-m55")}
@@ -287,10 +286,10 @@ def layer(name: str, processor: str) -> tuple[Group, Nest, ScheduledKernel]:
         found = schedule_pools(group, DOT_ROWS["cortex-m55"], is_constant)
     elif name in LOOKUPS:
         group, nest = lookup_group(**LOOKUPS[name])
-        found = schedule_lookups(group, DOT_ROWS[processor], is_constant)
+        found = schedule_code_maps(group, DOT_ROWS[processor], is_constant)
     elif name in SUMS:
         group, nest = sum_group(**SUMS[name])
-        found = schedule_code_sums(group, DOT_ROWS["cortex-m55"], is_constant)
+        found = schedule_code_maps(group, DOT_ROWS["cortex-m55"], is_constant)
     else:
         group, nest = matmul_group(*PRODUCTS[name])
         found = schedule_dot(group, DOT_ROWS[processor], is_constant)
