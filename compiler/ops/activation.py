@@ -13,7 +13,7 @@ from ..graph.nodes import TensorType
 from ..kernel import build
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Expr, MathFn
-from .elementwise import broadcast_read, broadcast_shape, elementwise
+from .elementwise import broadcast_read, elementwise
 from .table import Nests, OpContext, OpDef, register
 from .types import FLOATS, NUMERIC, SIGNED, check_dtype, check_same
 
@@ -115,7 +115,9 @@ def _prelu_infer(ctx: OpContext) -> list[TensorType]:
     check_same(ctx, 0, 1)
     if ctx.rank(1) > ctx.rank(0):
         ctx.fail("E0203", f"a slope of rank {ctx.rank(1)} does not broadcast to rank {ctx.rank(0)}")
-    broadcast_shape(ctx, ctx.shape(0), ctx.shape(1))
+    for axis, extent in enumerate(ctx.shape(1), ctx.rank(0) - ctx.rank(1)):
+        fits = build.logical_or(build.eq(build.index(extent), 1), build.eq(build.index(extent), build.index(ctx.shape(0)[axis])))
+        ctx.require(fits, f"the slope does not broadcast to the input on axis {axis}")
     return [TensorType(dtype, ctx.shape(0))]
 
 

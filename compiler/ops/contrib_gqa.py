@@ -52,16 +52,20 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
     if ctx.int_attr("sliding_window_cache"):
         ctx.fail("E0203", "caches of GroupQueryAttention that hold a window only are not supported", "export with sliding_window_cache = 0")
     heads, key_heads, head = _head(ctx)
+    if not isinstance(head, int):
+        ctx.fail("E0204", "the size of a head must be known when compiling")
     lengths, whole = ctx.value(LENGTHS), ctx.value(TOTAL)
-    query, key, value = (split_heads(b, x, n) for x, n in zip(_operands(ctx, b), (heads, key_heads, key_heads), strict=True))
+    query, key, value = (
+        split_heads(b, x, n) for x, n in zip(_operands(ctx, b, heads, key_heads, head), (heads, key_heads, key_heads), strict=True)
+    )
     if ctx.int_attr("do_rotary"):
         places = ctx.value(POSITIONS) if ctx.has(POSITIONS) else b.op("onnxc::CachePositions", lengths, query)
-        turn = {"interleaved": ctx.int_attr("rotary_interleaved"), "rotary_embedding_dim": _turned(ctx, head)}
+        turn = {"interleaved": ctx.int_attr("rotary_interleaved"), "rotary_embedding_dim": _turned(ctx)}
         query, key = (b.op("com.microsoft::RotaryEmbedding", x, places, ctx.value(COS), ctx.value(SIN), **turn) for x in (query, key))
     past = [ctx.value(i) if ctx.has(i) else None for i in (PAST_KEY, PAST_VALUE)]
     key, value = (b.op("onnxc::CacheAppend", p, x, lengths, whole) for p, x in zip(past, (key, value), strict=True))
     groups = heads // key_heads
-    grouped = b.op("Reshape", query, b.const([0, key_heads, groups, -1, head if isinstance(head, int) else 0]))
+    grouped = b.op("Reshape", query, b.const([0, key_heads, groups, -1, head]))
     seen = [b.op("onnxc::CacheRows", x, None, whole, axis=2, rows=0) if ctx.has(PAST_KEY) else x for x in (key, value)]
     widened = [b.op("Unsqueeze", x, b.const([2])) for x in seen]
     found = scores(b, grouped, widened[0], default_scale(ctx, head))
@@ -88,7 +92,7 @@ def _shown(ctx: OpContext, b: RewriteBuilder, query: Value, found: Value, mask: 
     return b.op("Reshape", weights, b.op("Concat", outer, b.const([-1]), axis=0))
 
 
-def _turned(ctx: OpContext, head: Dim) -> int:
+def _turned(ctx: OpContext) -> int:
     """How many elements of a head turn: two for each cached angle."""
     cached = ctx.shape(COS)[1]
     if not isinstance(cached, int):
@@ -96,13 +100,10 @@ def _turned(ctx: OpContext, head: Dim) -> int:
     return 2 * cached
 
 
-def _operands(ctx: OpContext, b: RewriteBuilder) -> tuple[Value, Value, Value]:
+def _operands(ctx: OpContext, b: RewriteBuilder, heads: int, key_heads: int, head: int) -> tuple[Value, Value, Value]:
     """Queries, keys and values; packed ones are cut apart."""
     if ctx.has(KEY):
         return ctx.value(QUERY), ctx.value(KEY), ctx.value(VALUE)
-    heads, key_heads, head = _head(ctx)
-    if not isinstance(head, int):
-        ctx.fail("E0204", "the size of a head must be known when compiling")
     ends = [0, heads * head, (heads + key_heads) * head, (heads + 2 * key_heads) * head]
     query, key, value = (b.op("Slice", ctx.value(QUERY), b.const([s]), b.const([e]), b.const([2])) for s, e in pairwise(ends))
     return query, key, value

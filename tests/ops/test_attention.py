@@ -129,6 +129,13 @@ def test_grouped_queries_packed_and_rotated(runtime, rng):
     runtime("GroupQueryAttention", inputs, attrs, domain=MICROSOFT, outputs=3)
 
 
+def test_the_head_of_grouped_queries_must_be_known(runtime, rng):
+    inputs = [*[normal(rng, 1, 4, 8)] * 3, *[normal(rng, 1, 1, 0, 8)] * 2, ints(3), ints(4)]
+    attrs, symbolic = {"num_heads": 1, "kv_num_heads": 1, "scale": 0.5}, {k: ["b", "s", "w"] for k in range(3)}
+    with pytest.raises(CompileError, match=r"E0204.*the size of a head must be known"):
+        runtime("GroupQueryAttention", inputs, attrs, domain=MICROSOFT, outputs=3, symbolic=symbolic)
+
+
 @pytest.mark.parametrize("shown", [1, 2])
 def test_scores_of_grouped_queries(runtime, rng, shown):
     inputs = [normal(rng, 2, 3, 32), normal(rng, 2, 3, 16), normal(rng, 2, 3, 16), None, None, ints(2, 2), ints(3)]

@@ -27,3 +27,12 @@ def test_squeeze_of_all_axes_refuses_an_extent_that_turns_out_to_be_1() -> None:
     assert model.run({"x": np.ones((3, 2), np.float32)})["y"].shape == (3, 2)
     with pytest.raises(onnxc.CompileError, match="name the axes"):
         model.run({"x": np.ones((1, 2), np.float32)})
+
+
+def test_a_slope_goes_with_an_input_without_elements() -> None:
+    model = onnxc.compile(
+        parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[n,m] x, float[k] s) => (float[n,m] y) { y = PRelu(x, s) }')
+    )
+    assert model(np.ones((2, 0), np.float32), np.ones(1, np.float32)).shape == (2, 0)
+    with pytest.raises(onnxc.CompileError, match="the slope does not broadcast"):
+        model(np.ones((2, 1), np.float32), np.ones(3, np.float32))

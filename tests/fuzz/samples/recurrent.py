@@ -11,6 +11,8 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "HardSigmoid", "Softsign", "LeakyRelu", "Elu")
 """Without Affine, ScaledTanh and ThresholdedRelu, whose parameters are 0 in ONNX Runtime unless they are given, and Softplus,
 which overflows there beyond 88."""
+BOUNDED = ("Sigmoid", "Tanh", "HardSigmoid", "Softsign")
+"""Those of gates: others let a state grow beyond all numbers."""
 FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 """Activations of one direction."""
 
@@ -26,7 +28,7 @@ def recurrent(d: Draft, op: str) -> None:
     n, hidden, gates = 2 if direction == "bidirectional" else 1, d.choose((3, 1, 4, 8, 5)), GATES[op]
     attrs: dict[str, object] = {"direction": direction, "hidden_size": hidden, "layout": layout or None}
     if d.chance(25) and not is_plain:
-        attrs["activations"] = [d.choose(ACTIVATIONS) for _ in range(FUNCTIONS[op] * n)]
+        attrs["activations"] = [d.choose(ACTIVATIONS if k % FUNCTIONS[op] or op == "RNN" else BOUNDED) for k in range(FUNCTIONS[op] * n)]
     if d.chance(15) and not is_plain:
         attrs["clip"] = 0.75
     if op == "GRU":

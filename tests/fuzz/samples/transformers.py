@@ -7,6 +7,7 @@ import numpy as np
 from ..draft import Draft, Misfit, Noise, Operand
 from .contraction import weight
 from .registry import sample
+from .windows import has_spread
 
 HALVES = ("float32", "float32", "float32", "float16")
 
@@ -27,14 +28,17 @@ def attention(d: Draft, op: str) -> None:
     q = _tokens(d, dtype, heads, each, length, batch, rank)
     k, v = (_tokens(d, dtype, kv_heads, size, total, batch, rank) for size in (each, width))
     past = d.choose((0, 0, 3))
-    shape = d.choose(((length, total + past), (batch, 1, length, total + past), (1, heads, length, total + past), (1, 1, 1, total + past)))
+    is_causal = d.int(0, 1)
+    # Of a mask of one row, the evaluator makes the first row of the causal one.
+    rows = d.choose((length, length, length, length if is_causal else 1))
+    shape = d.choose(((rows, total + past), (batch, 1, rows, total + past), (1, heads, rows, total + past), (1, 1, rows, total + past)))
     mask = None
     if d.chance(50):
         mask = d.like("bool", shape) if d.chance(40) else d.like(dtype, shape)
     given: list[Operand | None] = [q, k, v, mask]
     if past:
         given += [d.fresh(dtype, (batch, kv_heads, past, size)) for size in (each, width)]
-    attrs: dict[str, object] = {"is_causal": d.int(0, 1), "softcap": 2.0 if d.chance(20) else None, "scale": 0.3 if d.chance(30) else None}
+    attrs: dict[str, object] = {"is_causal": is_causal, "softcap": 2.0 if d.chance(20) else None, "scale": 0.3 if d.chance(30) else None}
     if rank == 3:
         attrs |= {"q_num_heads": heads, "kv_num_heads": kv_heads}
     while given[-1] is None:
@@ -92,6 +96,8 @@ def skip_norm(d: Draft, op: str) -> None:
     bias = [d.like(x.dtype, (width,))] if d.chance(50) else []
     if not bias and beta == [None]:
         beta = []
+    if not has_spread(x.array + skip.array, (-1,)):
+        raise Misfit
     d.add(op, x, skip, scale, *beta, *bias, epsilon=0.01, noise=Noise.ROUNDED)
 
 
