@@ -109,6 +109,8 @@ def block(d: Draft, op: str) -> None:
         y = d.add("MatMul", data, weights, noise=Noise.ROUNDED)
     if d.chance(40):
         y = d.add("Relu", y)
+    if not y.array.size:
+        raise Misfit
     spread = float(np.abs(y.array).max()) / 100 or 1.0
     y_type = d.choose(("uint8", "int8"))
     y_scale, y_zero = d.constant(np.array(spread, np.float32), listed=False), zero_point(d, y_type)
