@@ -168,11 +168,13 @@ class Tiles:
 
     def _unknown_columns(self, k: KernelBuilder, values: dict[Var, Expr], first: Expr, count: Dim, start: Expr, rows: Dim) -> None:
         """The same where the number of columns is found out while running: the last tile goes block by block."""
-        whole = build.floordiv(build.index(self.contraction.columns_extent), self.contraction.lanes)
+        c = self.contraction
+        is_partial = bool(c.columns_extent)
+        whole = build.floordiv(build.index(c.columns_extent), c.lanes) if is_partial else build.index(c.blocks)
         with k.when(build.le(add(first, self.nv), whole)):
             self._row_tiles(k, values, first, self.nv, start, rows, False)
         with k.otherwise(), k.loop("cb", count) as block:
-            self._row_tiles(k, values, add(first, block), 1, start, rows, True)
+            self._row_tiles(k, values, add(first, block), 1, start, rows, is_partial)
 
     def _row_tiles(self, k: KernelBuilder, values: dict[Var, Expr], first: Expr, nv: int, start: Expr, rows: Dim, partial: bool) -> None:
         """Tiles over some rows, full ones first."""
