@@ -44,9 +44,14 @@ def default_scale(ctx: OpContext, head: Dim) -> float:
     given = ctx.float_attr("scale")
     if given:
         return given
+    return float(known_head(ctx, head) ** -0.5)
+
+
+def known_head(ctx: OpContext, head: Dim) -> int:
+    """The size of a head; E0204 if it is known only while running."""
     if not isinstance(head, int):
         ctx.fail("E0204", "the size of a head must be known when compiling")
-    return float(head**-0.5)
+    return head
 
 
 def lowest(dtype: DType) -> float:

@@ -16,7 +16,7 @@ from ..kernel import build
 from ..kernel.build import const
 from ..kernel.nest import Nest, pointwise
 from ..kernel.nodes import Dim, Expr
-from .attention import default_scale, lowest, scores, split_heads
+from .attention import default_scale, known_head, lowest, scores, split_heads
 from .composite import wanted
 from .extents import times
 from .kv_cache import cache_extent, first_new_row
@@ -51,9 +51,8 @@ def _rewrite(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
         ctx.fail("E0203", "quantized caches and normalized queries of GroupQueryAttention are not supported")
     if ctx.int_attr("sliding_window_cache"):
         ctx.fail("E0203", "caches of GroupQueryAttention that hold a window only are not supported", "export with sliding_window_cache = 0")
-    heads, key_heads, head = _head(ctx)
-    if not isinstance(head, int):
-        ctx.fail("E0204", "the size of a head must be known when compiling")
+    heads, key_heads, size = _head(ctx)
+    head = known_head(ctx, size)
     lengths, whole = ctx.value(LENGTHS), ctx.value(TOTAL)
     query, key, value = (
         split_heads(b, x, n) for x, n in zip(_operands(ctx, b, heads, key_heads, head), (heads, key_heads, key_heads), strict=True)

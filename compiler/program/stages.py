@@ -75,6 +75,12 @@ def make_stage(value: Value, operands: tuple[Value | None, ...], nest: Nest, loc
     return Stage(value, tuple(kept), replace(nest, body=map_expr(nest.body, renumber, memo), finish=finish), loc, covers)
 
 
+def with_result(stage: Stage, operands: tuple[Value, ...], result: Expr) -> Stage:
+    """The stage with another expression for its elements, over these operands."""
+    nest = replace(stage.nest, body=result) if stage.is_map else replace(stage.nest, finish=result)
+    return make_stage(stage.value, operands, nest, stage.loc, stage.covers)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """A tensor that is a part of another one, in the other's memory."""

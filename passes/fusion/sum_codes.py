@@ -11,7 +11,7 @@ the division, the conversions to a code and back if one of them is rounded just 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ...compiler.kernel.evaluate import evaluate_nest
 from ...compiler.kernel.nest import pointwise
 from ...compiler.kernel.nodes import Binary, BinaryOp, Cast, CastMode, Const, Expr, Math, MathFn, Read
 from ...compiler.kernel.traverse import map_expr, rebuild, walk
-from ...compiler.program.stages import Stage, make_stage
+from ...compiler.program.stages import Stage, with_result
 from .constant_stages import Constants
 from .stage_graph import StageGraph
 from .tabulate_codes import CODES, codes_of
@@ -49,8 +49,7 @@ def summed(stage: Stage, constants: Constants) -> Stage | str:
     result = _Sums(stage, constants).rewrite(stage.nest.result)
     if result is stage.nest.result:
         return "no sum of two codes that multiply-adds give for all pairs"
-    nest = replace(stage.nest, body=result) if stage.is_map else replace(stage.nest, finish=result)
-    return make_stage(stage.value, stage.operands, nest, stage.loc, stage.covers)
+    return with_result(stage, stage.operands, result)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ a time, or have no FPU, nothing that rounds is cheap.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
@@ -18,7 +17,7 @@ from ...compiler.kernel.evaluate import evaluate_nest
 from ...compiler.kernel.nest import pointwise
 from ...compiler.kernel.nodes import Cast, CastMode, Const, Expr, Math, MathFn, Read, Var
 from ...compiler.kernel.traverse import children, map_expr, rebuild
-from ...compiler.program.stages import Stage, make_stage
+from ...compiler.program.stages import Stage, with_result
 from .constant_stages import Constants, Operands
 from .stage_graph import NATIVE_MATH, StageGraph
 
@@ -44,8 +43,7 @@ def tabulated(stage: Stage, constants: Constants, all_rounding: bool = False) ->
     result = tables.rewrite(stage.nest.result)
     if result is stage.nest.result:
         return "no function of one code that is worth a table"
-    nest = replace(stage.nest, body=result) if stage.is_map else replace(stage.nest, finish=result)
-    return make_stage(stage.value, tuple(tables.operands.values), nest, stage.loc, stage.covers)
+    return with_result(stage, tuple(tables.operands.values), result)
 
 
 class _Tables:
