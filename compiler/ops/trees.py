@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..dtypes import DType
-from ..graph.nodes import TensorType, Value
+from ..graph.nodes import Attribute, TensorType, Value
 from .scores import ML, best_label, class_labels, label_type, post_transform, two_labels, two_sided
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 from .tree_sets import MEMBER
-from .tree_tables import LEAF, Trees, tabulate
+from .tree_tables import LEAF, Trees, distinct, tabulate
 from .tree_walk import neutral
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER", "LEAF")
@@ -24,10 +24,15 @@ MAX_REPEATED = 4
 """How many times as large as the ensemble a table may be that repeats nodes which have several parents."""
 
 
+def _attribute(ctx: OpContext, name: str) -> Attribute | None:
+    """A list that may be given as a tensor."""
+    found = ctx.node.attrs.get(f"{name}_as_tensor")
+    return ctx.node.attrs.get(name) if found is None else found
+
+
 def _array(ctx: OpContext, name: str, dtype: type = np.int64) -> np.ndarray:
     """A list or tensor attribute as an array; empty if absent. Tensors keep their float type."""
-    found = ctx.node.attrs.get(f"{name}_as_tensor")
-    found = ctx.node.attrs.get(name) if found is None else found
+    found = _attribute(ctx, name)
     if isinstance(found, np.ndarray):
         return found.reshape(-1) if np.issubdtype(found.dtype, np.floating) else found.reshape(-1).astype(dtype)
     return np.array(found if isinstance(found, tuple) else (), dtype)
@@ -43,38 +48,62 @@ def _classic_trees(ctx: OpContext, prefix: str) -> Trees:
     """Tables of TreeEnsembleClassifier (`class`) and TreeEnsembleRegressor (`target`)."""
     _check_lengths(ctx, "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_values")
     _check_lengths(ctx, f"{prefix}_treeids", f"{prefix}_nodeids", f"{prefix}_ids", f"{prefix}_weights")
-    keys = list(zip(_array(ctx, "nodes_treeids").tolist(), _array(ctx, "nodes_nodeids").tolist(), strict=True))
-    number = {key: i for i, key in enumerate(keys)}
-    modes = ctx.attr("nodes_modes", tuple) or ()
-    unknown = sorted({str(m) for m in modes} - set(MODES))
-    if unknown or len(modes) != len(keys):
+    number = _Numbers(_array(ctx, "nodes_treeids"), _array(ctx, "nodes_nodeids"))
+    size, owner_trees = len(number.trees), _array(ctx, f"{prefix}_treeids")
+    names = ctx.attr("nodes_modes", tuple) or ()
+    codes = {name: code for code, name in enumerate(MODES)}
+    unknown = sorted({str(name) for name in names} - codes.keys())
+    if unknown or len(names) != size:
         ctx.fail("E0203", f"nodes_modes is malformed{': ' + unknown[0] if unknown else ''}")
-    mode = np.array([MODES.index(str(m)) for m in modes], np.int64)
-    children = [_array(ctx, f"nodes_{side}nodeids").tolist() for side in ("true", "false")]
-    yes, no = (np.array([number.get((tree, c), 0) for (tree, _), c in zip(keys, side, strict=True)], np.int64) for side in children)
-    owner_keys = zip(_array(ctx, f"{prefix}_treeids").tolist(), _array(ctx, f"{prefix}_nodeids").tolist(), strict=True)
-    owners = np.array([number.get(key, -1) for key in owner_keys], np.int64)
+    mode = np.array([codes[str(name)] for name in names], np.int64)
+    yes, no = (number.of(number.trees, _array(ctx, f"nodes_{side}nodeids")) for side in ("true", "false"))
+    owners = number.of(owner_trees, _array(ctx, f"{prefix}_nodeids"))
     if (owners < 0).any():
         ctx.fail("E0203", "a weight belongs to a node that does not exist")
-    order, first = _grouped(owners, len(keys))
+    order, first = _grouped(owners, size)
     missing = _array(ctx, "nodes_missing_value_tracks_true")
     inner = mode != LEAF
-    reached = set(yes[inner].tolist()) | set(no[inner].tolist())
-    roots = np.array([i for i in range(len(keys)) if i not in reached], np.int64)
-    trees = Trees(
+    is_root = np.ones(size, bool)
+    is_root[yes[inner]] = is_root[no[inner]] = False
+    return Trees(
         _array(ctx, "nodes_featureids"), _array(ctx, "nodes_values", np.float32), mode, yes, no,
-        missing if len(missing) else np.zeros(len(keys), np.int64), roots, first,
+        missing if len(missing) else np.zeros(size, np.int64), np.flatnonzero(is_root), first,
         _array(ctx, f"{prefix}_ids")[order], _array(ctx, f"{prefix}_weights", np.float32)[order],
-        np.zeros(len(keys) + 1, np.int64), np.zeros(1, np.float32),
+        np.zeros(size + 1, np.int64), np.zeros(1, np.float32),
     )  # fmt: skip
-    if not _ends(trees):
-        ctx.fail("E0203", "the nodes do not form trees")
-    return trees
+
+
+class _Numbers:
+    """The place of each node in the attributes, by its tree and its number in the tree; the last one if several have both."""
+
+    def __init__(self, trees: np.ndarray, nodes: np.ndarray) -> None:
+        self.trees = trees
+        self._known = (distinct(trees), distinct(nodes))
+        keys = self._keys(trees, nodes)
+        order = np.argsort(keys, kind="stable")
+        self._order, self._sorted = np.append(-1, order), np.append(-2, keys[order])
+
+    def of(self, trees: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """Places of nodes, -1 for those that are not there."""
+        keys = self._keys(trees, nodes)
+        at = np.searchsorted(self._sorted, keys, side="right") - 1
+        return np.where(self._sorted[at] == keys, self._order[at], -1)
+
+    def _keys(self, trees: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """A number for each pair, -1 if one of the two is not known."""
+        keys, is_known = np.zeros(len(trees), np.int64), np.ones(len(trees), bool)
+        for known, wanted in zip(self._known, (trees, nodes), strict=True):
+            rank = np.searchsorted(known, wanted)
+            is_known &= np.append(known, 0)[rank] == wanted
+            is_known &= rank < len(known)
+            keys = keys * len(known) + rank
+        return np.where(is_known, keys, -1)
 
 
 def _check_lengths(ctx: OpContext, *names: str) -> None:
     """E0203 unless these attributes have one length."""
-    if len({len(_array(ctx, name, np.float32)) for name in names}) > 1:
+    lists = [_attribute(ctx, name) for name in names]
+    if len({a.size if isinstance(a, np.ndarray) else len(a) if isinstance(a, tuple) else 0 for a in lists}) > 1:
         ctx.fail("E0203", f"the attributes {', '.join(names)} differ in length")
 
 
@@ -126,9 +155,10 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     if any(len(t) != size for t in (trees.feature, trees.value, trees.yes, trees.no, trees.missing)):
         ctx.fail("E0203", "the attributes of the nodes differ in length")
     inner = trees.mode != LEAF
-    if not all(0 <= int(i) < size for t in (trees.yes[inner], trees.no[inner], trees.roots) for i in t) or not _ends(trees):
+    links = np.concatenate([trees.yes[inner], trees.no[inner], trees.roots])
+    if not _are_below(links, size) or not _ends(trees):
         ctx.fail("E0203", "the nodes do not form trees")
-    if not all(0 <= int(t) < targets for t in trees.target) or (trees.feature[inner] < 0).any():
+    if not _are_below(trees.target, targets) or (trees.feature[inner] < 0).any():
         ctx.fail("E0203", "a target or feature is out of range")
     width = ctx.shape(0)[1] if ctx.rank(0) == 2 else 0
     if isinstance(width, int) and inner.any() and int(trees.feature[inner].max()) >= width:
@@ -144,13 +174,17 @@ def _sums(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggrega
     )  # fmt: skip
 
 
+def _are_below(numbers: np.ndarray, limit: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < limit)).all())
+
+
 def _sums_of_sets(ctx: OpContext, b: RewriteBuilder, trees: Trees, targets: int, aggregate: str) -> Value:
     feature, *links = (
         b.const(t.astype(np.int64))
         for t in (trees.feature, trees.mode, trees.yes, trees.no, trees.missing, trees.roots, trees.first, trees.target)
     )
     sets = [b.const(trees.weight), b.const(trees.member_first), b.const(trees.members.astype(trees.value.dtype))]
-    present = tuple(sorted({int(m) for m in trees.mode if m != LEAF}))
+    present = tuple(distinct(trees.mode[trees.mode != LEAF]).tolist())
     return b.op(
         "onnxc::WalkSets", ctx.value(0), feature, b.const(trees.value), *links, *sets, targets=targets, aggregate=aggregate, modes=present
     )
@@ -166,7 +200,7 @@ def _ends(trees: Trees) -> bool:
         open_ = ready[inner[ready]]
         children = np.concatenate([trees.yes[open_], trees.no[open_]])
         np.subtract.at(parents, children, 1)
-        ready = np.unique(children[parents[children] == 0])
+        ready = distinct(children[parents[children] == 0])
     return seen == len(trees.mode)
 
 
@@ -223,7 +257,7 @@ def _classifier(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     half) if no weight is negative, and as a distance from 0 otherwise.
     """
     labels, trees = class_labels(ctx, "classlabels_int64s", "classlabels_strings"), _classic_trees(ctx, "class")
-    is_binary = len(set(trees.target.tolist())) == 1 and len(labels) <= 2
+    is_binary = len(distinct(trees.target)) == 1 and len(labels) <= 2
     base = _array(ctx, "base_values", np.float32)
     if not is_binary:
         scores = post_transform(ctx, b, _with_base(ctx, b, _sums(ctx, b, trees, len(labels), "SUM", DType.FLOAT32)))

@@ -93,8 +93,25 @@ def test_nodes_with_several_parents(check, count):
     check("TreeEnsembleRegressor", [x], chain(count), domain=ML, expected=[expected])
 
 
-def test_nodes_that_lead_back_are_refused(check):
-    attrs = chain(3) | {"nodes_falsenodeids": [1, 2, 0, 0, 0]}
+def test_nodes_in_any_order_with_any_numbers(check, rng):
+    attrs = random_ensemble(rng, 5, 2, 1, [0], False)
+    x = rng.standard_normal((9, FEATURES)).astype(np.float32)
+    expected = walked(x, attrs)
+    tree_of, node_of = rng.integers(-(2**62), 2**62, 5), rng.permutation(np.arange(-(2**40), 2**40, 2**34))
+    for name in ("nodes_treeids", "target_treeids"):
+        attrs[name] = [int(tree_of[i]) for i in attrs[name]]
+    for name in ("nodes_nodeids", "nodes_truenodeids", "nodes_falsenodeids", "target_nodeids"):
+        attrs[name] = [int(node_of[i]) for i in attrs[name]]
+    for kind in ("nodes", "target"):
+        names = [name for name in attrs if name.startswith(f"{kind}_")]
+        order = rng.permutation(len(attrs[names[0]]))
+        attrs |= {name: [attrs[name][i] for i in order] for name in names}
+    check("TreeEnsembleRegressor", [x], attrs, domain=ML, expected=[expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("children", [[1, 2, 0, 0, 0], [1, 2, 9, 0, 0]], ids=["a circle", "a node that is not there"])
+def test_nodes_that_are_no_trees_are_refused(check, children):
+    attrs = chain(3) | {"nodes_falsenodeids": children}
     with pytest.raises(CompileError, match="do not form trees"):
         check("TreeEnsembleRegressor", [np.zeros((1, 1), np.float32)], attrs, domain=ML, expected=[])
 
