@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import ast
 import functools
-import warnings
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 from onnx.defs import OpSchema
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "suite"))
+
+from cases import all_cases, model_of
 
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
@@ -121,13 +125,9 @@ def _key(domain: str, name: str) -> str:
 
 def _suite_models() -> Iterator[tuple[str, onnx.ModelProto]]:
     """Models of one node or few, by the names that `tests/suite` gives them."""
-    from onnx.backend.test.loader import load_model_tests
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for kind in ("node", "simple"):
-            for case in load_model_tests(kind=kind):
-                yield f"{kind}/{case.name}", case.model or onnx.load(Path(case.model_dir) / "model.onnx")
+    for name, case in all_cases().items():
+        if name.startswith(("node/", "simple/")):
+            yield name, model_of(case)
 
 
 @functools.cache

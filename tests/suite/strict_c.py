@@ -27,7 +27,7 @@ from onnx.backend.test.runner import Runner as OnnxRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run_cases import all_cases, data_of
+from cases import all_cases, data_of
 
 import onnxc
 from onnxc.backends.c.artifact import CArtifact
