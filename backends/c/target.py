@@ -19,6 +19,7 @@ from ...compiler.program.nodes import Program
 from ...compiler.program.quantization import find_quantization
 from ...compiler.target import Artifact, Pipeline, Target
 from ...passes.fusion.fixed_point import Numerics
+from ...passes.fusion.options import FusionOptions
 from ...passes.graph.assign_channels_last import assign_channels_last
 from ...passes.graph.dequantize_weights import dequantize_weights
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
@@ -62,11 +63,10 @@ def make_target(text: str) -> Target:
         schedule=lambda group, is_constant: schedule(group, bytes_, floats, is_constant),
         kernel_passes=(lower,),
         clear_halo=lambda value: clear_halo(value, SCALAR),
-        numerics=Numerics.FIXED if "numerics=fixed" in parts else Numerics.ONNX,
+        fusion=FusionOptions(Numerics.FIXED if "numerics=fixed" in parts else Numerics.ONNX, prefers_tables=True),
         heap=False,
         align=ARENA_ALIGN_BYTES,
         saves_memory=True,
-        tabulates=True,
         rows_may_cost=rows_may_cost(parts),
         copies=bytes_.copy,
     )

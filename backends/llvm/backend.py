@@ -10,6 +10,7 @@ from ...compiler.pass_runner import Pass
 from ...compiler.program.nodes import Program
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
+from ...passes.fusion.options import FusionOptions
 from ...passes.graph.assign_layouts import assign_layouts
 from ...passes.graph.check_indices import check_indices
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
@@ -71,10 +72,9 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
     codes = CodeTarget(rows(features)[0], code_steps(features))
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, dots, codes, is_constant),
-        joins=lambda group: can_schedule_attention(group, machine),
         kernel_passes=(lambda kernel: lower(kernel, features),),
         clear_halo=lambda value: clear_halo(value, machine.vector),
-        has_fma=features.has_fma,
+        fusion=FusionOptions(fuses_attention=lambda group: can_schedule_attention(group, machine), has_fma=features.has_fma),
     )
 
     def build(graph: Graph) -> Program:

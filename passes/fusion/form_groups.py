@@ -18,13 +18,13 @@ from ...compiler.graph.nodes import Graph
 from ...compiler.kernel import build
 from ...compiler.kernel.traverse import free_vars
 from ...compiler.program.stages import Chain, Group, Known, NodeUnit, Stage, Unit, View
-from .fixed_point import Numerics
 from .fold_zero_points import fold_zero_points
 from .fuse_epilogues import fuse_epilogues
 from .group_rows import RowGroup, group_rows
 from .inline_maps import inline_cheap_maps, inline_single_use_maps
 from .integer_sums import integer_sums
 from .join_attention import join_attention
+from .options import FusionOptions
 from .place_concats import place_concats
 from .requantize import requantize
 from .same_bytes import view_movements
@@ -36,32 +36,22 @@ MAX_LOCAL_ELEMENTS = 8192
 """Elements of a row that a kernel keeps on its stack; longer rows go through memory."""
 
 
-Order: TypeAlias = Callable[[Sequence[Unit], Mapping[int, set[int]], Sequence[int]], Sequence[int]]
-"""(units, for each number of a unit those that must run before it, an order that is possible) -> the order to take."""
+OrderUnits: TypeAlias = Callable[[Sequence[Unit], Mapping[int, set[int]], Sequence[int]], Sequence[int]]
+"""(units, for each unit by number the units that must run before it, a valid order) -> the order to run them in."""
+DEFAULTS = FusionOptions()
 
 
-def form_groups(
-    graph: Graph,
-    facts: GraphFacts,
-    choose: Order | None = None,
-    numerics: Numerics = Numerics.ONNX,
-    joins: Callable[[Group], bool] | None = None,
-    tabulates: bool = False,
-    has_fma: bool = False,
-) -> list[Unit]:
+def form_groups(graph: Graph, facts: GraphFacts, options: FusionOptions = DEFAULTS, order_units: OrderUnits | None = None) -> list[Unit]:
     """Fuse, and return the units in an order in which everything is computed before it is used.
 
     Args:
         graph: the graph or region.
         facts: what is known of it.
-        choose: takes one of the possible orders; without it, units stand as in the graph.
-        numerics: how int32 sums become codes.
-        joins: whether the target has a schedule for a product, a softmax and a product together; without it, it has none.
-        tabulates: whether a lookup costs less than requantizing a code.
-        has_fma: whether a multiply-add of the target rounds once.
+        options: what the target decides.
+        order_units: chooses one of the valid orders; without it, units stand in the order of the graph.
     """
     stages = make_stage_graph(graph, facts)
-    integer_sums(stages, numerics)
+    integer_sums(stages, options.numerics)
     fold_zero_points(stages)
     drop_unused_stages(stages)
     place_concats(stages, graph.nodes)
@@ -69,18 +59,18 @@ def form_groups(
     fuse_epilogues(stages)
     inline_cheap_maps(stages)
     fuse_epilogues(stages)
-    requantize(stages, numerics)
-    tabulate_codes(stages, tabulates)
-    if has_fma:
+    requantize(stages, options.numerics)
+    tabulate_codes(stages, options.prefers_tables)
+    if options.has_fma:
         sum_codes(stages)
     drop_unused_stages(stages)
     view_movements(stages, facts.constants)
     units = _units(stages)
-    if joins is not None:
-        units = join_attention(units, stages.needed, joins)
+    if options.fuses_attention is not None:
+        units = join_attention(units, stages.needed, options.fuses_attention)
     before = _before(units, symbol_sources(graph, facts), stages.roots)
     order: Sequence[int] = list(_smallest_first(before))
-    return [units[k] for k in (order if choose is None else choose(units, before, order))]
+    return [units[k] for k in (order if order_units is None else order_units(units, before, order))]
 
 
 def drop_unused_stages(graph: StageGraph) -> None:

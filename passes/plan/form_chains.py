@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Dim
 from ...compiler.program.stages import Chain, Group, Known, Stage, Unit
 from ..kernel.row_windows import has_own_weights, is_folded, row_axis, row_bytes, row_window, rows_of
 from ..kernel.walk_rows import walk_rows
-from .places import Places
+from .places import ArenaUse, Places
 from .write_in_place import overwritable
 
 MAX_LENGTH = 24
@@ -40,27 +39,18 @@ FINISH = 8
 ALIGN = 8
 
 
-def form_chains(
-    units: Sequence[Unit],
-    kept: Collection[str],
-    elsewhere: Collection[str],
-    bytes_of: Callable[[Value], Dim],
-    is_constant: Callable[[Value], bool],
-    allowed: float,
-) -> list[Unit]:
+def form_chains(units: Sequence[Unit], arena: ArenaUse, is_constant: Callable[[Value], bool], allowed_cost: float) -> list[Unit]:
     """The units in the same order, some of them joined.
 
     Args:
         units: in the order in which they run.
-        kept: names of values that are needed after the units.
-        elsewhere: names of values that lie outside of the arena.
-        bytes_of: bytes that a value takes.
-        is_constant: whether a value is known when compiling.
-        allowed: the part of all operations that chains may cost.
+        arena: what values take.
+        is_constant: whether a value is known at compile time.
+        allowed_cost: the fraction of all operations that chains may add.
     """
     ordered = [*(u for u in units if isinstance(u, Known)), *(u for u in units if not isinstance(u, Known))]
-    parts = _Parts.of(ordered, kept, elsewhere, bytes_of, is_constant)
-    return list(units) if parts is None else [parts.unit(part) for part in parts.split(allowed)]
+    parts = _Parts.of(ordered, arena, is_constant)
+    return list(units) if parts is None else [parts.unit(part) for part in parts.split(allowed_cost)]
 
 
 Span = tuple[int, int]
@@ -98,20 +88,13 @@ class _Parts:
         self.bounds: dict[Span, int] = {}
 
     @classmethod
-    def of(
-        cls,
-        units: Sequence[Unit],
-        kept: Collection[str],
-        elsewhere: Collection[str],
-        bytes_of: Callable[[Value], Dim],
-        is_constant: Callable[[Value], bool],
-    ) -> _Parts | None:
+    def of(cls, units: Sequence[Unit], arena: ArenaUse, is_constant: Callable[[Value], bool]) -> _Parts | None:
         """The parts of some units; None if sizes are not known."""
         places = Places.of(units)
-        outside, lasting = places.at(elsewhere), places.at(kept)
+        outside, lasting = places.at(arena.elsewhere), places.at(arena.kept)
         lives: dict[str, _Life] = {}
         for place, value in places.values.items():
-            size = 0 if place in outside else bytes_of(value)
+            size = 0 if place in outside else arena.bytes_of(value)
             if not isinstance(size, int):
                 return None
             last = len(units) if place in lasting | outside else max(places.users[place])
@@ -127,14 +110,14 @@ class _Parts:
 
     # --- The best split -----------------------------------------------------------------------
 
-    def split(self, allowed: float) -> list[Span]:
+    def split(self, allowed_cost: float) -> list[Span]:
         """The parts, in order."""
         alone = [(k, k) for k in range(self.count)]
         enough = WORTHWHILE * max(self.singles, default=0)
         least = self._least_peak()
         if least >= enough:
             return alone
-        most = allowed * sum(_operations(u.stages[0]) for u in self.units if _is_link(u) and isinstance(u, Group))
+        most = allowed_cost * sum(_operations(u.stages[0]) for u in self.units if _is_link(u) and isinstance(u, Group))
         parts, operations = self._cheapest(least)
         if operations <= most:
             return parts

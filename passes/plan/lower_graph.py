@@ -32,7 +32,7 @@ from ...compiler.program.nodes import (
     Step,
     Storage,
 )
-from ...compiler.program.stages import Chain, Group, Known, NodeUnit, View
+from ...compiler.program.stages import Chain, Group, Known, NodeUnit, Unit, View
 from ...compiler.program.units_text import print_units
 from ...compiler.program.weights import Pack, PackedConstant
 from ...compiler.watch import GROUPS, show
@@ -51,7 +51,7 @@ from .options import LoweringOptions
 from .order_units import order_units
 from .place_caches import input_extents
 from .place_outputs import copy_outputs, direct_outputs, made_for
-from .places import lasting_names
+from .places import ArenaUse, lasting_names
 from .write_in_place import write_in_place
 
 FIRST_CHECK = 256
@@ -165,37 +165,29 @@ class Lowering:
             self.values.update({v.name: v for v in (*node.inputs, *node.outputs) if v is not None})
             self.makers.update({v.name: node for v in node.outputs if v is not None})
         self.values.update({v.name: v for v in graph.outputs})
-        least = partial(order_units, bytes_of=self.planned_bytes, elsewhere=wanted, kept=lasting_names(graph, facts))
-        options = self.options
-        order = least if options.saves_memory else None
-        units = form_groups(graph, facts, order, options.numerics, options.joins, options.tabulates, options.has_fma)
-        wanted = made_for(units, wanted)
-        if self.options.rows_may_cost:
-            units = form_chains(units, lasting_names(graph, facts), wanted, self.bytes_of, self.is_constant, self.options.rows_may_cost)
-        if self.options.saves_memory:
-            units = write_in_place(units, {*lasting_names(graph, facts), *wanted})
+        units, wanted = self._form_units(graph, facts, wanted)
         show(GROUPS, "groups.txt", lambda: print_units(units))
         self.pending.append([*find_conditions(graph, facts), *(self.limits.conditions if not self.pending else ())])
         self._check_known()
         self._read_pending()
         for unit in units:
-            self.loc = unit.node.loc if isinstance(unit, NodeUnit) else unit.stages[-1].loc if isinstance(unit, Group) else self.loc
-            match unit:
-                case View(value=value, source=source):
-                    self.storages[value.name] = self.storage(source)
-                case Group():
-                    lower_group(self, unit, wanted)
-                case Chain():
-                    lower_chain(self, unit, wanted)
-                case Known(value=value, array=array):
-                    self.arrays[value.name] = array
-                case NodeUnit(node=node):
-                    self._node(node, wanted)
+            self._unit(unit, wanted)
             self._read_pending()
         for value in graph.outputs:
             self.storage(value)
         self.facts.pop()
         self.pending.pop()
+
+    def _form_units(self, graph: Graph, facts: GraphFacts, wanted: dict[str, Storage]) -> tuple[list[Unit], dict[str, Storage]]:
+        """What the nodes of a graph become, in the order to run it, and where the values that these units make should be put."""
+        options, arena = self.options, ArenaUse(self.planned_bytes, wanted, lasting_names(graph, facts))
+        units = form_groups(graph, facts, options.fusion, partial(order_units, arena=arena) if options.saves_memory else None)
+        wanted, kept = made_for(units, wanted), lasting_names(graph, facts)  # fusion may have asked for more symbols
+        if options.rows_may_cost:
+            units = form_chains(units, ArenaUse(self.bytes_of, wanted, kept), self.is_constant, options.rows_may_cost)
+        if options.saves_memory:
+            units = write_in_place(units, {*kept, *wanted})
+        return units, wanted
 
     def program(self, graph: Graph) -> Program:
         """The program of everything that was lowered."""
@@ -208,6 +200,21 @@ class Lowering:
         )  # fmt: skip
 
     # --- Units --------------------------------------------------------------------------------
+
+    def _unit(self, unit: Unit, wanted: dict[str, Storage]) -> None:
+        match unit:
+            case View(value=value, source=source):
+                self.storages[value.name] = self.storage(source)
+            case Known(value=value, array=array):
+                self.arrays[value.name] = array
+            case Group():
+                self.loc = unit.stages[-1].loc
+                lower_group(self, unit, wanted)
+            case Chain():
+                lower_chain(self, unit, wanted)
+            case NodeUnit(node=node):
+                self.loc = node.loc
+                self._node(node, wanted)
 
     def _node(self, node: Node, wanted: dict[str, Storage]) -> None:
         row = lookup(node.op)

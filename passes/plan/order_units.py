@@ -13,13 +13,11 @@ memory at inference via operator reordering", 2019.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...compiler.graph.nodes import Value
-from ...compiler.kernel.nodes import Dim
 from ...compiler.program.stages import Unit
-from .places import Places
+from .places import ArenaUse, Places
 from .write_in_place import overwritable
 
 MAX_STATES = 4096
@@ -30,10 +28,7 @@ def order_units(
     units: Sequence[Unit],
     before: Mapping[int, set[int]],
     given: Sequence[int],
-    *,
-    bytes_of: Callable[[Value], Dim],
-    elsewhere: Collection[str],
-    kept: Collection[str],
+    arena: ArenaUse,
 ) -> list[int]:
     """The order with the smallest peak.
 
@@ -41,17 +36,15 @@ def order_units(
         units: what to order.
         before: by number, the units that must run before each.
         given: an order that is possible; it stays if none is better.
-        bytes_of: bytes that a value takes.
-        elsewhere: names of values that lie outside of the arena.
-        kept: names of values that are needed to the end.
+        arena: what values take.
     """
     places = Places.of(units)
-    outside = places.at(elsewhere)
-    sizes = {place: 0 if place in outside else bytes_of(value) for place, value in places.values.items()}
+    outside = places.at(arena.elsewhere)
+    sizes = {place: 0 if place in outside else arena.bytes_of(value) for place, value in places.values.items()}
     known = {place: size for place, size in sizes.items() if isinstance(size, int)}
     if len(known) < len(sizes):
         return list(given)
-    costs = _Costs.of(units, before, places, known, places.at(kept))
+    costs = _Costs.of(units, before, places, known, places.at(arena.kept))
     peak = costs.peak(given)
     if peak == costs.least:
         return list(given)

@@ -5,11 +5,12 @@ Looked at after fusion, before anything is scheduled. Views, and parts of a conc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ...compiler.graph.facts import GraphFacts
 from ...compiler.graph.nodes import Graph, Value
+from ...compiler.kernel.nodes import Dim
 from ...compiler.program.stages import Chain, Group, Known, NodeUnit, Unit, View
 from ..fusion.form_groups import used
 
@@ -53,6 +54,18 @@ class Places:
     def at(self, names: Iterable[str]) -> set[str]:
         """The places of some values."""
         return {self.place[name] for name in names if name in self.place}
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaUse:
+    """How much of the arena values take, and which of them take it beyond the units of a graph or none at all."""
+
+    bytes_of: Callable[[Value], Dim]
+    """Bytes that a value takes."""
+    elsewhere: Collection[str]
+    """Names of values outside the arena."""
+    kept: Collection[str]
+    """Names of values that are read after the units."""
 
 
 def lasting_names(graph: Graph, facts: GraphFacts) -> set[str]:

@@ -16,6 +16,7 @@ from onnxc.compiler.kernel.evaluate import evaluate_nest
 from onnxc.compiler.program.stages import Group, Known, Stage, Unit, View
 from onnxc.passes.fusion.fixed_point import Numerics
 from onnxc.passes.fusion.form_groups import form_groups
+from onnxc.passes.fusion.options import FusionOptions
 from onnxc.passes.graph.pipeline import GRAPH_PASSES
 
 MICROSOFT = '"com.microsoft" : 1'
@@ -33,7 +34,7 @@ def graph_of(body: str, constants: Arrays, passes: bool = True) -> Graph:
 
 
 def units_of(graph: Graph, numerics: Numerics = Numerics.ONNX) -> list[Unit]:
-    return form_groups(graph, GraphFacts.of(graph), numerics=numerics)
+    return form_groups(graph, GraphFacts.of(graph), FusionOptions(numerics))
 
 
 def stages_of(body: str, constants: Arrays) -> list[Stage]:

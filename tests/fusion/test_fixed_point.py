@@ -17,6 +17,7 @@ from onnxc.compiler.program.stages import Group
 from onnxc.passes.fusion.constant_stages import Table
 from onnxc.passes.fusion.fixed_point import Numerics, fixed_scale, multiplied
 from onnxc.passes.fusion.form_groups import form_groups
+from onnxc.passes.fusion.options import FusionOptions
 
 from .quantized_models import graph_of, run_units
 
@@ -75,7 +76,7 @@ def test_sums_become_codes_without_floats(per_channel: bool) -> None:
         "zw": np.zeros(sw.shape, np.int8), "sy": np.float32(0.15), "zy": np.uint8(100),
     }  # fmt: skip
     graph = graph_of(MATMUL, constants)
-    groups = [unit for unit in form_groups(graph, GraphFacts.of(graph), numerics=Numerics.FIXED) if isinstance(unit, Group)]
+    groups = [unit for unit in form_groups(graph, GraphFacts.of(graph), FusionOptions(Numerics.FIXED)) if isinstance(unit, Group)]
     (stage,) = groups[0].stages
     assert not any(e.dtype.is_float for e in walk(stage.nest.body, stage.nest.result))
     x = rng.integers(0, 256, (3, 16)).astype(np.uint8)

@@ -21,6 +21,7 @@ from onnxc.compiler.program.interpret import run_program
 from onnxc.compiler.program.stages import Group
 from onnxc.passes.fusion.constant_stages import Constants
 from onnxc.passes.fusion.form_groups import form_groups
+from onnxc.passes.fusion.options import FusionOptions
 from onnxc.passes.fusion.sum_codes import summed
 
 from ..lowered import program_of
@@ -90,7 +91,8 @@ def test_the_form_behind_a_convolution() -> None:
     """The code that is rounded there stays a float, and nothing is checked for NaN."""
     parameters = _parameters((0.05, 0.07, 0.11), (-128, -128, -128)) | CONV
     graph = graph_of(SUM_OF_CONV, cast("dict[str, np.ndarray]", parameters))
-    (result,) = (s.nest.result for u in form_groups(graph, GraphFacts.of(graph), has_fma=True) if isinstance(u, Group) for s in u.stages)
+    units = form_groups(graph, GraphFacts.of(graph), FusionOptions(has_fma=True))
+    (result,) = (stage.nest.result for unit in units if isinstance(unit, Group) for stage in unit.stages)
     text = print_expr(result)
     assert text.count("math.fma") == 2 and text.count("int8.saturate") == 1 and "div" not in text
     assert isinstance(result, Cast)

@@ -17,6 +17,7 @@ from onnxc.compiler.program.nodes import Call, Place, Program
 from onnxc.compiler.program.stages import NodeUnit
 from onnxc.passes.plan import order_units as search
 from onnxc.passes.plan.order_units import order_units
+from onnxc.passes.plan.places import ArenaUse
 
 from ..lowered import program_of
 
@@ -33,7 +34,7 @@ def chosen(units: list[NodeUnit], kept: str) -> list[str]:
     """Names of what the units make, in the order that is chosen."""
     names = [u.node.outputs[0].name for u in units]
     before = {k: {names.index(v.name) for v in u.node.inputs if v.name in names} for k, u in enumerate(units)}
-    order = order_units(units, before, range(len(units)), bytes_of=lambda v: v.type.shape[0], elsewhere=(), kept=kept.split())
+    order = order_units(units, before, range(len(units)), ArenaUse(lambda v: v.type.shape[0], (), kept.split()))
     return [names[k] for k in order]
 
 
