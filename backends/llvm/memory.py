@@ -11,12 +11,11 @@ from collections.abc import Callable
 
 from ...compiler.kernel.build import add, const, mul
 from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Buffer, Const, Expr, Load, Ramp, Store
+from ...passes.kernel.emit_loops import MAX_SHUFFLED_STRIDE
 from .expressions import splat, typed, value
 from .llvmtypes import is_plain, memory_type, register_type, suffix, vector
 from .writer import Writer
 
-MAX_SHUFFLED_STRIDE = 4
-"""Distance of the elements of a vector that is put together from vectors; beyond, elements are loaded one by one."""
 ZEROS_BYTES = 1024
 ZEROS = f"@onnxc.zeros = internal unnamed_addr constant [{ZEROS_BYTES} x i8] zeroinitializer, align 64"
 """What masked loads read instead; stands once in every module."""

@@ -22,12 +22,10 @@ from .window_bounds import Windows, find_windows, tap_loop
 
 MAX_ACCUMULATORS = 4
 """Vectors in flight in a reduction, to hide the latency of the combining instruction."""
-
-
 FEW_TERMS = 8
 """Terms along the last reduction axis that fill no vectors: neighbours are reduced side by side even if they lie apart."""
-MAX_NEAR_STRIDE = 4
-"""Distance of elements that are still read as vectors and shuffled."""
+MAX_SHUFFLED_STRIDE = 4
+"""Up to this stride the elements of a vector are loaded as whole vectors that are shuffled, beyond it one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def prefers_along(form: LoopForm, output: Loop) -> bool:
     last, depth = form.reduce[-1]
     if extent == 1 or (isinstance(extent, int) and extent < 4 and isinstance(depth, int) and depth > extent):
         return True
-    near = MAX_NEAR_STRIDE if isinstance(depth, int) and depth < FEW_TERMS else 1
+    near = MAX_SHUFFLED_STRIDE if isinstance(depth, int) and depth < FEW_TERMS else 1
     across = sum(1 for at in form.loads() if (step := stride(at.index, var)) is not None and 0 <= step <= near)
     along = sum(1 for at in form.loads() if stride(at.index, last) in (0, 1))
     return along > across
