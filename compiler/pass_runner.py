@@ -10,6 +10,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from .diagnostics import CompileError
@@ -23,12 +24,13 @@ class Pass(Generic[Ir]):
     """One step of a pipeline."""
 
     run: Callable[[Ir], Ir]
-    """The function; it changes nothing that it is given."""
+    """The function, or a `partial` of it that fixes options; it changes nothing that it is given."""
 
     @property
     def name(self) -> str:
         """Name of the function, and of the pass in dumps and on the command line."""
-        return self.run.__name__
+        run = self.run.func if isinstance(self.run, partial) else self.run
+        return run.__name__
 
     @property
     def doc(self) -> str:

@@ -7,7 +7,7 @@ are imported when they are asked for. Other packages add backends through the en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .emulation import Emulation, EmulationOptions
     from .graph.nodes import Graph
+    from .kernel.nodes import Kernel
     from .pass_runner import Pass
     from .program.interface import Interface
     from .program.nodes import Program
@@ -61,8 +62,8 @@ class Pipeline:
 
     graph_passes: tuple[Pass[Graph], ...]
     """What happens to the graph, in order."""
-    kernel_passes: tuple[str, ...]
-    """Names of the passes over each kernel, in order; for people."""
+    kernel_passes: tuple[Pass[Kernel], ...]
+    """What happens to each scheduled kernel, in order."""
     build: Callable[[Graph], Program]
     """Turns the final graph into a program of this target's kernels."""
     emit: Callable[[Program], Artifact]
@@ -77,6 +78,11 @@ class Pipeline:
     """How build systems want the files of an artifact, with what these need beside them; by name, for `--layout`."""
     self_test: Callable[[Artifact, Arrays, Arrays], Files] | None = None
     """Makes files of a program that runs the model on inputs and compares its outputs; both by name."""
+
+    @property
+    def pass_names(self) -> Mapping[str, Sequence[str]]:
+        """Names of the passes in order, over the graph IR (`graph`) and over kernels (`kernel`)."""
+        return {"graph": [each.name for each in self.graph_passes], "kernel": [each.name for each in self.kernel_passes]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from .face import ARENA_ALIGN_BYTES
 from .float_rows import float_rows
 from .layers import layers_of
 from .layouts import LAYOUTS, arranged
-from .lower import KERNEL_PASSES, lower
+from .lower import KERNEL_PASSES
 from .mma import VECTOR_PROCESSORS, dot_rows
 from .package import print_files
 from .schedule import SCALAR, schedule
@@ -61,7 +61,7 @@ def make_target(text: str) -> Target:
     bytes_, floats = dot_rows(processor), float_rows(processor)
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, bytes_, floats, is_constant),
-        kernel_passes=(lower,),
+        kernel_passes=KERNEL_PASSES,
         clear_halo=lambda value: clear_halo(value, SCALAR),
         fusion=FusionOptions(Numerics.FIXED if "numerics=fixed" in parts else Numerics.ONNX, prefers_tables=True),
         heap=False,

@@ -20,7 +20,7 @@ from ...passes.kernel.emit_loops import VectorShape
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
 from .artifact import CudaArtifact, load_files
-from .lower import KERNEL_PASSES, lower
+from .lower import KERNEL_PASSES
 from .package import print_files
 from .print_program import arena_bytes
 from .schedule import schedule
@@ -44,7 +44,7 @@ def make_target(text: str) -> Target:
             hint = f"architectures are written sm_80, from sm_{OLDEST} on"
             raise CompileError("E0301", f"target '{text}': unknown part '{part}'", hint=hint)
     shim = "shim" in parts
-    options = LoweringOptions(schedule=schedule, kernel_passes=(lower,), clear_halo=lambda value: clear_halo(value, VectorShape(0)))
+    options = LoweringOptions(schedule, KERNEL_PASSES, clear_halo=lambda value: clear_halo(value, VectorShape(0)))
 
     def build(graph: Graph) -> Program:
         return lower_graph(graph, options)

@@ -38,7 +38,7 @@ from .byte_rows import dot_steps, lane_steps
 from .code_rows import code_steps
 from .emit import emit
 from .features import CpuFeatures
-from .lower import lower
+from .lower import kernel_passes
 from .mma import rows
 from .package import package
 from .stages import stages
@@ -72,7 +72,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
     codes = CodeTarget(rows(features)[0], code_steps(features))
     options = LoweringOptions(
         schedule=lambda group, is_constant: schedule(group, machine, dots, codes, is_constant),
-        kernel_passes=(lambda kernel: lower(kernel, features),),
+        kernel_passes=kernel_passes(features),
         clear_halo=lambda value: clear_halo(value, machine.vector),
         fusion=FusionOptions(fuses_attention=lambda group: can_schedule_attention(group, machine), has_fma=features.has_fma),
     )
@@ -94,7 +94,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(assign_layouts(max(4, features.vector_bits // 32))),
         ),
         cache_pass=Pass(grow_caches),
-        kernel_passes=("guard_loads", "vectorize", "expand_math", "legalize_floats"),
+        kernel_passes=options.kernel_passes,
         build=build,
         emit=lambda program: emit(program, features),
         stages=stages(features),

@@ -53,11 +53,11 @@ def passes_command(target: str, as_json: bool) -> None:
     from ..target import load_target
 
     loaded = load_target(target)
-    graph = [graph_pass.name for graph_pass in loaded.pipeline.graph_passes]
+    levels = loaded.pipeline.pass_names
     if as_json:
-        show_json({"ok": True, "target": loaded.name, "graph": graph, "kernel": list(loaded.pipeline.kernel_passes)})
+        show_json({"ok": True, "target": loaded.name, **levels})
         return
-    for level, names in (("graph", graph), ("kernel", list(loaded.pipeline.kernel_passes))):
+    for level, names in levels.items():
         click.echo(f"{level}:")
         for name in names:
             click.echo(f"  {name}")

@@ -16,6 +16,7 @@ from ...compiler.kernel import build
 from ...compiler.kernel.nodes import Dim, For, Kernel, LoopKind
 from ...compiler.kernel.text import print_kernel
 from ...compiler.kernel.verify import verify
+from ...compiler.pass_runner import Pass, Verify, run_passes
 from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.watch import KERNELS, is_wanted, show
 
@@ -25,7 +26,7 @@ Scheduled = tuple[tuple[str, ScheduledKernel], ...]
 class KernelPool:
     """Names and finished kernels."""
 
-    def __init__(self, passes: tuple[Callable[[Kernel], Kernel], ...]) -> None:
+    def __init__(self, passes: tuple[Pass[Kernel], ...]) -> None:
         self.passes = passes
         self.kernels: dict[str, Kernel] = {}
         self._names: dict[str, str] = {}
@@ -55,21 +56,17 @@ class KernelPool:
         text = print_kernel(replace(kernel, name="kernel", schedule="", loc=NOWHERE))
         if text not in self._names:
             name = self._names[text] = f"{kernel.name}{len(self.kernels)}"
-            scheduled = kernel = replace(kernel, name=name)
+            scheduled = replace(kernel, name=name)
             show(KERNELS, f"{name}.scheduled.kernel", lambda: print_kernel(scheduled))
-            for kernel_pass in self.passes:
-                kernel = kernel_pass(kernel)
-                if is_wanted(KERNELS):
-                    _check(kernel, kernel_pass)
-            self.kernels[name] = kernel
+            self.kernels[name] = run_passes(scheduled, self.passes, (Verify(_check),) if is_wanted(KERNELS) else ())
             show(KERNELS, f"{name}.lowered.kernel", lambda: print_kernel(self.kernels[name]))
         return self._names[text]
 
 
-def _check(kernel: Kernel, after: Callable[[Kernel], Kernel]) -> None:
-    """What a pass made is a kernel; looked at where kernels are shown."""
+def _check(kernel: Kernel, after: str) -> None:
+    """Check the invariants of a kernel that a pass made; only where kernels are shown, since it takes time."""
     faults = verify(kernel).faults
-    assert not faults, f"kernel {kernel.name} is not valid after {getattr(after, '__name__', after)}: {'; '.join(faults)}"
+    assert not faults, f"kernel {kernel.name} is not valid after {after}: {'; '.join(faults)}"
 
 
 def _group_key(group: Group, values: tuple[Value, ...], is_constant: Callable[[Value], bool]) -> object:

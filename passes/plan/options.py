@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ...compiler.dtypes import DType
 from ...compiler.graph.nodes import Value
 from ...compiler.kernel.nodes import Kernel
+from ...compiler.pass_runner import Pass
 from ...compiler.program.stages import Group, ScheduledKernel
 from ..fusion.options import FusionOptions
 
@@ -21,7 +22,7 @@ class LoweringOptions:
     """What a target decides about its programs."""
 
     schedule: Schedule
-    kernel_passes: tuple[Callable[[Kernel], Kernel], ...]
+    kernel_passes: tuple[Pass[Kernel], ...]
     """What happens to each kernel, in order."""
     clear_halo: Callable[[Value], ScheduledKernel]
     """Makes the kernel that clears the halo of a value."""
