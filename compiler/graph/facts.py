@@ -28,6 +28,8 @@ MAX_SYMBOLS = 1 << 12
 """Tensors with more elements are never read as symbols."""
 MAX_TREE = 10_000
 """Nodes that an element may have where common parts are counted as often as they occur: texts and many walks see trees."""
+MAX_READS = 8
+"""Terms of a reduction over what is read from data: one of more is left to its kernel, and the result is read."""
 MAX_NUMPY_TERMS = 1 << 20
 """Limit of the work to find the constant elements of one small tensor."""
 
@@ -234,6 +236,8 @@ class GraphFacts:
                 return _from_constant(evaluate_nest(nest, arrays, {}), nest.dtype)
             except (KeyError, IndexError):  # symbols occur, or an index is out of range: found when running
                 return None
+        terms = build.product(nest.reduce_shape)
+        rooted = rooted and isinstance(terms, int) and terms <= MAX_READS
         operands = [None if v is None else self._known(v, a, rooted) for v, a in zip(node.inputs, arrays, strict=True)]
         return tuple(evaluate_elements(nest, operands, self.is_extent)) or None
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onnxc.compiler.diagnostics import CompileError
+from onnxc.compiler.program.nodes import ReadSymbol
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -118,3 +119,8 @@ def test_a_constant_index_out_of_range_is_refused_when_compiling(model):
 
 def test_no_index_is_in_range(model):
     model("g (float[n] x, int64[k] i) => (z) { z = Gather<axis = 0>(x, i) }").check({"x": ones(6), "i": np.zeros(0, np.int64)}, np.zeros(0))
+
+
+def test_of_many_indices_only_whether_all_are_in_range_is_read(model):
+    steps = model("g (float[5] x, int64[60] i) => (float[60] y) { y = Gather(x, i) }").program.steps
+    assert sum(isinstance(step, ReadSymbol) for step in steps) == 1
