@@ -19,7 +19,7 @@ from ..kernel import build
 from ..kernel.nodes import Dim
 from .contraction import accumulator
 from .recurrent_activation import Functions, functions_of
-from .recurrent_blocks import Packing, Tiling, rows_together
+from .recurrent_blocks import Packing, tiling_for
 from .table import OpContext, OpDef, Rewrite, RewriteBuilder, register
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
@@ -111,8 +111,8 @@ class Part:
     def packing(self) -> Packing:
         """The order of the step operator's operands."""
         ctx = self.ctx
-        rows = 1 if ctx.has(LENGTHS) else rows_together(ctx.shape(X)[0 if ctx.int_attr("layout") else 1])
-        return Packing(self.b, Tiling(self.hidden, self.row.gates, accumulator(ctx.dtype(X)), rows))
+        batch = 1 if ctx.has(LENGTHS) else ctx.shape(X)[0 if ctx.int_attr("layout") else 1]
+        return Packing(self.b, tiling_for(self.hidden, self.row.gates, accumulator(ctx.dtype(X)), batch))
 
     def pick(self, position: int, axis: int = 0) -> Value:
         """These directions of an input."""
@@ -138,8 +138,8 @@ class Part:
         states = tuple(self._initial(INITIAL_H + s) for s in range(row.states))
         return b.ops(
             row.steps, 1 + row.states, projected, packing.recurrent_matrix(self.pick(R)), lengths, *states, *row.extra(self),
-            reverse=int(backward), rows=packing.tiling.rows, clip=ctx.float_attr("clip"), activations=functions.names,
-            alpha=functions.alpha, beta=functions.beta, **attrs,
+            reverse=int(backward), rows=packing.tiling.rows, tiles=packing.tiling.tiles, clip=ctx.float_attr("clip"),
+            activations=functions.names, alpha=functions.alpha, beta=functions.beta, **attrs,
         )  # fmt: skip
 
     def _bias(self) -> Value:

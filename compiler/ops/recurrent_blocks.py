@@ -29,6 +29,10 @@ GATE_VECTORS = 4
 """Vectors of sums of one batch element."""
 MAX_ROWS = 3
 """Batch elements that share a load of the weights; their vectors are half as wide, so that the sums fit into registers."""
+MAX_TILES = 2
+"""Tiles of rows that share what is read of large weights; more would leave less to run in parallel."""
+NEAR_BYTES = 1 << 18
+"""Weights of a direction up to this size stay in a near cache from step to step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,14 @@ class Tiling:
     wide: DType
     """Type of the sums."""
     rows: int = 1
-    """Batch elements that go through the steps together."""
+    """Batch elements of a tile: their sums are kept in registers together."""
+    tiles: int = 1
+    """Tiles of a group, which goes through the steps together."""
+
+    @property
+    def group(self) -> int:
+        """Batch elements of a group."""
+        return self.rows * self.tiles
 
     @property
     def segments(self) -> Iterator[Segment]:
@@ -71,6 +82,14 @@ class Tiling:
         rows = np.arange(gates * self.hidden, dtype=np.int64).reshape(gates, self.hidden)
         parts = (rows[:, s.start + b * s.size :][:, : s.size].ravel() for s in self.segments for b in range(s.blocks))
         return np.concatenate(list(parts))
+
+
+def tiling_for(hidden: int, gates: int, wide: DType, batch: Dim) -> Tiling:
+    """The tiling for so many batch elements: large weights are read once for several tiles."""
+    rows = rows_together(batch)
+    is_near = gates * hidden * hidden * wide.bytes <= NEAR_BYTES
+    tiles = 1 if is_near or rows == 1 or not isinstance(batch, int) else min(MAX_TILES, -(-batch // rows))
+    return Tiling(hidden, gates, wide, rows, tiles)
 
 
 def rows_together(batch: Dim) -> int:

@@ -22,6 +22,7 @@ class Unit:
     steps: Steps
     block: Block
     row: Expr
+    """Number in the tile."""
     at: Expr
     """The time."""
     j: Expr
@@ -33,7 +34,7 @@ class Unit:
     @property
     def state(self) -> Expr:
         """Its place in a state `[rows, hidden]`."""
-        return add(mul(self.row, self.steps.hidden), add(self.block.start, self.j))
+        return add(mul(add(self.block.row, self.row), self.steps.hidden), add(self.block.start, self.j))
 
     @property
     def number(self) -> Expr:
@@ -143,7 +144,7 @@ def _gru_reset_last(steps: Steps, h: Buffer, at: Expr, fresh: Buffer) -> None:
 
 def _gru_reset_first(steps: Steps, h: Buffer, at: Expr, fresh: Buffer) -> None:
     """The reset gate scales h before its product, so all units are reset before the first candidate."""
-    k, size = steps.k, steps.tiling.rows * steps.hidden
+    k, size = steps.k, steps.tiling.group * steps.hidden
 
     def gates(u: Unit) -> None:
         k.store(update, u.state, steps.activate(0, u.sum(0)))

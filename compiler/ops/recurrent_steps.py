@@ -3,9 +3,10 @@
     gates[t] = projected[t] + h[t-1] * R'        then the cell's elementwise part gives h[t]
 
 A step goes through the blocks of units (`recurrent_blocks.py`): the sums of a block's gates stay in
-vector registers while the row of h is run through, and the cell follows on them. Directions and batch
-elements are independent and run in parallel. States are kept in float32 for narrower types. The step
-operators (`recurrent_cells.py`) are the compiler's own; `recurrent.py` makes them.
+vector registers while the row of h is run through, and the cell follows on them. Directions and groups of
+batch elements are independent and run in parallel; the tiles of a group take turns on a block, whose
+weights stay in a near cache. States are kept in float32 for narrower types. The step operators
+(`recurrent_cells.py`) are the compiler's own; `recurrent.py` makes them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Block:
     """First unit."""
     size: int
     lanes: int
+    row: Expr
+    """First row of the tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,10 @@ class Steps:
     def element(self, row: Expr) -> Expr:
         """The batch element of a row; rows beyond the last element repeat it."""
         at = add(self.first, row)
-        return at if self.tiling.rows == 1 else build.minimum(at, sub(self.batch, 1))
+        return at if self.tiling.group == 1 else build.minimum(at, sub(self.batch, 1))
 
     def rows(self, body: Callable[[Expr], None]) -> None:
-        """Emit a body for each row."""
+        """Emit a body for each row of a tile."""
         with self.k.loop("m", self.tiling.rows, LoopKind.UNROLL) as row:
             body(row)
 
@@ -105,13 +108,15 @@ class Steps:
     # --- Blocks -------------------------------------------------------------------------------
 
     def blocks(self, body: Callable[[Block], None]) -> None:
-        """Emit a body for all blocks of units."""
+        """Emit a body for all blocks of units and, within each, all tiles of rows."""
         for segment in self.tiling.segments:
             self._segment(segment, body)
 
     def _segment(self, segment: Segment, body: Callable[[Block], None]) -> None:
-        with self.k.loop("u", segment.blocks) as u:
-            body(Block(add(mul(u, segment.size), segment.start), segment.size, segment.lanes))
+        rows = self.tiling.rows
+        tiles = build.minimum(self.tiling.tiles, build.ceildiv(sub(self.batch, self.first), rows))
+        with self.k.loop("u", segment.blocks) as u, self.k.loop("tile", build.dim(tiles) if self.tiling.tiles > 1 else 1) as tile:
+            body(Block(add(mul(u, segment.size), segment.start), segment.size, segment.lanes, mul(tile, rows)))
 
     def each(self, count: int, lanes: int, body: Callable[[Expr], None]) -> None:
         """Emit a body for `count` elements in vectors, all of them unrolled."""
@@ -122,7 +127,7 @@ class Steps:
         """Element `gate * size + j` of the projected input of a block at time `at`, for a row."""
         source = self.given(PROJECTED)
         assert source is not None
-        place = add(mul(add(mul(at, self.batch), self.element(row)), self.directions), self.direction)
+        place = add(mul(add(mul(at, self.batch), self.element(add(block.row, row))), self.directions), self.direction)
         first = add(mul(place, self.gates * self.hidden), mul(block.start, self.gates))
         return lambda j: self.read(source, add(first, j))
 
@@ -138,7 +143,9 @@ class Steps:
 
             def vector(j: Expr) -> None:
                 with self.k.let(self.read(matrix, add(first_weight, j))) as weight:
-                    self.rows(lambda row: accumulate(add(mul(row, width), j), load(state, add(mul(row, hidden), r)), weight))
+                    self.rows(
+                        lambda row: accumulate(add(mul(row, width), j), load(state, add(mul(add(block.row, row), hidden), r)), weight)
+                    )
 
             self.each(width, block.lanes, vector)
 
@@ -182,14 +189,14 @@ def step_kernel(gates: int, states: int, cell: Cell) -> Imperative:
     def emit(ctx: OpContext, k: KernelBuilder, inputs: Sequence[Buffer | None], outputs: Sequence[Buffer | None]) -> None:
         directions, hidden, _ = ctx.type(RECURRENT).static_shape
         names, alpha, beta = (ctx.attr(name, tuple) or () for name in ("activations", "alpha", "beta"))
-        tiling = Tiling(hidden, gates, accumulator(ctx.dtype(PROJECTED)), ctx.int_attr("rows", 1))
-        groups = build.ceildiv(build.index(ctx.shape(PROJECTED)[1]), tiling.rows)
+        tiling = Tiling(hidden, gates, accumulator(ctx.dtype(PROJECTED)), ctx.int_attr("rows", 1), ctx.int_attr("tiles", 1))
+        groups = build.ceildiv(build.index(ctx.shape(PROJECTED)[1]), tiling.group)
         with k.loop("group", build.dim(mul(groups, directions)), LoopKind.PARALLEL) as at, ExitStack() as scopes:
             direction, group = (build.const(0), at) if directions == 1 else (build.floordiv(at, groups), build.floormod(at, groups))
-            steps = Steps(k, ctx, inputs, tiling, Functions(names, alpha, beta), direction, mul(group, tiling.rows))
+            steps = Steps(k, ctx, inputs, tiling, Functions(names, alpha, beta), direction, mul(group, tiling.group))
 
             def state() -> Buffer:
-                return scopes.enter_context(k.local(tiling.wide, tiling.rows * hidden, "state", align=64))
+                return scopes.enter_context(k.local(tiling.wide, tiling.group * hidden, "state", align=64))
 
             kept, fresh = [state() for _ in range(states)], state()
             _run(steps, _quantizing(cell, state()) if ctx.int_attr("quantize_state") else cell, kept, fresh, outputs)
@@ -227,7 +234,7 @@ def _quantizing(cell: Cell, rounded: Buffer) -> Cell:
     """A cell whose h goes through 8-bit codes of its range and back, as `DynamicQuantizeLinear` makes them, into a buffer of its own."""
 
     def step(steps: Steps, states: Sequence[Buffer], at: Expr, fresh: Buffer) -> None:
-        with steps.k.loop("m", steps.tiling.rows) as row:
+        with steps.k.loop("m", steps.tiling.group) as row:
             _round_state(steps, states[0], rounded, mul(row, steps.hidden))
         cell(steps, (rounded, *states[1:]), at, fresh)
 
@@ -266,7 +273,7 @@ def _time(steps: Steps, length: Expr, t: Expr) -> Expr:
 
 def _load_state(steps: Steps, state: Buffer, source: Buffer | None) -> None:
     """Start a state with rows of an input, or with zeros."""
-    with steps.k.loop("m", steps.tiling.rows) as row, steps.k.loop("j", steps.hidden) as j:
+    with steps.k.loop("m", steps.tiling.group) as row, steps.k.loop("j", steps.hidden) as j:
         value = build.const(0, steps.wide) if source is None else steps.read(source, add(_place(steps, row), j))
         steps.k.store(state, add(mul(row, steps.hidden), j), value)
 
@@ -275,7 +282,7 @@ def _copy(steps: Steps, source: Buffer | None, target: Buffer, place: Callable[[
     """Store a state (zeros for None) to rows of a buffer, which start at `place`."""
 
     def block(block: Block) -> None:
-        steps.rows(lambda row: steps.each(block.size, block.lanes, lambda j: unit(row, add(block.start, j))))
+        steps.rows(lambda row: steps.each(block.size, block.lanes, lambda j: unit(add(block.row, row), add(block.start, j))))
 
     def unit(row: Expr, at: Expr) -> None:
         value = build.const(0, steps.wide) if source is None else load(source, add(mul(row, steps.hidden), at))

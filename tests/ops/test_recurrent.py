@@ -6,6 +6,7 @@ import pytest
 from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel.nodes import Var
+from onnxc.compiler.ops import recurrent_blocks
 from onnxc.compiler.ops.recurrent_blocks import Tiling, rows_together
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -44,6 +45,16 @@ def test_blocks_of_units_and_rows(runtime, rng, op, attrs, hidden, batch):
     constants = (1, 2, 3, 7) if op == "LSTM" else (1, 2, 3)
     inputs[4] = None
     runtime(op, inputs, {"hidden_size": hidden, **attrs}, outputs=3 if op == "LSTM" else 2, constants=constants)
+
+
+@pytest.mark.parametrize("batch", [5, 9, 10])
+@pytest.mark.parametrize(("op", "attrs"), [("LSTM", {}), ("GRU", {"linear_before_reset": 1}), ("GRU", {}), ("RNN", {})])
+def test_tiles_of_rows_that_share_large_weights(runtime, rng, monkeypatch, op, attrs, batch):
+    """The last group has fewer tiles, the last tile fewer rows."""
+    monkeypatch.setattr(recurrent_blocks, "NEAR_BYTES", 0)
+    inputs = operands(rng, op, attrs, 3, batch, hidden=9)
+    inputs[4] = None
+    runtime(op, inputs, {"hidden_size": 9, **attrs}, outputs=3 if op == "LSTM" else 2, constants=(1, 2, 3))
 
 
 @pytest.mark.parametrize("hidden", [5, 21, 70])
