@@ -21,6 +21,7 @@ from ...passes.graph.pipeline import GRAPH_PASSES
 from ...passes.graph.quantize_activations import quantize_activations
 from ...passes.graph.quantized_contractions import quantized_contractions
 from ...passes.graph.split_phases import split_phases
+from ...passes.graph.split_taps import split_taps
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
 from ...passes.kernel.emit_loops import VectorShape
@@ -89,6 +90,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(pack_codes_of_products),
             Pass(quantize_activations({step.bits for step in codes.steps})),
             Pass(split_phases),
+            Pass(split_taps),
             Pass(fold_constants),
             Pass(eliminate_dead_code),
             Pass(assign_layouts(max(4, features.vector_bits // 32))),
