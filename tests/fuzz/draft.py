@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
-import ml_dtypes
 import numpy as np
 import onnx
 from hypothesis import strategies as st
 from onnx import helper
 
+from .content import ANY, FLOATS, KINDS, MOVED, NARROW, elements
 from .evaluate import model_of, run_nodes, type_code
 
 T = TypeVar("T")
@@ -26,10 +26,6 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 MOST_ELEMENTS = 6000
 EXTENTS = (2, 3, 1, 4, 5, 8, 7, 9, 16, 17, 33, 6, 12)
-FLOATS = ("float32", "float32", "float32", "float64", "float16", "bfloat16")
-INTS = ("int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
-NUMBERS = (*FLOATS, *INTS)
-ANY = (*NUMBERS, "bool")
 
 
 class Misfit(Exception):
@@ -161,6 +157,9 @@ class Draft:
                 if where(made):
                     return made
             raise Misfit
+        if self.outer and self.chance(25):  # what a region captures
+            around = {v.name for v in self.outer.visible()}
+            fitting = [v for v in fitting if v.name in around] or fitting
         fitting.reverse()
         at = self.int(0, len(fitting) - 1)
         return fitting[at % 4 if self.chance(60) else at] if len(fitting) > 4 else fitting[at]
@@ -193,20 +192,10 @@ class Draft:
     def content(self, dtype: str, shape: tuple[int, ...], wild: bool = False) -> np.ndarray:
         """Elements: small integers, or random, or with special ones among them."""
         rng = np.random.default_rng(self.int(0, 999))
-        kind = self.choose(("small", "random", "random", "random", "wide", "special"))
-        target = np.dtype(dtype)
-        if dtype == "bool":
-            return rng.integers(0, 2, shape).astype(bool)
-        if dtype in INTS:
-            info = np.iinfo(target)
-            low, high = (int(info.min), int(info.max)) if kind == "wide" else (max(int(info.min), -9), 9)
-            return rng.integers(low, high, shape, target, endpoint=True)
-        found = rng.integers(-3, 4, shape).astype(np.float64) if kind == "small" else rng.standard_normal(shape)
-        found = found * 40 if kind == "wide" else found
-        if wild and kind == "special" and found.size and self.chance(30):
-            places = rng.integers(0, found.size, 1 + found.size // 8)
-            found.reshape(-1)[places] = rng.choice([np.inf, -np.inf, np.nan, -0.0, 0.0], len(places))
-        return np.asarray(found, target)
+        kind = self.choose(KINDS)
+        if self.opset < NARROW.get(dtype, 0):
+            raise Misfit
+        return elements(rng, kind, dtype, shape, wild and kind == "special" and self.chance(30))
 
     def input(self, array: np.ndarray, is_structural: bool = False) -> Operand:
         """A new input of the model."""
@@ -273,10 +262,10 @@ class Draft:
             raise Misfit(str(error)) from None
         level = max([noise or Noise.EXACT, *(v.noise for v in operands)])
         made = []
-        for name, array in zip(names, results, strict=True):
-            if not isinstance(array, np.ndarray) or array.dtype.name not in ANY or array.size > MOST_ELEMENTS or array.ndim > 6:
+        for name, array in zip(names, map(_with_objects, results), strict=True):
+            if not isinstance(array, np.ndarray) or array.dtype.name not in MOVED or array.size > MOST_ELEMENTS or array.ndim > 6:
                 raise Misfit
-            half = array.dtype.name in ("float16", "bfloat16") and any(node.op_type not in EXACT_IN_HALF for node in nodes)
+            half = array.dtype.name in HALVES and any(node.op_type not in EXACT_IN_HALF for node in nodes)
             made.append(Operand(name, array, max(level, Noise.ROUNDED) if half else level))
         self.nodes.extend(nodes)
         self.values.extend(made)
@@ -307,8 +296,14 @@ class Draft:
 
     def _declared(self, inputs: Sequence[Operand]) -> list[list[int | str]]:
         """Shapes to declare for inputs: known, or open in the first axis, in all (equal ones alike), or in all (each its own)."""
-        kind = self.choose(("known", "known", "first", "all", "own"))
-        return [list(v.shape) if v.is_structural else [_extent(v, axis, kind) for axis in range(v.rank)] for v in inputs]
+        kind = self.choose(("known", "known", "first", "all", "own", "some"))
+        kinds = ("known", "all", "own")
+        return [
+            list(v.shape)
+            if v.is_structural
+            else [_extent(v, axis, self.choose(kinds) if kind == "some" else kind) for axis in range(v.rank)]
+            for v in inputs
+        ]
 
 
 def _extent(v: Operand, axis: int, kind: str) -> int | str:
@@ -317,10 +312,16 @@ def _extent(v: Operand, axis: int, kind: str) -> int | str:
     return f"n{v.shape[axis]}" if kind == "all" or (kind == "first" and axis == 0) else v.shape[axis]
 
 
+def _with_objects(array: object) -> object:
+    """A tensor of strings as everyone gives it but the evaluator, which has several kinds."""
+    return array.astype(object) if isinstance(array, np.ndarray) and array.dtype.kind in "SUT" else array
+
+
+HALVES = ("float16", "bfloat16")
 EXACT_IN_HALF = frozenset({
     "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Gather", "GatherElements",
     "GatherND", "Expand", "Tile", "Pad", "Relu", "Max", "Min", "Neg", "Abs", "Where", "Clip", "Trilu", "DepthToSpace", "SpaceToDepth",
-    "MaxPool", "ReduceMax", "ReduceMin", "If", "Compress", "ReverseSequence", "ScatterND", "ScatterElements",
+    "MaxPool", "ReduceMax", "ReduceMin", "If", "Compress", "ReverseSequence", "ScatterND", "ScatterElements", "Cast", "CastLike",
 })  # fmt: skip
 """Operators that only hand elements on, so that half precision rounds nothing."""
 
@@ -345,6 +346,3 @@ def needed_nodes(nodes: Sequence[onnx.NodeProto], wanted: set[str]) -> list[onnx
             kept.append(node)
             wanted.update(name for name, _ in used_names([node]))
     return kept[::-1]
-
-
-assert ml_dtypes.bfloat16 is not None  # numpy knows bfloat16 by name once it is imported

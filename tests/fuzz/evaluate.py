@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ import onnxruntime
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-HALF_KNOWN = frozenset({"LSTM", "GRU", "RNN", "NonMaxSuppression", "MaxRoiPool"})
+HALF_KNOWN = frozenset({
+    "LSTM", "GRU", "RNN", "NonMaxSuppression", "MaxRoiPool", "GlobalLpPool", "Scan", "SimplifiedLayerNormalization", "CategoryMapper",
+    "FeatureVectorizer",
+})  # fmt: skip
 """Operators of the specification that the evaluator does not have, or of which it leaves out attributes or operands without a word."""
 
 
@@ -32,7 +35,7 @@ def run_nodes(nodes: Sequence[onnx.NodeProto], operands: Mapping[str, np.ndarray
 
 def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[Any]:
     """The outputs of a model."""
-    if any(node.domain == "com.microsoft" or node.op_type in HALF_KNOWN for node in model.graph.node):
+    if any(node.domain == "com.microsoft" or node.op_type in HALF_KNOWN for node in all_nodes(model.graph.node)):
         try:
             return session_of(model).run(None, dict(feeds))
         except Exception:  # noqa: BLE001 (its exceptions have no common class; what the evaluator does not know either, it says)
@@ -40,6 +43,15 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[A
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those of their regions."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from all_nodes(attribute.g.node)
 
 
 def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -53,9 +65,12 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def model_of(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     """A model that imports the domains of its nodes."""
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", 3)]
-    domains = {n.domain for n in graph.node}
-    return helper.make_model(graph, opset_imports=[o for o in opsets if not o.domain or o.domain in domains], ir_version=10)
+    nodes = list(all_nodes(graph.node))
+    domains = {n.domain for n in nodes}
+    versions = {"": opset, "com.microsoft": 1, "ai.onnx.preview.training": 1}
+    versions["ai.onnx.ml"] = 5 if any(n.op_type == "TreeEnsemble" for n in nodes) else 3
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items() if not domain or domain in domains]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def type_code(array: np.ndarray) -> int:

@@ -15,8 +15,10 @@ import onnx
 import onnxc
 from onnxc.compiler.diagnostics import CompileError
 
-from .draft import FLOATS, Noise, Sample
+from .content import FLOATS8, NARROW, STRING
+from .draft import Noise, Sample
 from .evaluate import session_of
+from .ports import original, plain_feeds, with_plain_ports
 from .prune import with_outputs
 
 Tensors = Mapping[str, np.ndarray]
@@ -24,7 +26,8 @@ Targets = Mapping[str, Sequence[int]]
 """Numbers of threads by target."""
 
 TOLERANCE = {"float64": 1e-6, "float32": 2e-4, "float16": 1e-2, "bfloat16": 6e-2}
-"""Of values with rounding errors, relative to the largest element."""
+TOLERANCE |= dict.fromkeys(FLOATS8, 0.25) | {"float4_e2m1fn": 0.5, "float8_e8m0fnu": 1.0}
+"""Of values with rounding errors, relative to the largest element; narrow ones are cast from such values, one step apart."""
 STEPPED_TOLERANCE = 0.05
 CODES_APART = 3
 """How many steps integers may lie apart that are quantized from values with rounding errors."""
@@ -133,11 +136,8 @@ def _reads_ranks(sample: Sample) -> bool:
 
 def run_onnxruntime(sample: Sample) -> dict[str, np.ndarray] | str:
     """The results of ONNX Runtime without its optimizations; what it says if it refuses."""
-    feeds = {name: _plain(array) for name, array in sample.inputs.items()}
-    if any(array is None for array in feeds.values()):
-        return "a type that numpy does not have"
     try:
-        return _run_session(sample, feeds)
+        return _run_session(sample)
     except Exception as error:  # noqa: BLE001 (its exceptions have no common class)
         if len(sample.expected) == 1:
             return str(error)
@@ -149,35 +149,34 @@ def run_onnxruntime(sample: Sample) -> dict[str, np.ndarray] | str:
     return found or "it runs none of the outputs"
 
 
-def _run_session(sample: Sample, feeds: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-    session = session_of(sample.model)
+def _run_session(sample: Sample) -> dict[str, np.ndarray]:
+    session = session_of(with_plain_ports(sample.model))
     taken = {value.name for value in session.get_inputs()}
-    results = session.run(None, {name: array for name, array in feeds.items() if name in taken})
-    return dict(zip((value.name for value in sample.model.graph.output), results, strict=True))
-
-
-def _plain(array: np.ndarray) -> np.ndarray | None:
-    return None if array.dtype.name == "bfloat16" else array
+    results = session.run(None, {name: array for name, array in plain_feeds(sample.inputs).items() if name in taken})
+    return original(sample.model, dict(zip((value.name for value in session.get_outputs()), results, strict=True)))
 
 
 def difference(found: np.ndarray, wanted: np.ndarray, noise: Noise) -> str:
     """How one tensor differs from another."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return f"{found.dtype}{list(found.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
-    if wanted.dtype.name not in FLOATS:
+    if wanted.dtype.name == STRING:
+        return _shown(found, wanted, np.asarray(found != wanted))
+    if wanted.dtype.name not in TOLERANCE:
         apart = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
         wrong = apart > (CODES_APART if noise is Noise.STEPPED else 0)
         return _shown(found, wanted, wrong)
     a, b = found.astype(np.float64), wanted.astype(np.float64)
     if noise is Noise.EXACT:
-        limit = np.zeros_like(b) + (1e-6 if wanted.itemsize > 2 else TOLERANCE[wanted.dtype.name]) * np.abs(b)
+        share = 1e-6 if wanted.itemsize > 2 else 0 if wanted.dtype.name in NARROW else TOLERANCE[wanted.dtype.name]
+        limit = np.zeros_like(b) + share * np.abs(b)
     else:
         finite = np.abs(b[np.isfinite(b)])
         share = STEPPED_TOLERANCE if noise is Noise.STEPPED else TOLERANCE[wanted.dtype.name]
         limit = np.full_like(b, share * max(float(finite.max(initial=0.0)), 1e-3))
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     if noise is not Noise.EXACT:  # what is about to overflow may have done so
-        most = _LARGEST[wanted.dtype.name] / 8
+        most = _LARGEST.get(wanted.dtype.name, np.inf) / 8
         same |= (np.abs(a) > most) & (np.abs(b) > most) | np.isnan(b) & (np.abs(a) > most)
     with np.errstate(invalid="ignore"):
         return _shown(found, wanted, ~(same | (np.abs(a - b) <= limit)))

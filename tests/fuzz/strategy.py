@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from .draft import Draft, Draw, Misfit, Sample
 from .samples import SAMPLES, weighted
 
-OPSETS = (21, 18, 20, 22, 23, 24, 17, 13, 25)
+OPSETS = (21, 18, 20, 22, 23, 24, 17, 13, 25, 21, 23, 28)
 MOST_STEPS = 14
 
 

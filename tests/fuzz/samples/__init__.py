@@ -3,23 +3,30 @@
 from . import (
     contraction,
     contrib,
+    contrib_codes,
+    contrib_parts,
     control,
     elementwise,
+    experts,
     learning,
     losses,
     movement,
+    narrow,
     places,
     quantized,
     recurrent,
     selection,
     sequences,
     signals,
+    strings,
+    training,
     transformers,
     windows,
 )  # fmt: skip
 from .registry import SAMPLES, weighted
 
 __all__ = [
-    "SAMPLES", "contraction", "contrib", "control", "elementwise", "learning", "losses", "movement", "places", "quantized", "recurrent",
-    "selection", "sequences", "signals", "transformers", "weighted", "windows",
+    "SAMPLES", "contraction", "contrib", "contrib_codes", "contrib_parts", "control", "elementwise", "experts", "learning", "losses",
+    "movement", "narrow", "places", "quantized", "recurrent", "selection", "sequences", "signals", "strings", "training",
+    "transformers", "weighted", "windows",
 ]  # fmt: skip

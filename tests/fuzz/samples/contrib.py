@@ -85,7 +85,8 @@ def codes_pool(d: Draft, op: str) -> None:
     attrs: dict[str, object] = {"channels_last": last}
     if not op.endswith("GlobalAveragePool"):
         kernel = [d.int(1, min(n, 3)) for n in spatial]
-        attrs |= window(d, spatial, kernel, dilations=False) | {"count_include_pad": d.int(0, 1), "ceil_mode": d.int(0, 1)}
+        # With both, ONNX Runtime counts what is beyond the padding, too, unlike its AveragePool and the specification.
+        attrs |= window(d, spatial, kernel, dilations=False) | d.choose(({}, {"count_include_pad": 1}, {"ceil_mode": 1}))
         attrs.pop("auto_pad", None)
     d.add(op, x, scales(d), zero_point(d, x.dtype), scales(d), zero_point(d, x.dtype), noise=Noise.STEPPED, **attrs)
 

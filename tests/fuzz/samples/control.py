@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, helper
 
+from ..content import STRING
 from ..draft import Draft, Misfit, Noise, Operand
 from .registry import SAMPLES, sample, weighted
 
@@ -43,20 +44,21 @@ def _result(inner: Draft, dtype: str, shape: tuple[int, ...] | None = None) -> O
     fits = [v for v in inner.values if v.dtype == dtype and (shape is None or v.shape == shape)]
     if not fits:
         fits = [v for v in inner.visible() if v.dtype == dtype and (shape is None or v.shape == shape)]
+    if not fits:
+        fits = [inner.fresh(dtype, inner.shape() if shape is None else shape)]
     return inner.add("Identity", inner.choose(fits[::-1]))
 
 
 @sample("If", weight=4)
 def branches(d: Draft, op: str) -> None:
     condition = d.like("bool", d.choose(((), (), (1,))))
-    dtype = d.choose(("float32", "float32", "int64"))
-    made = []
+    dtype = d.choose(("float32", "float32", "int64", STRING, "uint8"))
+    made: list[tuple[Draft, Operand, str]] = []
     for name in ("then", "else"):
         inner = _inner(d)
         _fill(inner, 4)
-        made.append((inner, _result(inner, dtype), name))
-    shapes = {result.shape for _, result, _ in made}
-    if len(shapes) > 1 and (d.chance(50) or len({len(s) for s in shapes}) > 1):
+        made.append((inner, _result(inner, dtype, made[0][1].shape if made and d.chance(60) else None), name))
+    if len({result.rank for _, result, _ in made}) > 1:
         raise Misfit
     graphs = {f"{name}_branch": _graph(inner, name, [], [result]) for inner, result, name in made}
     node = helper.make_node(op, [condition.name], [d.name("v")], **graphs)
@@ -75,6 +77,8 @@ def loop(d: Draft, op: str) -> None:
     _fill(inner, 4)
     results = [_result(inner, v.dtype, v.shape) for v in carried]
     scanned = [_result(inner, "float32")] if d.chance(50) else []
+    if d.chance(10) and carried[0].rank:  # a state that grows
+        results[0] = inner.add("Concat", state[0], results[0], axis=d.int(0, carried[0].rank - 1))
     last = inner.add("Identity", going)
     if d.chance(30):
         last = inner.add("Less", number, inner.constant(np.array(d.int(0, 3)), listed=False))
@@ -86,22 +90,31 @@ def loop(d: Draft, op: str) -> None:
     start = d.constant(np.array(True), listed=False) if d.chance(70) else d.like("bool", ())
     names = [d.name("v") for _ in (*results, *scanned)]
     node = helper.make_node(op, [trip.name, start.name, *(v.name for v in carried)], names, body=body)
-    d.append([node], d.visible(), max(v.noise for v in (*state, *results, *scanned)))
+    d.append([node], [*d.visible(), trip, start], max(v.noise for v in (*state, *results, *scanned)))
 
 
 @sample("Scan", weight=2)
 def scan(d: Draft, op: str) -> None:
-    over = d.tame("float32", rank=(2, 3))
-    carried = d.like("float32", over.shape[1:])
+    over = [d.tame("float32", rank=(2, 3))]
+    axis = d.int(0, 1)
+    length = over[0].shape[axis]
+    over += [d.like("float32", (length, d.choose((3, 1))))] if d.chance(30) else []
+    axes = [axis, 0][: len(over)]
+    rows = [np.take(v.array, 0, axis=a) for v, a in zip(over, axes, strict=True)]
+    carried = d.like("float32", rows[0].shape)
     inner = _inner(d)
     state = Operand(d.name("s"), carried.array, Noise.ROUNDED)
-    row = Operand(d.name("r"), over.array[0], Noise.ROUNDED)
-    inner.values += [state, row]
+    members = [Operand(d.name("r"), row, Noise.ROUNDED) for row in rows]
+    inner.values += [state, *members]
     _fill(inner, 3)
-    result = inner.add("Add", inner.add("Identity", state), row) if d.chance(50) else _result(inner, "float32", state.shape)
+    result = inner.add("Add", inner.add("Identity", state), members[0]) if d.chance(50) else _result(inner, "float32", state.shape)
     scanned = _result(inner, "float32")
-    body = _graph(inner, "body", [state, row], [result, scanned])
+    body = _graph(inner, "body", [state, *members], [result, scanned])
     names = [d.name("v"), d.name("v")]
-    attrs = {"scan_input_directions": [1]} if d.chance(30) else {}
-    node = helper.make_node(op, [carried.name, over.name], names, body=body, num_scan_inputs=1, **attrs)
+    attrs: dict[str, object] = {"scan_input_directions": [d.int(0, 1) for _ in over]} if d.chance(30) else {}
+    if any(axes):
+        attrs["scan_input_axes"] = axes
+    if d.chance(20):
+        attrs |= {"scan_output_axes": [d.int(0, scanned.rank)], "scan_output_directions": [d.int(0, 1)]}
+    node = helper.make_node(op, [carried.name, *(v.name for v in over)], names, body=body, num_scan_inputs=len(over), **attrs)
     d.append([node], d.visible(), Noise.ROUNDED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import helper
 
-from ..draft import ANY, FLOATS, INTS, NUMBERS, Draft, Misfit, Noise, Operand
+from ..content import ANY, FLOATS, INTS, MOVED, NUMBERS
+from ..draft import Draft, Misfit, Noise, Operand
 from .registry import sample
 
 HALF_EXACT = ("Add", "Sub", "Mul", "Max", "Min")
@@ -92,7 +93,7 @@ def power(d: Draft, op: str) -> None:
 def exact_unary(d: Draft, op: str) -> None:
     exact = {"Sign": True}.get(op, False)
     pick = d.exact if exact else d.pick
-    d.add(op, pick(*(ANY if op == "Identity" else ("float32", "float64") if op in ("Reciprocal", "Sqrt") else NUMBERS)))
+    d.add(op, pick(*(MOVED if op == "Identity" else ("float32", "float64") if op in ("Reciprocal", "Sqrt") else NUMBERS)))
 
 
 @sample("Sigmoid", "Tanh", "Exp", weight=4)
@@ -203,7 +204,7 @@ def shift(d: Draft, op: str) -> None:
 
 @sample("Where", weight=4)
 def choice(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     condition = d.like("bool", d.choose((x.shape, x.shape[-1:], (1,), tuple(1 if d.chance(50) else n for n in x.shape))))
     either_way_where(d, op, condition, x, partner(d, x))
 
@@ -226,6 +227,23 @@ def cast(d: Draft, op: str) -> None:
         d.add(op, x, d.fresh(to, (1,)))
     else:
         d.add(op, x, to=int(helper.np_dtype_to_tensor_dtype(np.dtype(to))))
+
+
+@sample("BitCast", weight=1)
+def bit_cast(d: Draft, op: str) -> None:
+    if d.opset < 26:
+        raise Misfit
+    x = d.exact("float32", "int32", "uint32", "float16", "int16", "float64", "int64", "int8")
+    to = d.choose([t for t in (*FLOATS[2:5], *INTS) if np.dtype(t).itemsize == x.array.itemsize])
+    d.add(op, x, to=int(helper.np_dtype_to_tensor_dtype(np.dtype(to))))
+
+
+@sample("SwiGLU", weight=1)
+def gated(d: Draft, op: str) -> None:
+    if d.opset < 28:
+        raise Misfit
+    x = d.tame("float32", "float64")
+    d.add(op, x, d.like(x.dtype, x.shape), alpha=d.choose((None, 1.5)), noise=Noise.ROUNDED)
 
 
 @sample("Dropout", weight=1)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from onnx import numpy_helper
 
-from ..draft import ANY, NUMBERS, Draft
+from ..content import MOVED, NUMBERS
+from ..draft import Draft
 from .registry import sample
 
 
 @sample("Transpose", weight=8)
 def transpose(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     d.add(op, x, perm=d.some(range(x.rank), x.rank) if x.rank and d.chance(90) else None)
 
 
 @sample("Reshape", weight=8)
 def reshape(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     shape = list(x.shape)
     kind = d.choose(("flat", "merge", "split", "zero", "ones"))
     if kind == "flat":
@@ -42,26 +44,26 @@ def reshape(d: Draft, op: str) -> None:
 
 @sample("Flatten")
 def flatten(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     d.add(op, x, axis=d.int(-x.rank, x.rank))
 
 
 @sample("Unsqueeze", weight=3)
 def unsqueeze(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(5))
+    x = d.pick(*MOVED, rank=range(5))
     d.add(op, x, d.ints(d.some(range(-(x.rank + 1), x.rank + 1), 1, 1)))
 
 
 @sample("Squeeze", weight=3)
 def squeeze(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, where=lambda v: 1 in v.shape)
+    x = d.pick(*MOVED, where=lambda v: 1 in v.shape)
     ones = [axis for axis, extent in enumerate(x.shape) if extent == 1]
     d.add(op, x, *([d.ints([a - x.rank if d.chance(30) else a for a in d.some(ones)])] if d.chance(80) else ()))
 
 
 @sample("Slice", weight=8)
 def slice_(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 6))
+    x = d.pick(*MOVED, rank=range(1, 6))
     axes = d.some(range(x.rank), 1, 2)
     starts, ends, steps = [], [], []
     for axis in axes:
@@ -78,7 +80,7 @@ def slice_(d: Draft, op: str) -> None:
 
 @sample("Split", weight=6)
 def split(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 6))
+    x = d.pick(*MOVED, rank=range(1, 6))
     axis = d.axis(x.rank)
     n = x.shape[axis]
     count = d.int(1, min(4, n)) if n else 1
@@ -92,7 +94,7 @@ def split(d: Draft, op: str) -> None:
 
 @sample("Concat", weight=10)
 def concat(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 6))
+    x = d.pick(*MOVED, rank=range(1, 6))
     axis = d.int(0, x.rank - 1)
     rest = x.shape[:axis] + x.shape[axis + 1 :]
     fits = [v for v in d.visible() if v.dtype == x.dtype and v.rank == x.rank and v.shape[:axis] + v.shape[axis + 1 :] == rest]
@@ -105,7 +107,7 @@ def concat(d: Draft, op: str) -> None:
 
 @sample("Expand", weight=3)
 def expand(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     shape = [d.choose((2, 3, 5, 1)) if n == 1 else d.choose((n, 1)) for n in x.shape]
     if len(shape) < 4 and d.chance(40):
         shape.insert(0, d.choose((2, 1, 3)))
@@ -114,7 +116,7 @@ def expand(d: Draft, op: str) -> None:
 
 @sample("Tile")
 def tile(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 5))
+    x = d.pick(*MOVED, rank=range(1, 5))
     d.add(op, x, d.ints([d.choose((1, 2, 1, 3)) for _ in range(x.rank)]))
 
 
@@ -144,13 +146,13 @@ def depth_and_space(d: Draft, op: str) -> None:
 
 @sample("Trilu")
 def triangle(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(2, 5))
+    x = d.pick(*MOVED, rank=range(2, 5))
     d.add(op, x, *([d.constant(np.array(d.int(-3, 3)), listed=False)] if d.chance(50) else ()), upper=d.int(0, 1))
 
 
 @sample("ReverseSequence", weight=1)
 def reverse_sequence(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(2, 5), where=lambda v: min(v.shape[:2]) > 0)
+    x = d.pick(*MOVED, rank=range(2, 5), where=lambda v: min(v.shape[:2]) > 0)
     time = d.int(0, 1)
     lengths = [d.int(1, x.shape[time]) for _ in range(x.shape[1 - time])]
     d.add(op, x, d.ints(lengths), time_axis=time, batch_axis=1 - time)
@@ -165,7 +167,7 @@ def crop_or_pad(d: Draft, op: str) -> None:
 
 @sample("Shape", "Size", weight=2)
 def extents(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     attrs = {"start": d.int(-x.rank, x.rank), "end": d.int(-x.rank, x.rank)} if op == "Shape" and d.chance(40) and x.rank else {}
     d.add(op, x, **attrs)
 
@@ -174,7 +176,7 @@ def extents(d: Draft, op: str) -> None:
 def reshape_by_shape(d: Draft, op: str) -> None:
     """What exporters write: a shape that is computed from another tensor's."""
     del op
-    x = d.pick(*ANY, rank=range(1, 5), where=lambda v: v.array.size > 0)
+    x = d.pick(*MOVED, rank=range(1, 5), where=lambda v: v.array.size > 0)
     shape = d.add("Shape", x)
     kept = d.int(0, x.rank - 1)
     parts = [d.add("Slice", shape, *(d.constant([n], listed=False) for n in (0, kept, 0)))] if kept else []
@@ -190,7 +192,7 @@ def reshape_by_shape(d: Draft, op: str) -> None:
 @sample("Expand to a Shape", weight=2)
 def expand_to_shape(d: Draft, op: str) -> None:
     del op
-    x, y = d.pick(*ANY, rank=range(1, 4)), d.pick(*ANY, rank=range(1, 5))
+    x, y = d.pick(*MOVED, rank=range(1, 4)), d.pick(*MOVED, rank=range(1, 5))
     d.add("Expand", x, d.add("Shape", y))
 
 
@@ -203,13 +205,46 @@ def range_(d: Draft, op: str) -> None:
 
 @sample("ConstantOfShape", weight=1)
 def constant_of_shape(d: Draft, op: str) -> None:
-    import onnx
-
-    value = onnx.numpy_helper.from_array(np.array([d.int(0, 3)], d.choose(("float32", "int64", "uint8"))))
-    shape = d.add("Shape", d.pick(*ANY)) if d.chance(60) else d.ints(d.shape())
+    value = numpy_helper.from_array(np.array([d.int(0, 3)], d.choose(("float32", "int64", "uint8"))))
+    shape = d.add("Shape", d.pick(*MOVED)) if d.chance(60) else d.ints(d.shape())
     d.add(op, shape, value=value)
 
 
 @sample("EyeLike", weight=1)
 def eye(d: Draft, op: str) -> None:
     d.add(op, d.pick("float32", "float64", "int32", "int64", rank=2), k=d.int(-2, 2))
+
+
+@sample("Constant", weight=2)
+def constant(d: Draft, op: str) -> None:
+    """A node; elsewhere constants are initializers."""
+    x = d.content(d.choose(MOVED), d.shape())
+    d.add(op, value=numpy_helper.from_array(np.ascontiguousarray(x).reshape(x.shape)))
+
+
+@sample("views", weight=6)
+def views(d: Draft, op: str) -> None:
+    """One tensor cut, turned, folded and joined in a row, as memory planning meets it."""
+    x = d.pick(*MOVED, rank=range(1, 5), where=lambda v: v.array.size > 1)
+    for _ in range(d.int(2, 5)):
+        kind = d.choose(("turn", "cut", "fold", "join", "halves", "one"))
+        axis = d.int(0, x.rank - 1)
+        n = x.shape[axis]
+        if kind == "turn":
+            x = d.add("Transpose", x, perm=d.some(range(x.rank), x.rank))
+        elif kind == "cut":
+            start, step = d.choose(((0, 1), (1, 1), (-1, -1), (0, 2), (1, 2)))
+            end = -(2**31) if step < 0 else d.choose((2**31 - 1, max(n - 1, 0)))
+            x = d.add("Slice", x, *(d.constant([k], listed=False) for k in (start, end, axis, step)))
+        elif kind == "fold" and x.rank > 1 and x.array.size:
+            at = d.int(0, x.rank - 2)
+            x = d.add("Reshape", x, d.ints([*x.shape[:at], -1, *x.shape[at + 2 :]]))
+        elif kind == "join":
+            x = d.add("Concat", *([x, x] if d.chance(50) else [x, d.like(x.dtype, x.shape)]), axis=axis)
+        elif kind == "halves" and n > 1:
+            parts = d.add_all("Split", x, d.ints([n // 2, n - n // 2]), outputs=2, axis=axis)
+            x = d.choose(parts) if d.chance(50) else d.add("Concat", *parts[::-1], axis=axis)
+        elif kind == "one" and x.rank > 1:
+            at = d.constant(np.array([d.int(0, n - 1) if n else 0]), listed=False)
+            x = d.add("Gather", x, at, axis=axis)
+    del op

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..draft import ANY, NUMBERS, Draft, Misfit, Operand
+from ..content import MOVED, NUMBERS
+from ..draft import Draft, Misfit, Operand
 from .registry import sample
 
 
@@ -21,7 +22,7 @@ def indices(d: Draft, most: int, shape: tuple[int, ...], unique: bool = False) -
 
 @sample("Gather", weight=6)
 def gather(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 5))
+    x = d.pick(*MOVED, rank=range(1, 5))
     axis = d.axis(x.rank)
     d.add(op, x, indices(d, x.shape[axis], d.choose(((), (1,), (3,), (2, 2), (5,), (0,)))), axis=axis)
 
@@ -36,7 +37,7 @@ def gather_elements(d: Draft, op: str) -> None:
 
 @sample("GatherND", weight=2)
 def gather_nd(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 4))
+    x = d.pick(*MOVED, rank=range(1, 4))
     depth = d.int(1, x.rank)
     if min(x.shape[:depth]) == 0:
         raise Misfit
@@ -82,7 +83,7 @@ def non_zero(d: Draft, op: str) -> None:
 
 @sample("Compress", weight=2)
 def compress(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 4))
+    x = d.pick(*MOVED, rank=range(1, 4))
     axis = d.axis(x.rank) if d.chance(70) else None
     length = x.array.size if axis is None else x.shape[axis]
     if not length:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from ..draft import ANY, Draft, Misfit, Operand
+from ..content import MOVED
+from ..draft import Draft, Misfit, Operand
 from .registry import sample
 
 
@@ -49,7 +50,7 @@ def _read(d: Draft, chain: _Chain, sequence: str, length: int) -> None:
 @sample("SequenceConstruct", "SequenceInsert", "SequenceErase", weight=2)
 def construct(d: Draft, op: str) -> None:
     """Operators on a sequence of tensors that need not have one shape."""
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     fits = [v for v in d.visible() if v.dtype == x.dtype and v.rank == x.rank and (d.chance(30) or v.shape == x.shape)]
     parts = [x, *(d.choose(fits) for _ in range(d.int(0, 2) if fits else 0))]
     chain, length = _Chain(d, *parts), len(parts)
@@ -65,7 +66,7 @@ def construct(d: Draft, op: str) -> None:
 
 @sample("SplitToSequence", weight=2)
 def split(d: Draft, op: str) -> None:
-    x = d.pick(*ANY, rank=range(1, 5))
+    x = d.pick(*MOVED, rank=range(1, 5))
     axis = d.axis(x.rank)
     n = x.shape[axis]
     if not n:
@@ -86,7 +87,7 @@ def split(d: Draft, op: str) -> None:
 
 @sample("Optional", weight=1)
 def optional(d: Draft, op: str) -> None:
-    x = d.pick(*ANY)
+    x = d.pick(*MOVED)
     chain = _Chain(d, x)
     chain.then(d.choose(("OptionalGetElement", "OptionalHasElement")), chain.then(op, x.name))
     chain.finish()

@@ -129,7 +129,10 @@ def argument(d: Draft, op: str) -> None:
 
 
 @sample("CumSum", weight=2)
+@sample("CumProd", weight=1)
 def cumulative(d: Draft, op: str) -> None:
+    if op == "CumProd" and d.opset < 26:
+        raise Misfit
     x = d.tame("float32", "float64", "int32", "int64", rank=range(1, 5))
     axis = d.constant(np.array(d.axis(x.rank), d.choose(("int64", "int32"))), listed=False)
     d.add(op, x, axis, exclusive=d.int(0, 1), reverse=d.int(0, 1), noise=Noise.ROUNDED if x.is_float else None)
@@ -152,6 +155,8 @@ def resize(d: Draft, op: str) -> None:
         d.add(op, x, None, None, d.ints(sizes), noise=Noise.ROUNDED, **attrs)
         return
     scales = [1.0, 1.0, *(d.choose((2.0, 1.0, 3.0, 0.5, 1.5)) for _ in x.shape[2:])]
+    if transform == "pytorch_half_pixel" and any(1 < n * scale < 2 for n, scale in zip(x.shape, scales, strict=True)):
+        raise Misfit  # the evaluator compares the product itself with 1, where the extent of the output, its floor, is meant
     given = d.constant(np.array(scales, np.float32), listed=False)
     d.add(op, x, None, given, noise=Noise.ROUNDED, **attrs)
 
