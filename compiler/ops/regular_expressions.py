@@ -223,8 +223,9 @@ def _tokenizer(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     pieces, counts = b.ops("onnxc::TokenizeStrings", 2, spans, text, *tables, least=ctx.int_attr("mincharnum", 1), separates=int(separates))
     tokens, rank = strings_of(b, pieces, text), ctx.rank(0)
     counts = b.op("Unsqueeze", counts, b.const([-1]))
-    if ctx.int_attr("mark"):
-        tokens = b.op("Pad", tokens, b.const([*[0] * rank, 1, *[0] * rank, 1]))
+    if ctx.int_attr("mark"):  # where no string has a token, none has marks
+        rest, width = b.const([0] * rank), b.op("Min", b.op("Shape", tokens, start=rank), b.const([1]))
+        tokens = b.op("Pad", tokens, b.op("Concat", rest, width, rest, width, axis=0))
     place = b.op("Range", b.const(0), b.op("Squeeze", b.op("Shape", tokens, start=rank)), b.const(1))
     if not ctx.int_attr("mark"):
         return [b.op("Where", b.op("Less", place, counts), tokens, _string(b, ctx.str_attr("pad_value")))]

@@ -96,7 +96,7 @@ def _round(options: argparse.Namespace, seed: int, total: Tally) -> int:
     if fault:
         for file in options.folder.glob("current.*"):
             file.rename(options.folder / f"{seed}{file.suffix}")
-        (options.folder / f"{seed}.txt").write_text(f"{fault}\n")
+        (options.folder / f"{seed}.txt").write_text(f"{fault}\n", encoding="utf-8")
     total.models += tally.get("models", 0)
     total.compared += tally.get("compared", 0)
     total.refused += tally.get("refused", 0)
@@ -104,7 +104,8 @@ def _round(options: argparse.Namespace, seed: int, total: Tally) -> int:
     total.operators = dict(Counter(total.operators) + Counter(tally.get("operators", {})))
     new = sorted(set(options.folder.glob("*.txt")) - before)
     for path in new:
-        print(f"found {path}: {path.read_text()[:300]}", flush=True)
+        text = path.read_text(encoding="utf-8")
+        print(f"found {path}: {text[:300]}", flush=True)
     return len(new)
 
 
@@ -154,7 +155,7 @@ def _report(folder: Path, stem: str, sample: Sample, targets: Targets) -> None:
     values = "\n".join(f"{name} = {array!r}" for name, array in sample.inputs.items())
     runtime = run_onnxruntime(sample)
     said = f"onnxruntime: {runtime}\n" if isinstance(runtime, str) else ""
-    (folder / f"{stem}.txt").write_text(f"{fault}\n{said}\n{describe(sample.model)}\n{values}\n")
+    (folder / f"{stem}.txt").write_text(f"{fault}\n{said}\n{describe(sample.model)}\n{values}\n", encoding="utf-8")
     (folder / f"{stem}.json").write_text(json.dumps({"kind": kind_of(fault), "operators": sorted(operators_of(sample.model.graph))}))
 
 

@@ -196,6 +196,12 @@ def test_tokenizer(runtime, attrs):
     runtime("Tokenizer", [strings("ab, c;é dé", "x", "aab  b")], attrs, domain="com.microsoft")
 
 
+def test_no_tokens_have_no_marks(runtime):
+    runtime(
+        "Tokenizer", [strings("7", "", "#")], {"tokenexp": "[a-z]", "mark": 1, "pad_value": "#", "mincharnum": 1}, domain="com.microsoft"
+    )
+
+
 # --- Tables -----------------------------------------------------------------------------------------
 
 

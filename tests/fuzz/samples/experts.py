@@ -34,6 +34,7 @@ def mixture(d: Draft, op: str) -> None:
             given += [weight(d, "float32", (experts, outputs, depth), depth), d.like("float32", (experts, outputs))]
         d.add(op, *given, noise=Noise.ROUNDED, **attrs)
         return
+    attrs["normalize_routing_weights"] = 1  # ONNX Runtime does so whatever it says
     bits, rng = d.choose((4, 8)), np.random.default_rng(d.int(0, 999))
     for outputs, depth in sizes:
         codes = rng.integers(0, 256, (experts, outputs, depth * bits // 8)).astype(np.uint8)
