@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from onnx.defs import OpSchema
 
 
+MAX_SQUEEZES = 3
+"""How many nodes may become an If because of the rank of what they give: each may double what comes after it."""
 OPEN = frozenset({"SequenceMap"})
 """Operators whose body in the specification holds an attribute of the node: it sees the names around the node, in its opset."""
 
@@ -96,6 +98,8 @@ class Importer:
     tensors: TensorReader
     budget: Budget
     _names: set[str] = field(default_factory=set)
+    _squeezes: int = 0
+    """How many nodes became an If because an extent decides the rank of what they give."""
 
     def main(
         self, body: Body, opsets: Opsets, types: Mapping[str, TensorType], bound: Mapping[str, np.ndarray], forms: Mapping[str, Form]
@@ -315,6 +319,10 @@ class Importer:
             self.bind(call.outputs, found, frame)
             return
         inputs = _tensors_only(items, loc)
+        if inputs and (x := inputs[0]) is not None and self._is_open(raw.op, inputs, x):
+            self._squeezes += 1
+            self.bind(call.outputs, RegionReader(self, frame, loc).squeeze(x, raw.outputs), frame)
+            return
         if raw.op in DRAWS and frame.rounds and raw.attrs.get("seed") is None:
             inputs = [*inputs, *[None] * (DRAWS[raw.op] - len(inputs)), *_rounds(frame, loc)]
         outputs = [self.name(name, frame.scope) if name else None for name in raw.outputs]
@@ -328,6 +336,11 @@ class Importer:
         self._check_results(results, loc)
         self.bind(call.outputs, results, frame)
 
+    def _is_open(self, op: str, inputs: Sequence[Value | None], x: Value) -> bool:
+        """True if the rank of what a node gives depends on an extent, and few nodes did that before."""
+        has_axes = len(inputs) > 1 and inputs[1] is not None
+        return op == "Squeeze" and not has_axes and not x.type.is_static and self._squeezes < MAX_SQUEEZES
+
     def _check_results(self, results: Sequence[Value | None], loc: Loc) -> None:
         limits = self.budget.limits
         for value in filter(None, results):
@@ -335,13 +348,20 @@ class Importer:
             if value.type.is_static:
                 limits.check("tensor_bytes", value.type.element_count * value.type.dtype.bytes, f"the size of '{value.name}' in bytes", loc)
 
-    @staticmethod
-    def bind(names: Sequence[str], results: Sequence[Item | None], frame: Frame) -> None:
+    def bind(self, names: Sequence[str], results: Sequence[Item | None], frame: Frame) -> None:
         """Let names of a body stand for results, with the ranks that the model declares for them."""
+        declared = self.declared_ranks(frame)
         for name, item in zip(names, results, strict=False):
             if name and item is not None:
-                rank = frame.body.declared_ranks.get(name) if isinstance(item, Unranked) else None
+                rank = declared.get(name) if isinstance(item, Unranked) else None
                 frame.scope.values[name] = ranked(item, rank, frame.builder) if isinstance(item, Unranked) and rank is not None else item
+
+    def declared_ranks(self, frame: Frame) -> Mapping[str, int]:
+        """Ranks of the values of a body, if the model is to be believed.
+
+        Where an extent of 1 may be squeezed away, they are those of the example that the model was traced with.
+        """
+        return {} if self._squeezes else frame.body.declared_ranks
 
     def _inputs(self, names: Sequence[str], frame: Frame, loc: Loc, own: dict[str, Value] | None = None) -> list[Item | None]:
         found: list[Item | None] = []

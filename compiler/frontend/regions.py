@@ -7,13 +7,14 @@ takes few rounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Listing
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..diagnostics import CompileError, Loc
+from ..dtypes import DType
 from ..graph.builder import GraphBuilder
 from ..graph.nodes import Attribute, Graph, Value
 from ..ops.control import BATCHED, CONDITION, COUNTER, region_inputs
@@ -48,6 +49,10 @@ class Region:
         return self.builder.finish(values_of(items))
 
 
+Branch: TypeAlias = "Callable[[GraphBuilder, Scope], list[Item]]"
+"""Appends a branch of an If to a graph, with the names that it may use; gives its outputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegionReader:
     """Reads the bodies of one node."""
@@ -73,7 +78,7 @@ class RegionReader:
     # Bodies
 
     def _read(self, body: Body, inputs: Listing[Item], *, op: str) -> Region:
-        """Read a body of an operator on inputs in the forms given."""
+        """Read the body of a Loop or Scan on inputs in the forms given."""
         importer, frame = self.importer, self.frame
         importer.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", self.loc)
         builder = GraphBuilder(body.name, frame.builder, loc=self.loc)
@@ -84,8 +89,8 @@ class RegionReader:
             scope.values[name] = with_tensors(form, iter(values))
         importer.constants(body, scope, builder, set(body.inputs))
         counter = scope.values[body.inputs[0]] if op == "Loop" else None
-        around = () if op == "If" else (counter if isinstance(counter, Value) else None,)
-        importer.run(replace(frame.inner(body, scope, builder), rounds=(*around, *frame.rounds)))
+        rounds = (counter if isinstance(counter, Value) else None, *frame.rounds)
+        importer.run(replace(frame.inner(body, scope, builder), rounds=rounds))
         return Region(builder, tuple(self._found(name, scope) for name in body.outputs))
 
     def _found(self, name: str, scope: Scope) -> Item:
@@ -127,21 +132,58 @@ class RegionReader:
         for body in bodies:
             if body.inputs:
                 raise CompileError("E0205", f"the body has {len(body.inputs)} inputs, 0 are needed", self.loc)
-        then, other = (self._read(body, (), op="If") for body in bodies)
+        return self._fork(inputs[0], [self._branch(body) for body in bodies], names)
+
+    def _branch(self, body: Body) -> Branch:
+        """What reads a branch of an If."""
+
+        def read(builder: GraphBuilder, scope: Scope) -> list[Item]:
+            self.importer.constants(body, scope, builder, set())
+            self.importer.run(self.frame.inner(body, scope, builder))
+            return [self._found(name, scope) for name in body.outputs]
+
+        return read
+
+    def squeeze(self, x: Value, names: list[str]) -> list[Item]:
+        """A Squeeze without axes, where an extent is not known: an If that asks whether the first such extent is 1."""
+        axis = next(k for k, extent in enumerate(x.type.shape) if not isinstance(extent, int))
+        builder = self.frame.builder
+        with builder.at(self.loc, f"{names[0]}/has_one"):
+            extent = builder.op("Gather", builder.op("Shape", x), builder.const(axis, DType.INT64))
+            has_one = builder.op("Equal", extent, builder.const(1, DType.INT64))
+
+        def branch(without: bool) -> Branch:
+            def read(builder: GraphBuilder, _: Scope) -> list[Item]:
+                with builder.at(self.loc, f"{names[0]}/{axis if without else 'other'}"):
+                    return [builder.op("Squeeze", builder.op("Squeeze", x, builder.const([axis])) if without else x)]
+
+            return read
+
+        return self._fork(has_one, [branch(True), branch(False)], names)
+
+    def _fork(self, condition: Item | None, branches: Listing[Branch], names: list[str]) -> list[Item]:
+        """An If whose branches give outputs that may differ in form."""
+        importer, frame = self.importer, self.frame
+        importer.budget.limits.check("nesting", frame.depth + 1, "the nesting of functions and regions", self.loc)
+        begun: list[Region] = []
+        for branch in branches:
+            builder = GraphBuilder("branch", frame.builder, loc=self.loc)
+            begun.append(Region(builder, tuple(branch(builder, importer.inner_scope(frame)))))
+        then, other = begun
         if len(then.outputs) != len(other.outputs):
             raise CompileError("E0205", f"the branches have {len(then.outputs)} and {len(other.outputs)} outputs", self.loc)
         pairs = enumerate(zip(then.outputs, other.outputs, strict=True))
         forms = [join(a, b, f"output {k} of the branches", self.loc) for k, (a, b) in pairs]
-        declared = self.frame.body.declared_ranks
+        declared = importer.declared_ranks(frame)
         unranked = [name for name, form in zip(names, forms, strict=False) if isinstance(form, Unranked) and name not in declared]
-        rest = tuple(self.frame.calls)
-        self.frame.calls = iter(rest)
+        rest = tuple(frame.calls)
+        frame.calls = iter(rest)
         if needs_rank(rest, unranked):
-            return self._continued(bodies, (then, other), inputs[0], names)
-        graphs = [region.finish(forms, self.loc) for region in (then, other)]
-        return self._add("If", [self._tensor(inputs[0], 0)], {}, forms, names, graphs)
+            return self._continued(condition, branches, begun, names)
+        graphs = [region.finish(forms, self.loc) for region in begun]
+        return self._add("If", [self._tensor(condition, 0)], {}, forms, names, graphs)
 
-    def _continued(self, bodies: Listing[Body], begun: Listing[Region], condition: Item | None, names: list[str]) -> list[Item]:
+    def _continued(self, condition: Item | None, branches: Listing[Branch], begun: Listing[Region], names: list[str]) -> list[Item]:
         """An If with all that comes after it in both branches: there, the ranks that differ are known.
 
         A branch is out of question if what comes after it cannot do with its rank.
@@ -156,7 +198,7 @@ class RegionReader:
             if not regions:
                 raise excuse
             frame.calls = iter(rest)
-            return self._only(bodies[ended.index(regions[0])], condition, ended.index(regions[0]) == 0, excuse)
+            return self._only(branches[ended.index(regions[0])], condition, ended.index(regions[0]) == 0, excuse)
         pairs = zip(wanted, *(region.outputs for region in regions), strict=True)
         forms = [join(a, b, f"the output '{name}' after the If", self.loc) for name, a, b in pairs]
         graphs = [region.finish(forms, self.loc) for region in regions]
@@ -179,18 +221,14 @@ class RegionReader:
             return error
         return Region(region.builder, tuple(self._found(name, scope) for name in wanted))
 
-    def _only(self, body: Body, condition: Item | None, value: bool, excuse: CompileError) -> list[Item]:
+    def _only(self, branch: Branch, condition: Item | None, value: bool, excuse: CompileError) -> list[Item]:
         """The outputs of a branch in the place of its If; a run that would take the other one ends."""
-        frame, importer, flag = self.frame, self.importer, self._tensor(condition, 0)
+        builder, flag = self.frame.builder, self._tensor(condition, 0)
         assert flag is not None
-        scope = importer.inner_scope(frame)
-        importer.constants(body, scope, frame.builder, set())
-        importer.run(frame.inner(body, scope, frame.builder))
-        builder = frame.builder
+        found = branch(builder, self.importer.inner_scope(self.frame))
         with builder.at(self.loc, ""):
             flag = flag if value else builder.op("Not", flag)
             message = f"the other branch does not fit: {excuse.diagnostics[0].message}"
-            found = [self._found(name, scope) for name in body.outputs]
             return [with_tensors(i, iter([required(builder, v, flag, message) for v in tensors(i)])) for i in found]
 
     # Loop

@@ -85,7 +85,15 @@ def _alone(op: str, first: Unranked, others: Sequence[Value | None], attrs: Mapp
 
 
 def _broadcast(op: str, inputs: Sequence[Value | Unranked | None], attrs: Mapping[str, Attribute], b: GraphBuilder) -> list[Item] | None:
-    """An operator that broadcasts: the result has the rank of an input of known rank, if no other can have more."""
+    """An operator that broadcasts: the result has the rank of an input of known rank, if no other can have more.
+
+    With scalars, a tensor of any rank keeps its own.
+    """
+    first, *more = [item for item in inputs if isinstance(item, Unranked)]
+    if not more and all(item is first or (isinstance(item, Value) and item.type.rank == 0) for item in inputs):
+        (result,) = b.add(op, [first.elements if isinstance(item, Unranked) else item for item in inputs], attrs)
+        assert result is not None
+        return [replace(first, elements=result)]
     rank = max((x.type.rank for x in inputs if isinstance(x, Value)), default=0)
     operands: list[Value | None] = []
     for item in inputs:

@@ -216,6 +216,28 @@ def test_several_ranks_that_follow_each_other(model):
         m.check(x=floats(n, 4))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Squeeze(x)",
+        "h = Constant<value = float {0.5}>() z = Squeeze(x) w = Sigmoid(z) y = Mul(w, h)",
+        "z = Squeeze(x) y = Softmax<axis = -1>(z)",
+        "z = Squeeze(x) w = Relu(z) v = Squeeze(w) u = ReduceSum<keepdims = 0>(v) y = Add(u, z)",
+    ],
+)
+def test_an_extent_that_may_be_one_decides_the_rank(model, body):
+    """The rank that the model declares is that of the example it was traced with."""
+    m = model(f"g (float[N,3,1] x) => (float[M] y) {{ {body} }}")
+    for n in (1, 2):
+        m.check(x=floats(n, 3, 1))
+
+
+def test_a_squeeze_that_does_not_fit_what_follows_is_refused_while_running(model):
+    m = model("g (float[N,3,1] x) => (float[3,N] y) { z = Squeeze(x) w = Transpose<perm = [1, 0]>(z) y = Neg(w) }")
+    m.check(x=floats(2, 3, 1))
+    m.fails("axis 0 has one element", x=floats(1, 3, 1))
+
+
 def test_an_operator_that_needs_the_rank_says_so(model):
     with pytest.raises(onnxc.CompileError, match="Transpose 'y': the rank of input 0 is known only while running"):
         model("""g (float[N] x, int64 k) => (y) {
