@@ -22,7 +22,7 @@ demo: $(STAMP) ## compile ResNet-50 and a BERT encoder, run them, compare with t
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)  # byte code: tests start hundreds of processes
 
 fuzz: $(STAMP) ## random models against ONNX Runtime and the reference evaluator (SECONDS=600, ARGS="--targets cpu,c")
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(ARGS)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...compiler.dtypes import DType
-from ...compiler.kernel.interpret import AccessError
+from ...compiler.kernel.expr_functions import AccessError
 from ...compiler.kernel.mma import DotRow, DotRows, ExternRow, TapsRow
 from ...compiler.kernel.scalar import Scalar
 from .map_texts import LARGEST, LOOKUP, MEANS, SUMS

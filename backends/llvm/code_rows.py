@@ -13,7 +13,7 @@ import numpy as np
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
-from ...compiler.kernel.interpret import AccessError
+from ...compiler.kernel.expr_functions import AccessError
 from ...compiler.kernel.mma import CodeStep
 from ...compiler.kernel.nodes import Extern
 from ...compiler.kernel.scalar import Scalar

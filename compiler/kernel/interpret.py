@@ -1,8 +1,8 @@
 """Runs a kernel, one element at a time: the reference for every printer and pass on kernel IR.
 
 Each access is checked against the size of its buffer, memory that was never written holds NaN or a
-pattern, and threads of a GPU block advance together from barrier to barrier. The arithmetic stands in
-`scalar.py`. Slow by design.
+pattern, and threads of a GPU block advance together from barrier to barrier. Expressions become Python
+functions (`expr_functions.py`) over the arithmetic of `scalar.py`.
 """
 
 from __future__ import annotations
@@ -13,35 +13,24 @@ import numpy as np
 
 from ..diagnostics import CompileError
 from ..dtypes import DType, Kind
-from . import scalar
+from .expr_functions import AccessError, Environment, ExprFunction, Memory, Moment, expr_functions
 from .nodes import (
     Alloc,
     Assert,
     Barrier,
-    Binary,
     Block,
-    Broadcast,
     Buffer,
-    Cast,
     Const,
     Expr,
     Extern,
     For,
     If,
     Kernel,
-    Lane,
     Let,
-    Load,
     LoopKind,
-    Math,
-    Ramp,
-    Read,
     Scope,
-    Select,
     Stmt,
     Store,
-    Unary,
-    Var,
     While,
 )
 from .scalar import Scalar
@@ -49,10 +38,6 @@ from .traverse import substatements
 
 ExternMeaning = Callable[[tuple[tuple[Scalar, ...], ...], tuple[np.ndarray, ...]], None]
 """(values of the arguments by lane, arrays of the buffers): carries out an MMA row's instruction."""
-
-
-class AccessError(IndexError):
-    """A kernel touched memory outside of a buffer, or wrote a constant one: a fault of the compiler."""
 
 
 def run_kernel(
@@ -74,7 +59,7 @@ def run_kernel(
         AccessError: on an access outside of a buffer.
     """
     machine = _Machine(kernel, externs or {})
-    env: _Env = {v.name: (int(symbols[v.name]),) for v in kernel.symbols}
+    env: Environment = {v.name: (int(symbols[v.name]),) for v in kernel.symbols}
     memory = {}
     for buffer in kernel.buffers:
         array = arrays[buffer]
@@ -90,101 +75,14 @@ def run_kernel(
 
 def evaluate(e: Expr, symbols: Mapping[str, int] | None = None) -> Scalar:
     """Value of a scalar expression without loads, for given values of its variables."""
-    env: _Env = {name: (int(value),) for name, value in (symbols or {}).items()}
+    env: Environment = {name: (int(value),) for name, value in (symbols or {}).items()}
     with np.errstate(all="ignore"):
-        return _Evaluation(env, {}, "expression").at(e, 0)
+        (function,) = expr_functions((e,))
+        return function(Moment(env, {}, "expression"), 0)
 
 
 def _size(buffer: Buffer) -> Expr:
     return Const(buffer.size, DType.INT64) if isinstance(buffer.size, int) else buffer.size
-
-
-_Env = dict[str, tuple[Scalar, ...]]
-_Memory = dict[Buffer, np.ndarray]
-
-
-class _Evaluation:
-    """Evaluates the expressions of one statement at one moment; shared parts are computed once."""
-
-    def __init__(self, env: _Env, memory: _Memory, place: str) -> None:
-        self.env, self.memory, self.place = env, memory, place
-        self.memo: dict[tuple[Expr, int], Scalar] = {}
-
-    def at(self, e: Expr, lane: int) -> Scalar:
-        """Lane `lane` of an expression; that of a scalar is the same for all lanes."""
-        if isinstance(e, Const):
-            return scalar.number(e.value, e.dtype)
-        key = (e, lane if e.lanes > 1 else 0)
-        found = self.memo.get(key)
-        if found is None:
-            found = self.memo[key] = _EVALUATE[type(e)](self, e, key[1])
-        return found
-
-    def lanes(self, e: Expr) -> tuple[Scalar, ...]:
-        """All lanes of an expression."""
-        return tuple(self.at(e, lane) for lane in range(e.lanes))
-
-    def var(self, e: Var, lane: int) -> Scalar:
-        return self.env[e.name][lane]
-
-    def load(self, e: Load, lane: int) -> Scalar:
-        if e.mask is not None and not self.at(e.mask, lane):
-            return scalar.number(0, e.dtype)
-        return scalar.from_array(self.memory[e.buffer][self.offset(e.buffer, e.index, lane)], e.dtype)
-
-    def offset(self, buffer: Buffer, index: Expr, lane: int) -> int:
-        """Checked position of an access."""
-        at = int(self.at(index, lane))
-        if buffer not in self.memory:
-            raise AccessError(f"{self.place}: buffer {buffer.name} is neither an argument nor allocated here")
-        if not 0 <= at < len(self.memory[buffer]):
-            raise AccessError(f"{self.place}: {buffer.name}[{at}] is outside of {len(self.memory[buffer])} elements")
-        return at
-
-    def unary(self, e: Unary, lane: int) -> Scalar:
-        return scalar.unary(e.op, self.at(e.a, lane), e.dtype)
-
-    def binary(self, e: Binary, lane: int) -> Scalar:
-        return scalar.binary(e.op, self.at(e.a, lane), self.at(e.b, lane), e.a.dtype)
-
-    def math(self, e: Math, lane: int) -> Scalar:
-        return scalar.math_fn(e.fn, tuple(self.at(a, lane) for a in e.args), e.args[0].dtype)
-
-    def select(self, e: Select, lane: int) -> Scalar:
-        return self.at(e.then if self.at(e.cond, lane) else e.other, lane)
-
-    def cast(self, e: Cast, lane: int) -> Scalar:
-        return scalar.cast(self.at(e.value, lane), e.value.dtype, e.dtype, e.mode)
-
-    def ramp(self, e: Ramp, lane: int) -> Scalar:
-        base, stride = self.at(e.base, 0), self.at(e.stride, 0)
-        if e.dtype.is_float:
-            return base + stride * e.dtype.numpy.type(lane)  # type: ignore[no-any-return]
-        return scalar.wrap(int(base) + int(stride) * lane, e.dtype)
-
-    def broadcast(self, e: Broadcast, lane: int) -> Scalar:
-        return self.at(e.value, 0)
-
-    def lane(self, e: Lane, lane: int) -> Scalar:
-        return self.at(e.vector, e.index)
-
-    def read(self, e: Read, lane: int) -> Scalar:
-        raise AssertionError("Read belongs to nests; kernels have Load")
-
-
-_EVALUATE: dict[type, Callable[..., Scalar]] = {
-    Var: _Evaluation.var,
-    Load: _Evaluation.load,
-    Read: _Evaluation.read,
-    Unary: _Evaluation.unary,
-    Binary: _Evaluation.binary,
-    Math: _Evaluation.math,
-    Select: _Evaluation.select,
-    Cast: _Evaluation.cast,
-    Ramp: _Evaluation.ramp,
-    Broadcast: _Evaluation.broadcast,
-    Lane: _Evaluation.lane,
-}
 
 
 class _Machine:
@@ -193,15 +91,27 @@ class _Machine:
     def __init__(self, kernel: Kernel, externs: Mapping[str, ExternMeaning]) -> None:
         self.kernel, self.externs = kernel, externs
         self.has_barrier: dict[int, bool] = {}
-        self.shared: _Memory = {}
+        self.functions: dict[object, tuple[ExprFunction, ...]] = {}
+        self.shared: Memory = {}
 
-    def value(self, e: Expr, env: _Env, memory: _Memory) -> Scalar:
-        return self.now(env, memory).at(e, 0)
+    def value(self, e: Expr, env: Environment, memory: Memory) -> Scalar:
+        return self.functions_of(e)[0](self.now(env, memory), 0)
 
-    def now(self, env: _Env, memory: _Memory) -> _Evaluation:
-        return _Evaluation(env, memory, self.kernel.name)
+    def lanes(self, e: Expr, env: Environment, memory: Memory) -> tuple[Scalar, ...]:
+        """All lanes of an expression."""
+        now, (function,) = self.now(env, memory), self.functions_of(e)
+        return tuple(function(now, lane) for lane in range(e.lanes))
 
-    def run(self, stmt: Stmt, env: _Env, memory: _Memory) -> Iterator[None]:
+    def now(self, env: Environment, memory: Memory) -> Moment:
+        return Moment(env, memory, self.kernel.name)
+
+    def functions_of(self, *exprs: Expr) -> tuple[ExprFunction, ...]:
+        """The functions of expressions of one statement, made once."""
+        if exprs not in self.functions:
+            self.functions[exprs] = expr_functions(exprs)
+        return self.functions[exprs]
+
+    def run(self, stmt: Stmt, env: Environment, memory: Memory) -> Iterator[None]:
         if self.waits(stmt):
             yield from self.step(stmt, env, memory)
         else:
@@ -215,7 +125,7 @@ class _Machine:
             self.has_barrier[id(stmt)] = found
         return found
 
-    def step(self, stmt: Stmt, env: _Env, memory: _Memory) -> Iterator[None]:
+    def step(self, stmt: Stmt, env: Environment, memory: Memory) -> Iterator[None]:
         """Execute a statement that holds a barrier."""
         match stmt:
             case Barrier():
@@ -238,13 +148,13 @@ class _Machine:
                 if chosen is not None:
                     yield from self.run(chosen, env, memory)
             case Let():
-                yield from self.run(stmt.body, env | {stmt.var.name: self.now(env, memory).lanes(stmt.value)}, memory)
+                yield from self.run(stmt.body, env | {stmt.var.name: self.lanes(stmt.value, env, memory)}, memory)
             case Alloc():
                 yield from self.run(stmt.body, env, memory | {stmt.buffer: self.allocate(stmt.buffer, env, memory)})
             case _:
                 raise AssertionError(stmt)
 
-    def threads(self, loop: For, env: _Env, memory: _Memory) -> Iterator[None]:
+    def threads(self, loop: For, env: Environment, memory: Memory) -> Iterator[None]:
         """Advance all threads of a block to the next barrier, again and again; all must reach the same number."""
         extent = int(self.value(loop.extent, env, memory))
         alive = [self.run(loop.body, env | {loop.var.name: (i,)}, memory) for i in range(extent)]
@@ -256,7 +166,7 @@ class _Machine:
             if alive:
                 yield
 
-    def finish(self, stmt: Stmt, env: _Env, memory: _Memory) -> None:
+    def finish(self, stmt: Stmt, env: Environment, memory: Memory) -> None:
         """Execute a statement without barriers."""
         match stmt:
             case Block():
@@ -274,40 +184,41 @@ class _Machine:
                 if chosen is not None:
                     self.finish(chosen, env, memory)
             case Let():
-                self.finish(stmt.body, env | {stmt.var.name: self.now(env, memory).lanes(stmt.value)}, memory)
+                self.finish(stmt.body, env | {stmt.var.name: self.lanes(stmt.value, env, memory)}, memory)
             case Alloc():
                 self.finish(stmt.body, env, memory | {stmt.buffer: self.allocate(stmt.buffer, env, memory)})
             case Assert():
                 if not self.value(stmt.cond, env, memory):
                     raise CompileError("E0402", stmt.message or f"check {stmt.code} failed", self.kernel.loc)
             case Extern():
-                now = self.now(env, memory)
                 if stmt.name not in self.externs:
                     hint = "give its row a meaning: a function of numpy arrays"
                     raise CompileError(
                         "E0302", f"the C function {stmt.name} of a custom operator runs on targets only", self.kernel.loc, hint
                     )
-                self.externs[stmt.name](tuple(now.lanes(a) for a in stmt.args), tuple(memory[b] for b in stmt.buffers))
+                self.externs[stmt.name](tuple(self.lanes(a, env, memory) for a in stmt.args), tuple(memory[b] for b in stmt.buffers))
             case Barrier():
                 raise AssertionError("barriers are handled by step")
 
-    def loop(self, stmt: For, env: _Env, memory: _Memory) -> None:
+    def loop(self, stmt: For, env: Environment, memory: Memory) -> None:
         for i in range(int(self.value(stmt.extent, env, memory))):
             if stmt.kind is LoopKind.GRID:
                 self.shared = {}
             env[stmt.var.name] = (i,)
             self.finish(stmt.body, env, memory)
 
-    def store(self, stmt: Store, now: _Evaluation) -> None:
+    def store(self, stmt: Store, now: Moment) -> None:
         if stmt.buffer.scope is Scope.CONST:
             raise AccessError(f"{self.kernel.name}: store into constant buffer {stmt.buffer.name}")
+        exprs = (stmt.index, stmt.value) if stmt.mask is None else (stmt.index, stmt.value, stmt.mask)
+        index, value, *masks = self.functions_of(*exprs)
         lanes = range(max(stmt.index.lanes, stmt.value.lanes))
-        written = [lane for lane in lanes if stmt.mask is None or now.at(stmt.mask, lane)]
-        values = [(now.offset(stmt.buffer, stmt.index, lane), now.at(stmt.value, lane)) for lane in written]
-        for at, value in values:
-            now.memory[stmt.buffer][at] = value
+        written = [lane for lane in lanes if not masks or masks[0](now, lane)]
+        values = [(now.position(stmt.buffer, index(now, lane)), value(now, lane)) for lane in written]
+        for at, element in values:
+            now.memory[stmt.buffer][at] = element
 
-    def allocate(self, buffer: Buffer, env: _Env, memory: _Memory) -> np.ndarray:
+    def allocate(self, buffer: Buffer, env: Environment, memory: Memory) -> np.ndarray:
         if buffer.scope is Scope.SHARED and buffer in self.shared:
             return self.shared[buffer]
         array = _undefined(buffer.dtype, int(self.value(_size(buffer), env, memory)))

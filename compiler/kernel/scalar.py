@@ -1,17 +1,19 @@
-"""The exact meaning of every operator of the kernel IR on single elements.
+"""The exact meaning of every operator of the kernel IR on single elements, as a function for each operator and type.
 
 Integers and bool are Python numbers kept inside their type; floats are numpy (ml_dtypes) scalars, so
 that each operation rounds to its type. `interpret.py` runs kernels on these; the code generators are
 tested against it. Where the IR leaves a result open (a float beyond the range of an integer) one value
-is chosen here.
+is chosen here. Numpy warns of overflow and the like: callers turn that off (`np.errstate`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from typing import cast as cast_type
 
 import numpy as np
@@ -29,11 +31,11 @@ def wrap(value: int, dtype: DType) -> int:
     return value if low <= value <= high else (value - low) % (high - low + 1) + low
 
 
-def from_array(value: np.generic, dtype: DType) -> Scalar:
-    """An element of an array as a scalar."""
+def from_array(dtype: DType) -> Callable[[np.generic], Scalar]:
+    """Makes a scalar of an element of an array."""
     if dtype.is_float:
-        return value
-    return bool(value) if dtype.kind is Kind.BOOL else int(value)
+        return lambda value: value
+    return bool if dtype.kind is Kind.BOOL else int
 
 
 def number(value: int | float | bool, dtype: DType) -> Scalar:
@@ -46,79 +48,88 @@ def number(value: int | float | bool, dtype: DType) -> Scalar:
 # --- Unary and binary operators -----------------------------------------------------------------
 
 
-def unary(op: UnaryOp, a: Scalar, dtype: DType) -> Scalar:
-    """`op(a)`."""
-    if dtype.is_float:
-        return -a if op is UnaryOp.NEG else abs(a)  # type: ignore[operator,arg-type]
+@functools.cache
+def unary(op: UnaryOp, dtype: DType) -> Callable[[Any], Scalar]:
+    """`op(a)` of an operand of type `dtype`."""
     if dtype.kind is Kind.BOOL:
-        return not a if op is UnaryOp.NOT else a
-    value = int(a)
-    return wrap({UnaryOp.NEG: -value, UnaryOp.ABS: abs(value), UnaryOp.NOT: ~value}[op], dtype)
+        return operator.not_ if op is UnaryOp.NOT else bool
+    function = _UNARY[op]
+    return function if dtype.is_float else lambda a: wrap(function(a), dtype)
 
 
-def binary(op: BinaryOp, a: Scalar, b: Scalar, dtype: DType) -> Scalar:
-    """`op(a, b)`; `dtype` is that of the operands."""
+@functools.cache
+def binary(op: BinaryOp, dtype: DType) -> Callable[[Any, Any], Scalar]:
+    """`op(a, b)` of operands of type `dtype`."""
     compare = _COMPARE.get(op)
     if compare is not None:
-        return bool(compare(a, b))
+        return lambda a, b: bool(compare(a, b))
     if dtype.is_float:
-        return _FLOAT[op](a, b)
+        return _FLOAT[op]
+    function, bits = _INT[op], dtype.bits
     if dtype.kind is Kind.BOOL:
-        return bool(_INT[op](int(a), int(b)))
-    if op in (BinaryOp.SHL, BinaryOp.SHR) and not 0 <= b < dtype.bits:  # type: ignore[operator]
-        return 0
-    return wrap(_INT[op](int(a), int(b)), dtype)
+        return lambda a, b: bool(function(a, b))
+    if op in (BinaryOp.SHL, BinaryOp.SHR):
+        return lambda a, b: wrap(function(a, b), dtype) if 0 <= b < bits else 0
+    low, high = dtype.limits
+
+    def wrapped(a: int, b: int) -> int:
+        value = function(a, b)
+        return value if low <= value <= high else wrap(value, dtype)
+
+    return wrapped
 
 
 def _towards_zero(a: int, b: int) -> int:
     return 0 if b == 0 else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
-_COMPARE: dict[BinaryOp, Callable[[Scalar, Scalar], object]] = {
-    BinaryOp.EQ: lambda a, b: a == b,
-    BinaryOp.NE: lambda a, b: a != b,
-    BinaryOp.LT: lambda a, b: a < b,  # type: ignore[operator]
-    BinaryOp.LE: lambda a, b: a <= b,  # type: ignore[operator]
-    BinaryOp.GT: lambda a, b: a > b,  # type: ignore[operator]
-    BinaryOp.GE: lambda a, b: a >= b,  # type: ignore[operator]
+_UNARY: dict[UnaryOp, Callable[[Any], Any]] = {UnaryOp.NEG: operator.neg, UnaryOp.ABS: abs, UnaryOp.NOT: operator.invert}
+_COMPARE: dict[BinaryOp, Callable[[Any, Any], object]] = {
+    BinaryOp.EQ: operator.eq,
+    BinaryOp.NE: operator.ne,
+    BinaryOp.LT: operator.lt,
+    BinaryOp.LE: operator.le,
+    BinaryOp.GT: operator.gt,
+    BinaryOp.GE: operator.ge,
 }
-_FLOAT: dict[BinaryOp, Callable[[Scalar, Scalar], Scalar]] = {
-    BinaryOp.ADD: np.add,
-    BinaryOp.SUB: np.subtract,
-    BinaryOp.MUL: np.multiply,
-    BinaryOp.DIV: np.divide,
+_FLOAT: dict[BinaryOp, Callable[[Any, Any], Any]] = {
+    BinaryOp.ADD: operator.add,
+    BinaryOp.SUB: operator.sub,
+    BinaryOp.MUL: operator.mul,
+    BinaryOp.DIV: operator.truediv,
     BinaryOp.MOD: np.fmod,
     BinaryOp.MIN: np.minimum,
     BinaryOp.MAX: np.maximum,
 }
 _INT: dict[BinaryOp, Callable[[int, int], int]] = {
-    BinaryOp.ADD: lambda a, b: a + b,
-    BinaryOp.SUB: lambda a, b: a - b,
-    BinaryOp.MUL: lambda a, b: a * b,
+    BinaryOp.ADD: operator.add,
+    BinaryOp.SUB: operator.sub,
+    BinaryOp.MUL: operator.mul,
     BinaryOp.DIV: _towards_zero,
     BinaryOp.MOD: lambda a, b: a - b * _towards_zero(a, b) if b else 0,
     BinaryOp.FLOORDIV: lambda a, b: a // b if b else 0,
     BinaryOp.FLOORMOD: lambda a, b: a % b if b else 0,
     BinaryOp.MIN: min,
     BinaryOp.MAX: max,
-    BinaryOp.AND: lambda a, b: a & b,
-    BinaryOp.OR: lambda a, b: a | b,
-    BinaryOp.XOR: lambda a, b: a ^ b,
-    BinaryOp.SHL: lambda a, b: a << b,
-    BinaryOp.SHR: lambda a, b: a >> b,
+    BinaryOp.AND: operator.and_,
+    BinaryOp.OR: operator.or_,
+    BinaryOp.XOR: operator.xor,
+    BinaryOp.SHL: operator.lshift,
+    BinaryOp.SHR: operator.rshift,
 }
 
 
 # --- Functions ----------------------------------------------------------------------------------
 
 
-def math_fn(fn: MathFn, args: tuple[Scalar, ...], dtype: DType) -> Scalar:
-    """A function of floats of type `dtype`; the second group is computed in float64 and rounded once more."""
+@functools.cache
+def math_fn(fn: MathFn, dtype: DType) -> Callable[..., Scalar]:
+    """A function of floats of type `dtype`, computed in float64 and rounded once more."""
     if fn is MathFn.ISNAN or fn is MathFn.ISINF:
-        return bool(np.isnan(args[0]) if fn is MathFn.ISNAN else np.isinf(args[0]))
-    wide = tuple(np.float64(a) for a in args)
-    with np.errstate(all="ignore"):
-        return cast_type(Scalar, dtype.numpy.type(_MATH[fn](*wide)))
+        test = np.isnan if fn is MathFn.ISNAN else np.isinf
+        return lambda a: bool(test(a))
+    function, rounded = _MATH[fn], dtype.numpy.type
+    return lambda *args: cast_type(Scalar, rounded(function(*map(np.float64, args))))
 
 
 def _fma(a: np.float64, b: np.float64, c: np.float64) -> np.float64:
@@ -171,15 +182,17 @@ _MATH: dict[MathFn, Callable[..., np.float64]] = {
 # --- Casts --------------------------------------------------------------------------------------
 
 
-def cast(value: Scalar, source: DType, target: DType, mode: CastMode) -> Scalar:
-    """`value` of type `source` in type `target`."""
+@functools.cache
+def cast(source: DType, target: DType, mode: CastMode) -> Callable[[Any], Scalar]:
+    """Turns a value of type `source` into one of type `target`."""
     if mode is CastMode.BITS:
-        return from_array(np.asarray([value], source.numpy).view(target.numpy)[0], target)
+        element = from_array(target)
+        return lambda value: element(np.asarray([value], source.numpy).view(target.numpy)[0])
     if target.kind is Kind.BOOL:
-        return bool(value != 0)
+        return lambda value: bool(value != 0)
     if target.is_float:
-        return _to_float(value, source, target, mode)
-    return _to_int(value, target, mode)
+        return lambda value: _to_float(value, source, target, mode)
+    return lambda value: _to_int(value, target, mode)
 
 
 def _to_float(value: Scalar, source: DType, target: DType, mode: CastMode) -> Scalar:
@@ -191,8 +204,7 @@ def _to_float(value: Scalar, source: DType, target: DType, mode: CastMode) -> Sc
         held = np.clip(held.astype(np.float64), float(limits.min), float(limits.max))
         if source.bits <= 32:
             held = held.astype(np.float32)
-    with np.errstate(over="ignore"):
-        return cast_type(Scalar, held.astype(target.numpy)[()])
+    return cast_type(Scalar, held.astype(target.numpy)[()])
 
 
 def _to_int(value: Scalar, target: DType, mode: CastMode) -> int:

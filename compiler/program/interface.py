@@ -226,9 +226,9 @@ def _value(e: Expr, symbols: Mapping[str, int], known: dict[Expr, int | bool]) -
         case Const(value=value):
             found = value
         case Unary(op=op, a=a):
-            found = unary(op, _value(a, symbols, known), a.dtype)
+            found = unary(op, a.dtype)(_value(a, symbols, known))
         case Binary(op=op, a=a, b=b):
-            found = binary(op, _value(a, symbols, known), _value(b, symbols, known), a.dtype)
+            found = binary(op, a.dtype)(_value(a, symbols, known), _value(b, symbols, known))
         case Select(cond=cond, then=then, other=other):
             found = _value(then if _value(cond, symbols, known) else other, symbols, known)
         case _:

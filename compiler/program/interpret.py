@@ -15,7 +15,8 @@ from ..diagnostics import CompileError
 from ..dtypes import DType
 from ..graph.nodes import Value
 from ..kernel import build
-from ..kernel.interpret import AccessError, ExternMeaning, evaluate, run_kernel
+from ..kernel.expr_functions import AccessError
+from ..kernel.interpret import ExternMeaning, evaluate, run_kernel
 from ..kernel.nodes import Buffer, Dim
 from .nodes import Allocate, Branch, Call, Check, Copy, Free, Move, Place, Program, ReadSymbol, Repeat, Rows, SetSymbol, Step, Storage
 

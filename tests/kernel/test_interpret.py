@@ -7,7 +7,8 @@ from onnxc.compiler.diagnostics import CompileError
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.builder import KernelBuilder
-from onnxc.compiler.kernel.interpret import AccessError, evaluate, run_kernel
+from onnxc.compiler.kernel.expr_functions import AccessError
+from onnxc.compiler.kernel.interpret import evaluate, run_kernel
 from onnxc.compiler.kernel.nodes import (
     Alloc,
     Barrier,
