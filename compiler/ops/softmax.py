@@ -41,11 +41,21 @@ def in_float32(b: RewriteBuilder, x: Value, compute: Callable[[Value], Value]) -
     return b.op("Cast", compute(b.op("Cast", x, to=DType.FLOAT32)), to=dtype)
 
 
+def fallen_exponentials(b: RewriteBuilder, x: Value, over: Value) -> tuple[Value, Value]:
+    """`x` less the largest element of its row, and the exponential of that.
+
+    The minimum with zero changes nothing. It tells targets that no exponential overflows, which saves them a part of it.
+    """
+    fallen = b.op("Sub", x, b.op("ReduceMax", x, over, keepdims=1, noop_with_empty_axes=1))
+    return fallen, b.op("Exp", b.op("Min", fallen, b.const(0.0, x.type.dtype)))
+
+
 def _softmax(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     def compute(x: Value) -> Value:
         over = b.const(list(softmax_axes(ctx)), DType.INT64)
-        terms = b.op("Exp", b.op("Sub", x, b.op("ReduceMax", x, over, keepdims=1, noop_with_empty_axes=1)))
-        return b.op("Div", terms, b.op("ReduceSum", terms, over, keepdims=1, noop_with_empty_axes=1))
+        _, terms = fallen_exponentials(b, x, over)
+        total = b.op("ReduceSum", terms, over, keepdims=1, noop_with_empty_axes=1)
+        return b.op("Mul", terms, b.op("Reciprocal", total))
 
     return [in_float32(b, ctx.value(0), compute)]
 
@@ -53,9 +63,9 @@ def _softmax(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
 def _log_softmax(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     def compute(x: Value) -> Value:
         over = b.const(list(softmax_axes(ctx)), DType.INT64)
-        centred = b.op("Sub", x, b.op("ReduceMax", x, over, keepdims=1, noop_with_empty_axes=1))
-        total = b.op("ReduceSum", b.op("Exp", centred), over, keepdims=1, noop_with_empty_axes=1)
-        return b.op("Sub", centred, b.op("Log", total))
+        fallen, terms = fallen_exponentials(b, x, over)
+        total = b.op("ReduceSum", terms, over, keepdims=1, noop_with_empty_axes=1)
+        return b.op("Sub", fallen, b.op("Log", total))
 
     return [in_float32(b, ctx.value(0), compute)]
 

@@ -14,9 +14,10 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Scope, Var
-from ...compiler.kernel.traverse import free_vars, substitute
-from ...compiler.kernel.vector_loop import vector_loop
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Math, Scope, Var
+from ...compiler.kernel.traverse import free_vars, substitute, walk
+from ...compiler.kernel.vector_loop import halves, vector_loop
+from .expand_math import EXPANSIONS
 from .loop_form import Loop, LoopForm, stride
 from .window_bounds import Windows, find_windows, tap_loop
 
@@ -57,7 +58,18 @@ def _innermost(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes:
         body(form)
         return
     ((var, extent),) = loops
-    vector_loop(k, extent, lanes, lambda at: body(form.substitute({var: at})))
+    costly = _is_even(form, var) and is_costly(form.result)
+    vector_loop(k, extent, lanes, lambda at: body(form.substitute({var: at})), costly=costly)
+
+
+def is_costly(e: Expr) -> bool:
+    """True if an expression has a function that becomes a long chain of operations."""
+    return any(isinstance(part, Math) and part.fn in EXPANSIONS for part in walk(e))
+
+
+def _is_even(form: LoopForm, var: Var) -> bool:
+    """True if vectors along a loop are whole in memory."""
+    return all(stride(at.index, var) in (0, 1) for at in form.loads() if var in free_vars(at.index))
 
 
 def over(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], body: Callable[[LoopForm], None]) -> None:
@@ -190,9 +202,10 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
     assert combine is not None
     identity = combine.identity(dtype)
     *outer, (var, extent) = form.reduce if form.reduce else ((Var("k"), 1),)
-    is_even = all(stride(at.index, var) in (0, 1) for at in form.loads() if var in free_vars(at.index))
-    lanes = lanes if is_even and not form.in_order else 1
+    lanes = lanes if _is_even(form, var) and not form.in_order else 1
     vectors = MAX_ACCUMULATORS
+    if lanes > 1 and is_costly(form.term):
+        lanes, vectors = 2 * lanes, vectors // 2
     while lanes > 1 and isinstance(extent, int) and lanes * vectors > extent:
         vectors, lanes = (vectors // 2, lanes) if vectors > 1 else (1, lanes // 2)
     with k.local(dtype, 1, "sum", Scope.REGISTER) as total:
@@ -208,25 +221,30 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
 def _reduce_vectors(
     k: KernelBuilder, form: LoopForm, outer: tuple[Loop, ...], last: Loop, acc: Buffer, total: Buffer, lanes: int, vectors: int
 ) -> None:
-    """Combine into `vectors` vectors of partial results, then those into one number, in a fixed order."""
+    """Combine into `vectors` vectors of partial results, then those into one number, in a fixed order.
+
+    What is left of a known extent goes in ever smaller vectors if a term is costly, else one by one.
+    """
     assert form.combine is not None
     apply, (var, extent) = form.combine.apply, last
     width = lanes * vectors
 
-    def each(count: int, body: Callable[[Expr], None]) -> None:
-        with k.loop("u", count, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
-            body(add(mul(u, lanes), lane))
+    def each(size: int, body: Callable[[Expr], None]) -> None:
+        part = min(size, lanes)
+        with k.loop("u", size // part, LoopKind.UNROLL) as u, k.loop("l", part, LoopKind.VECTOR) as lane:
+            body(add(mul(u, part), lane))
 
-    def step(inner: LoopForm, base: Expr, count: int) -> None:
-        each(count, lambda at: k.store(acc, at, apply(load(acc, at), inner.substitute({var: add(base, at)}).term)))
+    def step(inner: LoopForm, base: Expr, size: int) -> None:
+        each(size, lambda at: k.store(acc, at, apply(load(acc, at), inner.substitute({var: add(base, at)}).term)))
 
     def row(inner: LoopForm) -> None:
         done: Expr = build.const(0)
-        for size in dict.fromkeys((width, lanes)):
+        smaller = halves(lanes) if isinstance(extent, int) and is_costly(form.term) else ()
+        for size in dict.fromkeys((width, lanes, *smaller)):
             count = build.dim(build.floordiv(build.sub(build.index(extent), done), size))
             if count != 0:
                 with k.loop("o", count) as o:
-                    step(inner, add(done, mul(o, size)), size // lanes)
+                    step(inner, add(done, mul(o, size)), size)
             done = add(done, mul(build.index(count), size))
         rest = build.dim(build.sub(build.index(extent), done))
         if rest != 0:
@@ -234,7 +252,7 @@ def _reduce_vectors(
                 k.store(total, 0, apply(load(total, 0), inner.substitute({var: add(done, t)}).term))
 
     identity = form.combine.identity(form.term.dtype)
-    each(vectors, lambda at: k.store(acc, at, identity))
+    each(width, lambda at: k.store(acc, at, identity))
     over(k, form, outer, row)
     _fold_vectors(k, form.combine, acc, total, lanes, vectors)
 
@@ -242,12 +260,10 @@ def _reduce_vectors(
 def _fold_vectors(k: KernelBuilder, combine: Combine, acc: Buffer, total: Buffer, lanes: int, vectors: int) -> None:
     """Combine all partial results into `total[0]`: halves of the vectors first, then halves of the lanes."""
     half = lanes * vectors // 2
-    while half >= lanes:
-        with k.loop("u", half // lanes, LoopKind.UNROLL) as u, k.loop("l", lanes, LoopKind.VECTOR) as lane:
-            at = add(mul(u, lanes), lane)
+    while half:
+        width = min(half, lanes)
+        with k.loop("u", half // width, LoopKind.UNROLL) as u, k.loop("l", width, LoopKind.VECTOR) as lane:
+            at = add(mul(u, width), lane)
             k.store(acc, at, combine.apply(load(acc, at), load(acc, add(at, half))))
         half //= 2
-    parts: list[Expr] = [load(acc, i) for i in range(lanes)]
-    while len(parts) > 1:
-        parts = [combine.apply(parts[i], parts[i + len(parts) // 2]) for i in range(len(parts) // 2)]
-    k.store(total, 0, combine.apply(load(total, 0), parts[0]))
+    k.store(total, 0, combine.apply(load(total, 0), load(acc, 0)))

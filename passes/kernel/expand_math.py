@@ -45,11 +45,11 @@ EXPANSIONS: dict[MathFn, Expansion] = {
     MathFn.ATAN: Expansion(trigonometric.atan, 2.0, 2.0),
     MathFn.SINH: Expansion(exponential.sinh, 2.0, 2.5),
     MathFn.COSH: Expansion(exponential.cosh, 2.0, 2.5),
-    MathFn.TANH: Expansion(exponential.tanh, 2.5, 2.5),
+    MathFn.TANH: Expansion(exponential.tanh, 3.5, 2.5),
     MathFn.ASINH: Expansion(logarithm.asinh, 3.0, 3.0),
     MathFn.ACOSH: Expansion(logarithm.acosh, 3.0, 3.0),
     MathFn.ATANH: Expansion(logarithm.atanh, 3.0, 3.0),
-    MathFn.ERF: Expansion(exponential.erf, 2.0, 2.0),
+    MathFn.ERF: Expansion(exponential.erf, 3.5, 2.0),
     MathFn.SIGMOID: Expansion(exponential.sigmoid, 2.5, 2.5),
     MathFn.POW: Expansion(logarithm.power, 1.0, 2.0),
 }

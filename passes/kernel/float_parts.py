@@ -21,6 +21,8 @@ class FloatFormat:
     dtype: DType
     integer: DType
     """Signed integer of the same width."""
+    unsigned: DType
+    """Unsigned integer of the same width."""
     mantissa: int
     """Stored bits of the significand."""
     bias: int
@@ -45,8 +47,8 @@ class FloatFormat:
 
 
 FORMATS = {
-    DType.FLOAT32: FloatFormat(DType.FLOAT32, DType.INT32, 23, 127, 0x3F3504F3),
-    DType.FLOAT64: FloatFormat(DType.FLOAT64, DType.INT64, 52, 1023, 0x3FE6A09E667F3BCD),
+    DType.FLOAT32: FloatFormat(DType.FLOAT32, DType.INT32, DType.UINT32, 23, 127, 0x3F3504F3),
+    DType.FLOAT64: FloatFormat(DType.FLOAT64, DType.INT64, DType.UINT64, 52, 1023, 0x3FE6A09E667F3BCD),
 }
 
 
@@ -105,16 +107,31 @@ def nearest(x: Expr, factor: float) -> tuple[Expr, Expr]:
     return build.sub(shifted, form.magic), build.sub(bits(shifted), form.magic_bits)
 
 
-def power_of_two(n: Expr, dtype: DType) -> Expr:
-    """`2**n` for an integer in the range of normal exponents."""
-    form = FORMATS[dtype]
-    return from_bits(shift_left(build.add(n, form.bias), form.mantissa), dtype)
+def nearest_exponent(x: Expr, factor: float, offset: int) -> tuple[Expr, Expr]:
+    """`x * factor` rounded to an integer n, as a float and as an exponent.
+
+    An exponent is an unsigned integer with `n + offset` in its low bits. Powers of two are made of it by shifts, which drop what
+    stands above; the offset saves additions. What is added to an exponent is added to n.
+    """
+    form = FORMATS[x.dtype]
+    shifted = fma(x, factor, form.magic + offset)
+    return build.sub(shifted, form.magic + offset), build.cast(shifted, form.unsigned, CastMode.BITS)
 
 
-def scale(x: Expr, n: Expr) -> Expr:
-    """`x * 2**n` in two steps, so that results may be denormal or infinite."""
-    half = shift_right(n, 1)
-    return build.mul(build.mul(x, power_of_two(half, x.dtype)), power_of_two(build.sub(n, half), x.dtype))
+def power_of_two(exponent: Expr, dtype: DType) -> Expr:
+    """`2**n` for an exponent with the offset `bias`, where that is a normal number."""
+    return from_bits(shift_left(exponent, FORMATS[dtype].mantissa), dtype)
+
+
+def scale(x: Expr, exponent: Expr) -> Expr:
+    """`x * 2**n` for an exponent with the offset `2 * bias`, in two steps, so that results may be denormal or infinite."""
+    half = shift_right(exponent, 1)
+    return build.mul(build.mul(x, power_of_two(half, x.dtype)), power_of_two(build.sub(exponent, half), x.dtype))
+
+
+def scale_down(x: Expr, exponent: Expr) -> Expr:
+    """`x * 2**n` for an exponent with the offset `bias + bias // 2`: results may be denormal, but n is at most half the bias."""
+    return build.mul(build.mul(x, power_of_two(exponent, x.dtype)), 2.0 ** -(FORMATS[x.dtype].bias // 2))
 
 
 def mantissa_and_exponent(x: Expr) -> tuple[Expr, Expr]:

@@ -2,18 +2,20 @@
 
 Method of exp: `x = n * ln(2) + r` with |r| <= ln(2) / 2, a polynomial in `r`, and `n` added to the
 exponent (W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980). The others
-are arranged around the same reduction so that nothing cancels.
+are arranged around the same reduction so that nothing cancels, but tanh and erf of float32, which are quotients: about 3 units in
+the last place for half of the operations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
-from ...compiler.kernel.nodes import Expr
+from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Const, Expr, Unary, UnaryOp
 from . import math_coefficients as tables
-from .float_parts import at_least, at_most, copysign, fma, horner, nearest, power_of_two, scale
+from .float_parts import FORMATS, at_least, at_most, copysign, fma, horner, nearest_exponent, power_of_two, scale, scale_down
 
 _LOG2_E = 1.4426950408889634
 
@@ -32,45 +34,68 @@ class _Range:
     """exp is infinite from here up."""
     tanh_is_one: float
     """exp(x) is so large that (exp(x) - 1) / (exp(x) + 1) rounds to 1."""
-    erf_is_one: float
 
 
 _RANGES = {
-    DType.FLOAT32: _Range(0.693359375, -2.1219444005469057e-04, -104.0, 89.0, 20.0, 4.0),
-    DType.FLOAT64: _Range(6.93147180369123816490e-01, 1.90821492927058770002e-10, -746.0, 710.0, 42.0, 6.0),
+    DType.FLOAT32: _Range(0.693359375, -2.1219444005469057e-04, -104.0, 89.0, 20.0),
+    DType.FLOAT64: _Range(6.93147180369123816490e-01, 1.90821492927058770002e-10, -746.0, 710.0, 42.0),
 }
 
 
-def _reduce(x: Expr) -> tuple[Expr, Expr]:
-    """Return `exp(r) - 1` and the integer `n` of `x = n * ln(2) + r`."""
-    limits = _RANGES[x.dtype]
-    n, exponent = nearest(x, _LOG2_E)
-    r = fma(n, -limits.ln2_low, fma(n, -limits.ln2_high, x))
-    return fma(build.mul(r, r), horner(r, tables.EXP[x.dtype]), r), exponent
+_SMALL = 42.0
+"""exp(x) is far from too large, and exp(x) / (1 + exp(x)) rounds to 1."""
+_ERF_IS_ONE = 6.0
+"""From here on erf rounds to 1 in float64."""
 
 
-def _limited(x: Expr) -> Expr:
+def _reduce(x: Expr, biases: float) -> tuple[Expr, Expr]:
+    """Return `r` and the exponent of `x = n * ln(2) + r`, whose offset is the bias of exponents times `biases`."""
     limits = _RANGES[x.dtype]
-    return at_least(at_most(x, limits.highest), limits.lowest)
+    n, exponent = nearest_exponent(x, _LOG2_E, int(FORMATS[x.dtype].bias * biases))
+    return fma(n, -limits.ln2_low, fma(n, -limits.ln2_high, x)), exponent
+
+
+def _growth(r: Expr) -> Expr:
+    """`exp(r) - 1` for the rest of a reduction."""
+    return fma(build.mul(r, r), horner(r, tables.EXP[r.dtype]), r)
+
+
+def _power(r: Expr) -> Expr:
+    """`exp(r)` for the rest of a reduction."""
+    return horner(r, (1.0, 1.0, *tables.EXP[r.dtype]))
 
 
 def exp(x: Expr) -> Expr:
     """e**x."""
-    fraction, n = _reduce(_limited(x))
-    return scale(build.add(fraction, 1.0), n)
+    if _is_small(x):
+        return _small_exp(x)
+    limits = _RANGES[x.dtype]
+    r, exponent = _reduce(at_least(at_most(x, limits.highest), limits.lowest), 2)
+    return scale(_power(r), exponent)
 
 
-def _exp_in_range(x: Expr) -> Expr:
-    """e**x where the result is neither denormal nor too large."""
-    fraction, n = _reduce(x)
-    return build.mul(build.add(fraction, 1.0), power_of_two(n, x.dtype))
+def _small_exp(x: Expr) -> Expr:
+    """e**x for x up to `_SMALL`, where the result may be denormal but not too large."""
+    r, exponent = _reduce(at_least(x, _RANGES[x.dtype].lowest), 1.5)
+    return scale_down(_power(r), exponent)
+
+
+def _is_small(x: Expr) -> bool:
+    """True for a minimum with a number up to `_SMALL` and for `-|x|`."""
+    match x:
+        case Binary(op=BinaryOp.MIN, a=a, b=b):
+            limits = (e.value if isinstance(e, Broadcast) else e for e in (a, b))
+            return any(isinstance(limit, Const) and limit.value <= _SMALL for limit in limits)
+        case Unary(op=UnaryOp.NEG, a=Unary(op=UnaryOp.ABS)):
+            return True
+    return False
 
 
 def exp2(x: Expr) -> Expr:
     """2**x."""
     bound = 152.0 if x.dtype is DType.FLOAT32 else 1080.0
     x = at_least(at_most(x, bound), -bound)
-    n, exponent = nearest(x, 1.0)
+    n, exponent = nearest_exponent(x, 1.0, 2 * FORMATS[x.dtype].bias)
     r = build.sub(x, n)
     return scale(fma(r, horner(r, tables.EXP2[x.dtype]), 1.0), exponent)
 
@@ -79,17 +104,17 @@ def expm1(x: Expr) -> Expr:
     """e**x - 1: `2**n * (exp(r) - 1) + (2**n - 1)`, doubled at the end so that n = 128 does not overflow."""
     limits = _RANGES[x.dtype]
     lowest = -2 * limits.tanh_is_one
-    fraction, n = _reduce(at_least(at_most(x, limits.highest), lowest))
+    r, n = _reduce(at_least(at_most(x, limits.highest), lowest), 1)
     power = power_of_two(build.sub(n, 1), x.dtype)
-    half = fma(power, fraction, build.sub(power, 0.5))
+    half = fma(power, _growth(r), build.sub(power, 0.5))
     tiny = 2.0**-30 if x.dtype is DType.FLOAT32 else 2.0**-60
     return build.select(build.lt(build.absolute(x), tiny), x, build.mul(half, 2.0))
 
 
 def _half_exp(x: Expr) -> Expr:
     """e**x / 2 for x >= 0; infinite only where the half is."""
-    fraction, n = _reduce(at_most(x, _RANGES[x.dtype].highest + 1))
-    return scale(build.add(fraction, 1.0), build.sub(n, 1))
+    r, n = _reduce(at_most(x, _RANGES[x.dtype].highest + 1), 2)
+    return scale(build.add(_growth(r), 1.0), build.sub(n, 1))
 
 
 def sinh(x: Expr) -> Expr:
@@ -110,27 +135,48 @@ def cosh(x: Expr) -> Expr:
     return build.add(half, build.div(0.25, half))
 
 
+def sigmoid(x: Expr) -> Expr:
+    """`e / (1 + e)` with e = exp(x), where x is so bounded that the quotient rounds to 1 from there on."""
+    grown = _small_exp(at_most(x, _SMALL))
+    return build.div(grown, build.add(grown, 1.0))
+
+
 def tanh(x: Expr) -> Expr:
-    """T / (t + 2) for t = exp(2|x|) - 1."""
+    """Made of the function of half the argument in float32; t / (t + 2) for t = exp(2|x|) - 1 in float64."""
+    if x.dtype is DType.FLOAT32:
+        return _double(x, 8.66, tables.HALF_TANH)
     size = build.absolute(x)
-    double = at_most(build.add(size, size), _RANGES[x.dtype].tanh_is_one)
-    fraction, n = _reduce(double)
+    r, n = _reduce(at_most(build.add(size, size), _RANGES[x.dtype].tanh_is_one), 1)
     power = power_of_two(n, x.dtype)
-    grown = fma(power, fraction, build.sub(power, 1.0))
+    grown = fma(power, _growth(r), build.sub(power, 1.0))
     return copysign(build.div(grown, build.add(grown, 2.0)), x)
 
 
-def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + e**-x), through e**-|x|, which cannot overflow."""
-    decay = exp(build.neg(build.absolute(x)))
-    return build.div(build.select(build.lt(x, 0.0), decay, 1.0), build.add(decay, 1.0))
-
-
 def erf(x: Expr) -> Expr:
-    """A polynomial below 1; `1 - exp(-Q(|x|))` with a polynomial Q above."""
+    """Through tanh(artanh(erf(x)) / 2) in float32; in float64 a polynomial below 1 and `1 - exp(-Q(|x|))` above."""
+    if x.dtype is DType.FLOAT32:
+        return _double(x, 3.88, tables.HALF_ERF)
     size = build.absolute(x)
     square = build.mul(x, x)
-    small = fma(x, horner(square, tables.ERF[x.dtype]), x)
-    bounded = at_most(size, _RANGES[x.dtype].erf_is_one)
-    large = build.sub(1.0, _exp_in_range(build.neg(horner(bounded, tables.ERFC[x.dtype]))))
+    small = fma(x, horner(square, tables.ERF), x)
+    r, n = _reduce(build.neg(horner(at_most(size, _ERF_IS_ONE), tables.ERFC)), 1)
+    large = build.sub(1.0, build.mul(build.add(_growth(r), 1.0), power_of_two(n, x.dtype)))
     return build.select(build.lt(size, 1.0), small, copysign(large, x))
+
+
+def _double(x: Expr, bound: float, half: tuple[Sequence[float], Sequence[float]]) -> Expr:
+    """2u / (1 + u**2) == 2ab / (a**2 + b**2), where u = a / b == x * P(x**2) / Q(x**2).
+
+    An error of u enters multiplied with (1 - u**2) / (1 + u**2), which vanishes where the function nears 1: short polynomials do,
+    and no result exceeds 1.
+
+    Args:
+        x: float32.
+        bound: where the result is 1, rounded as it is here, whether `fma` is fused or not.
+        half: coefficients of P and Q.
+    """
+    x = at_least(at_most(x, bound), -bound)
+    square = build.mul(x, x)
+    a, b = build.mul(x, horner(square, half[0])), horner(square, half[1])
+    product = build.mul(a, b)
+    return build.div(build.add(product, product), fma(a, a, build.mul(b, b)))
