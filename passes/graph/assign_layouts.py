@@ -232,7 +232,9 @@ class _Rewriter(LayoutCopies):
         row = lookup(node.op)
         assert row is not None
         reads_any = isinstance(row.define, Nests) and not row.is_view and row.define.sizes is None and not self._contracts(node, row.define)
-        inputs = tuple(v if v is None else self.current(v) if reads_any else self.plain(v) for v in node.inputs)
+        writes_blocks = any(v is not None and v.name in self.choice.blocked for v in node.outputs)
+        read = (self.current if writes_blocks else self.present) if reads_any else self.plain
+        inputs = tuple(v if v is None else read(v) for v in node.inputs)
         self._make(node.with_inputs(*inputs), reads_any)
 
     def _contracts(self, node: Node, define: Nests) -> bool:

@@ -41,6 +41,11 @@ class LayoutCopies:
         found = self.current(value)
         return found if found.type.layout.is_plain else self.copy(found, PLAIN)
 
+    def present(self, value: Value) -> Value:
+        """The value in row-major order if it lies so already, else with its layout."""
+        found = self.current(value)
+        return self.copies.get(_key(found, PLAIN), found)
+
     def written(self, value: Value, layout: Layout) -> Value:
         """A node's output in a layout; outputs of the graph leave their names to their row-major copies."""
         name = value.name if layout.is_plain or value.name not in self.outputs else self.free_name(value.name)
@@ -49,7 +54,7 @@ class LayoutCopies:
 
     def copy(self, value: Value, layout: Layout, name: str = "") -> Value:
         """A value in another layout, copied once."""
-        key = (f"{name}<{value.name}", layout)
+        key = _key(value, layout, name)
         if key not in self.copies:
             copy = Value(name or self.free_name(f"{value.name}.{layout}"), replace(value.type, layout=layout))
             self.nodes.append(Node("onnxc::Relayout", (value,), (copy,)))
@@ -64,6 +69,10 @@ class LayoutCopies:
             name = f"{stem}.{number}"
         self.names.add(name)
         return name
+
+
+def _key(value: Value, layout: Layout, name: str = "") -> tuple[str, Layout]:
+    return f"{name}<{value.name}", layout
 
 
 def captured_names(graph: Graph) -> set[str]:
