@@ -17,10 +17,12 @@ from ...compiler.kernel import build
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
+from ...compiler.kernel.vector_loop import vector_loop
 from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
 from .emit_loops import VectorShape, emit_map, emit_plain_reduction, emit_reduction, prefers_along
 from .find_leads import with_leads
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
+from .share_coordinates import emit_shared, find_shared
 from .split_loops import split_divided_loops
 
 CHUNK = 4096
@@ -112,7 +114,8 @@ def schedule_rows(group: Group, vector: VectorShape, is_constant: Callable[[Valu
         return made(_emit_rows(k, forms, group.rows, vector, tuple(binder.locals.values())))
     form = collapse(forms)[0][0]
     if vector.threads:
-        return made(_emit_single(k, form, vector))
+        shared = find_shared(form)
+        return made(_emit_single(k, form, vector) if shared is None else _emit_shared(k, form, shared, vector))
     form = split_divided_loops(form)
     return with_leads(made(_emit_single(k, form, vector)), form, form.axes[:-1], group.outputs[0])
 
@@ -142,6 +145,16 @@ def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
         loops = tuple((var, _replace_dim(d, parallel, values)) for var, d in form.axes[len(parallel) :])
         emit_form(k, rest, loops, lanes, vector)
     return build.product(extent for _, extent in parallel)
+
+
+def _emit_shared(k: KernelBuilder, form: LoopForm, shared: Loop, vector: VectorShape) -> Dim:
+    *others, (last, extent) = (loop for loop in form.axes if loop != shared)
+    parallel = tuple(others)
+    with _parallel(k, parallel, vector) as values:
+        rest = form.substitute(dict(zip((var for var, _ in parallel), values, strict=True)))
+        size = _replace_dim(extent, parallel, values)
+        vector_loop(k, size, vector.lanes(form), lambda at: emit_shared(k, rest.substitute({last: at}), shared))
+    return build.product(count for _, count in parallel)
 
 
 def _replace_dim(extent: Dim, parallel: tuple[Loop, ...], values: tuple[Expr, ...]) -> Dim:
