@@ -76,6 +76,7 @@ def test_a_clip_is_not_passed():
     assert equalize(load_graph(model))[1] == 0
 
 
+@pytest.mark.usefixtures("compiles_once")
 def test_equalization_helps_where_channels_differ():
     plain, equal = (
         quantize_model(unequal_network(), images(), QuantizeOptions(method="minmax", equalize=on, per_channel=False, correct_bias=False))
@@ -86,6 +87,7 @@ def test_equalization_helps_where_channels_differ():
     assert equal > plain + 3
 
 
+@pytest.mark.usefixtures("compiles_once")
 def test_bias_correction_takes_the_mean_error_away():
     """With coarse weights the mean of a layer's sums is off; the corrected bias brings it back."""
     options = QuantizeOptions(method="minmax", per_channel=False)

@@ -120,6 +120,7 @@ def test_nodes_stay_float_when_asked():
     assert error.value.code == "E0702" and "nothing" in str(error.value)
 
 
+@pytest.mark.usefixtures("compiles_once")
 def test_a_budget_keeps_as_few_layers_in_float_as_it_takes():
     plain = quantize_model(residual_network(), images(), MINMAX).report.outputs[0].sqnr_db
     loose = quantize_model(residual_network(), images(), replace(MINMAX, budget=Budget(sqnr_db=plain - 1)))
@@ -227,6 +228,7 @@ def test_weights_that_were_stored_in_codes_are_weights():
         quantize_model(found.model, data, MINMAX)
 
 
+@pytest.mark.usefixtures("compiles_once")
 def test_the_automatic_method_is_the_best_of_all():
     found = quantize_model(residual_network(), images(4), QuantizeOptions())
     others = [quantize_model(residual_network(), images(4), QuantizeOptions(method=m)).report for m in AUTOMATIC]
@@ -247,6 +249,7 @@ def test_the_same_data_give_the_same_bytes():
     assert first == second
 
 
+@pytest.mark.usefixtures("compiles_once")
 def test_the_command_writes_model_and_report(tmp_path):
     onnx.save(residual_network(), tmp_path / "m.onnx")
     np.savez(tmp_path / "data.npz", **images())
