@@ -9,6 +9,7 @@ from ...compiler.program.interface import interface_of
 from ...compiler.program.nodes import Program
 from ...compiler.program.weights import pack_weights
 from .artifact import LlvmArtifact
+from .effort import code_options
 from .features import CpuFeatures
 from .jit import compile_objects
 from .names import model_name
@@ -22,16 +23,19 @@ KERNELS_PER_MODULE = 4
 
 def emit(program: Program, features: CpuFeatures) -> LlvmArtifact:
     """Print and compile a program; modules are compiled in parallel, while others are printed."""
-    return LlvmArtifact(
-        interface_of(program), compile_objects(modules(program, features), features), pack_weights(program.constants), features
-    )
+    objects = compile_objects(modules(program, features), features, code_options(program, features), shared=[shared_module(features)])
+    return LlvmArtifact(interface_of(program), objects, pack_weights(program.constants), features)
+
+
+def shared_module(features: CpuFeatures) -> str:
+    """The text of the module that models share, also where several stand in one C program: the threads."""
+    return pool_module(features, linkage="weak")
 
 
 def modules(program: Program, features: CpuFeatures) -> Iterator[str]:
-    """The texts of all modules: threads, kernels, program. Names are the model's own, but for the pool, which models share."""
+    """The texts of a program's own modules: kernels, then what calls them. Names are the model's own."""
     prefix = model_name(program.name)
     prototypes(program)  # all calls of a function of the user's take the same
-    yield pool_module(features, linkage="weak")
     if len(program.kernels) <= KERNELS_PER_MODULE:
         yield print_program(program, features, prefix=prefix, kernels=program.kernels)
         return

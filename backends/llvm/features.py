@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WINOGRAD = "winograd"
-"""Not a feature of a CPU: a choice that is made in the same place."""
+WINOGRAD, QUICK = "winograd", "quick"
+CHOICES = frozenset({WINOGRAD, QUICK})
+"""Not features of a CPU: choices that are made in the same place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,11 @@ class CpuFeatures:
         return WINOGRAD not in self.disabled
 
     @property
+    def may_be_quick(self) -> bool:
+        """Small programs may be compiled in less time, to slower code (`effort.py`); switched off by `-quick`."""
+        return QUICK not in self.disabled
+
+    @property
     def machine_cpu(self) -> str:
         """The CPU that decides on instructions: on x86 a bare one, so that `features` alone say what is allowed."""
         return "x86-64" if self.is_x86 else self.cpu
@@ -100,5 +106,5 @@ class CpuFeatures:
     @property
     def feature_string(self) -> str:
         """The features as LLVM's target machine takes them."""
-        on, off = self.features - {WINOGRAD}, self.disabled - {WINOGRAD}
+        on, off = self.features - CHOICES, self.disabled - CHOICES
         return ",".join([f"+{name}" for name in sorted(on)] + [f"-{name}" for name in sorted(off)])

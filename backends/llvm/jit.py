@@ -24,37 +24,40 @@ class CodeOptions:
     """How LLVM treats the text."""
 
     opt_level: int = 2
-    """LLVM's optimization level, 0 to 3."""
+    """LLVM's optimization level, 0 to 3; `effort.py` chooses it."""
     threads: int = 0
     """Modules compiled at once; 0 for one a core."""
 
 
-def compile_objects(modules: Iterable[str], features: CpuFeatures, options: CodeOptions = CodeOptions()) -> list[bytes]:
+def compile_objects(
+    modules: Iterable[str], features: CpuFeatures, options: CodeOptions = CodeOptions(), *, shared: Sequence[str] = ()
+) -> list[bytes]:
     """Compile module texts to objects, several at once, each in an LLVM context of its own.
 
-    Modules may come from a generator that prints them: LLVM works on the first while the others are printed.
+    Args:
+        modules: the texts. They may come from a generator that prints them: LLVM works on the first while the others are printed.
+        features: the CPU.
+        options: how LLVM treats them.
+        shared: texts that all programs have: their objects come first, are remembered, and do not depend on the options.
     """
     _initialize(features)
     workers = options.threads or os.cpu_count() or 1
     if workers <= 1:
-        return [compile_object(text, features, options) for text in modules]
+        return [*(_shared_object(text, features) for text in shared), *(compile_object(text, features, options) for text in modules)]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda text: compile_object(text, features, options), modules))
+        first = pool.map(lambda text: _shared_object(text, features), shared)
+        return [*first, *pool.map(lambda text: compile_object(text, features, options), modules)]
 
 
 def compile_object(text: str, features: CpuFeatures, options: CodeOptions = CodeOptions()) -> bytes:
     """Compile one module to an object."""
-    return _compile_small(text, features, options) if len(text) <= SMALL_CHARS else _compile(text, features, options)
-
-
-def _compile(text: str, features: CpuFeatures, options: CodeOptions) -> bytes:
     machine, module = _optimized(text, features, options)
     return bytes(machine.emit_object(module))
 
 
-SMALL_CHARS = 16384
-_compile_small = functools.lru_cache(32)(_compile)
-"""Small modules are remembered: the thread pool is the same in all programs."""
+@functools.lru_cache(8)
+def _shared_object(text: str, features: CpuFeatures) -> bytes:
+    return compile_object(text, features)
 
 
 def assembly(text: str, features: CpuFeatures, options: CodeOptions = CodeOptions()) -> str:

@@ -2,7 +2,7 @@
 
 Grammar: `cpu[:part[,part]*]` with parts in any order: `+feature`, `-feature`, a triple (or the short
 names `riscv64` and `wasm32`), or the name of a CPU. Without a triple the architecture is the host's. `-winograd` keeps to direct
-convolutions, which round less.
+convolutions, which round less; `-quick` optimizes the code of small programs, too, whose runs take microseconds.
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ def _cache_bytes(level: int) -> int:
     return 0
 
 
+def _choices(features: CpuFeatures) -> str:
+    return f"{'' if features.has_winograd else ' direct'}{'' if features.may_be_quick else ' thorough'}"
+
+
 def make_target(text: str) -> Target:
     """The `llvm` target of a target string."""
     features = parse(text)
@@ -138,7 +142,7 @@ def make_target(text: str) -> Target:
 
     return Target(
         name=text,
-        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}{'' if features.has_winograd else ' direct'}",
+        fingerprint=f"llvm {features.triple} {features.cpu} {features.feature_string}{_choices(features)}",
         make_pipeline=pipeline,
         load=load,
         features={"triple": features.triple, "cpu": features.cpu, "vector bits": str(features.vector_bits)},

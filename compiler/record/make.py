@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -30,8 +31,14 @@ def describe_compilation(target: Target, program: Program, options: Mapping[str,
         passes=tuple(name for names in target.pipeline.pass_names.values() for name in names),
         options=options,
         kernels=tuple(KernelRecord(name, tuple(covers[name]), kernel.schedule) for name, kernel in program.kernels.items()),
-        libraries={name: metadata.version(name) for name in _LIBRARIES},
+        libraries=dict(_versions()),
     )
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """The libraries that this process has; reading them takes milliseconds."""
+    return tuple((name, metadata.version(name)) for name in _LIBRARIES)
 
 
 def make_record(model: tuple[Source, Export], compilation: Compilation, limits: Limits, files: Mapping[str, bytes | memoryview]) -> Record:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..graph.builder import GraphBuilder
+from ..graph.expand import any_node
 from ..graph.facts import GraphFacts
 from ..graph.nodes import Graph, Node, Value
 from ..graph.rebuild import Rebuilder, rebuild
@@ -126,6 +127,8 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], origin: str, trace: Trace |
     for _ in range(MAX_ROUNDS):
         before = sum(trace.fired.values())
         trace.refused.clear()
+        if not any_node(graph, lambda node: node.op in by_head):
+            return graph
         new = _round(graph, by_head, origin, trace)
         if sum(trace.fired.values()) == before:
             return graph
