@@ -105,7 +105,7 @@ def _step(w: Writer, stmt: Extern, row: DotStep, emit: Emit) -> None:
     data = _repeated(w, row, value(w, build.load(patch, build.ramp(data_at, 1, row.k))))
     weight = value(w, build.load(weights, build.ramp(weight_at, 1, count)))
     if row.weight is not row.operand and row.operand is DType.INT16:
-        weight = _once(w, f"sext {vector('i8', count)} {weight} to {vector('i16', count)}")
+        weight = w.once(f"sext {vector('i8', count)} {weight} to {vector('i16', count)}")
     w.line(f"store {kind} {emit(w, row, acc, data, weight)}, ptr {pointer}, align {4 * row.lanes}")
 
 
@@ -114,14 +114,9 @@ def _repeated(w: Writer, row: DotStep, group: str) -> str:
     element = memory_type(row.operand)
     if row.k == 1:
         return w.find(("all", group)) or w.keep(("all", group), splat(w, group, element, row.lanes))
-    word = _once(w, f"bitcast {vector(element, row.k)} {group} to i{row.operand.bits * row.k}")
+    word = w.once(f"bitcast {vector(element, row.k)} {group} to i{row.operand.bits * row.k}")
     found = w.find(("all", word)) or w.keep(("all", word), splat(w, word, "i32", row.lanes))
-    return _once(w, f"bitcast {vector('i32', row.lanes)} {found} to {vector(element, row.lanes * row.k)}")
-
-
-def _once(w: Writer, text: str) -> str:
-    """The result of an instruction that has the same one whenever it is repeated."""
-    return w.find(text) or w.keep(text, w.let(text))
+    return w.once(f"bitcast {vector('i32', row.lanes)} {found} to {vector(element, row.lanes * row.k)}")
 
 
 _PMADDUBS = {4: "llvm.x86.ssse3.pmadd.ub.sw.128", 8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
@@ -240,7 +235,7 @@ def _products(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], 
 def _products_of_pairs(w: Writer, row: LaneStep, lanes: int, part: int, taps: list[str], weight: str) -> str:
     """The sum of two products a lane: words of two taps, interleaved within each 128 bits as `vpunpcklwd` does it."""
     words = vector("i16", row.lanes)
-    wide = [_once(w, f"{_widen(row)} {vector('i8', row.lanes)} {tap} to {words}") for tap in taps]
+    wide = [w.once(f"{_widen(row)} {vector('i8', row.lanes)} {tap} to {words}") for tap in taps]
     channels = row.order[part * lanes : (part + 1) * lanes]
     picked = ", ".join(f"i32 {channel}, i32 {row.lanes + channel}" for channel in channels)
     pairs = w.let(f"shufflevector {words} {wide[0]}, {words} {wide[1]}, <{lanes * 2} x i32> <{picked}>")

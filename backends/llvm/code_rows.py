@@ -97,21 +97,16 @@ def _codes(w: Writer, row: CodeStep, word: str) -> list[str]:
     parts = [word]
     if row.bits == 4:
         low = splat(w, str(0x0F0F0F0F), "i32", row.lanes)
-        high = _once(w, f"lshr {kind} {word}, {splat(w, '4', 'i32', row.lanes)}")
-        parts = [_once(w, f"and {kind} {part}, {low}") for part in (word, high)]
-    return [_once(w, f"bitcast {kind} {part} to {vector('i8', row.lanes * 4)}") for part in parts]
+        high = w.once(f"lshr {kind} {word}, {splat(w, '4', 'i32', row.lanes)}")
+        parts = [w.once(f"and {kind} {part}, {low}") for part in (word, high)]
+    return [w.once(f"bitcast {kind} {part} to {vector('i8', row.lanes * 4)}") for part in parts]
 
 
 def _repeated(w: Writer, row: CodeStep, group: str) -> str:
     """Four data in every lane."""
-    word = _once(w, f"bitcast <4 x i8> {group} to i32")
+    word = w.once(f"bitcast <4 x i8> {group} to i32")
     found = w.find(("all", word)) or w.keep(("all", word), splat(w, word, "i32", row.lanes))
-    return _once(w, f"bitcast {vector('i32', row.lanes)} {found} to {vector('i8', row.lanes * 4)}")
-
-
-def _once(w: Writer, text: str) -> str:
-    """The result of an instruction that has the same one whenever it is repeated."""
-    return w.find(text) or w.keep(text, w.let(text))
+    return w.once(f"bitcast {vector('i32', row.lanes)} {found} to {vector('i8', row.lanes * 4)}")
 
 
 for _bits in (4, 8):

@@ -1,16 +1,16 @@
 """Loads and stores as LLVM instructions.
 
-A vector index that is a ramp of stride one is one vector access; loads with small strides are vectors and shuffles; other
-ramps are scalar accesses with constant distances; any other index is a gather or scatter. Masked lanes touch no memory: a scalar (or
-uniform) mask picks between the element and a block of zeros that every module holds.
+A vector index that is a ramp of stride one is one vector access; loads with small strides, and columns of a tile in registers, are
+vectors and shuffles; other ramps are scalar accesses with constant distances; any other index is a gather or scatter. Masked lanes
+touch no memory: a scalar (or uniform) mask picks between the element and a block of zeros that every module holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ...compiler.kernel.build import add, const, mul
-from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Buffer, Const, Expr, Load, Ramp, Store
+from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Buffer, Const, Expr, Load, Ramp, Scope, Store
 from ...passes.kernel.emit_loops import MAX_SHUFFLED_STRIDE
 from .expressions import splat, typed, value
 from .llvmtypes import is_plain, memory_type, register_type, suffix, vector
@@ -140,6 +140,8 @@ def _load_plain(w: Writer, buffer: Buffer, at: Expr) -> str:
         return w.let(f"load {kind}, ptr {address(w, buffer, at.base)}, align {alignment(buffer, at.base)}")
     if isinstance(at, Broadcast):
         return splat(w, _load_plain(w, buffer, at.value), memory_type(buffer.dtype), at.lanes)
+    if _is_column(buffer, at):
+        return _load_column(w, buffer, at)
     if _reversed(at):
         assert isinstance(at, Ramp)
         first = add(at.base, 1 - at.lanes)
@@ -164,6 +166,48 @@ def _load_strided(w: Writer, buffer: Buffer, at: Ramp, stride: int) -> str:
         order = ", ".join(f"i32 {lanes + here[lane] if lane in here else lane}" for lane in range(lanes))
         result = w.let(f"shufflevector {kind} {result or 'poison'}, {kind} {part}, <{lanes} x i32> <{order}>")
     return result
+
+
+def _is_column(buffer: Buffer, at: Expr) -> bool:
+    """True for a column of a square tile in registers."""
+    if buffer.scope is not Scope.REGISTER or not is_plain(buffer.dtype) or buffer.size != at.lanes**2 or not isinstance(at, Ramp):
+        return False
+    return at.stride is const(at.lanes) and isinstance(at.base, Const) and 0 <= at.base.value < at.lanes
+
+
+def _load_column(w: Writer, buffer: Buffer, at: Expr) -> str:
+    """A column of a square tile as a tree of shuffles of its rows; columns share most of them.
+
+    Blocks of 128 bits are brought together first, then their elements are interleaved, step by step: most shuffles then stay
+    within 128 bits, which is faster.
+    """
+    assert isinstance(at, Ramp) and isinstance(at.base, Const)
+    lanes, kind, column = at.lanes, memory_type(buffer.dtype, at.lanes), int(at.base.value)
+    part = min(lanes, 16 // buffer.dtype.bytes)
+    block = column // part * part
+
+    def shuffled(a: str, b: str, picked: Iterable[int]) -> str:
+        order = ", ".join(f"i32 {lane}" for lane in picked)
+        return w.once(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{order}>")
+
+    def gathered(row: int) -> str:
+        """The block of the rows `row`, `row + part`, ..."""
+        result = "poison"
+        for place in range(0, lanes, part):
+            data = value(w, Load(buffer, Ramp(const((row + place) * lanes), const(1), lanes)))
+            here = range(place, place + part)
+            result = shuffled(result, data, (lanes + block + lane - place if lane in here else lane for lane in range(lanes)))
+        return result
+
+    def interleaved(size: int, number: int) -> str:
+        """Vector `number` of those in which `size` neighbours of each block are of one column."""
+        if size == 1:
+            return gathered(number)
+        a, b = (interleaved(size // 2, number // 2 + half) for half in (0, part // 2))
+        upper = part // 2 * (number % 2)
+        return shuffled(a, b, (lane % 2 * lanes + lane // part * part + upper + lane % part // 2 for lane in range(lanes)))
+
+    return interleaved(part, column % part)
 
 
 def _reversed(at: Expr) -> bool:

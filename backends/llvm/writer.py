@@ -73,6 +73,10 @@ class Writer:
         self.lines.append(f"  {name} = {text}")
         return name
 
+    def once(self, text: str) -> str:
+        """The result of an instruction that has the same one whenever it is repeated."""
+        return self.find(text) or self.keep(text, self.let(text))
+
     def label(self, hint: str) -> str:
         """Return a new name for a block."""
         self._count += 1

@@ -24,6 +24,7 @@ from .find_leads import with_leads
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
 from .share_coordinates import emit_shared, find_shared
 from .split_loops import split_divided_loops
+from .transposed_map import TransposedMap, find_transposed_map
 
 CHUNK = 4096
 """Elements of one parallel iteration of a one-dimensional loop."""
@@ -138,6 +139,9 @@ def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
     lanes = vector.lanes(form)
     if vector.threads and len(form.axes) == 1:
         form = _split(form, CHUNK if form.combine is None else max(16, lanes * 4))
+    transposed = find_transposed_map(form, vector)
+    if transposed is not None:
+        return _emit_transposed(k, transposed, vector)
     inner = 0 if not form.axes or (form.combine is not None and prefers_along(form, form.axes[-1])) else 1
     parallel = _parallel_loops(form.axes, inner)
     with _parallel(k, parallel, vector) as values:
@@ -155,6 +159,13 @@ def _emit_shared(k: KernelBuilder, form: LoopForm, shared: Loop, vector: VectorS
         size = _replace_dim(extent, parallel, values)
         vector_loop(k, size, vector.lanes(form), lambda at: emit_shared(k, rest.substitute({last: at}), shared))
     return build.product(count for _, count in parallel)
+
+
+def _emit_transposed(k: KernelBuilder, transposed: TransposedMap, vector: VectorShape) -> Dim:
+    parallel = _parallel_loops(transposed.form.axes, 0)
+    with _parallel(k, parallel, vector) as values:
+        transposed.emit(k, dict(zip((var for var, _ in parallel), values, strict=True)))
+    return build.product(extent for _, extent in parallel)
 
 
 def _replace_dim(extent: Dim, parallel: tuple[Loop, ...], values: tuple[Expr, ...]) -> Dim:

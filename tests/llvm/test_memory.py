@@ -34,6 +34,20 @@ def test_ramps(check: Check, stride: int, masked: bool) -> None:
     check(k.kernel("ramps", (x, y)), {x: numbers(64), y: np.zeros(16, np.float32)})
 
 
+@pytest.mark.parametrize(("dtype", "side"), [(DType.INT8, 16), (DType.INT8, 8), (DType.INT16, 16), (F32, 8), (F32, 4), (DType.INT64, 4)])
+def test_columns_of_a_tile(check: Check, dtype: DType, side: int) -> None:
+    """Rows are stored in a tile, columns are loaded: shuffles."""
+    x, y = Buffer("x", dtype, side**2), Buffer("y", dtype, side**2)
+    k = KernelBuilder()
+    with k.local(dtype, side**2, "tile", Scope.REGISTER) as tile:
+        with k.loop("u", side, LoopKind.UNROLL) as u, k.loop("l", side, LoopKind.VECTOR) as lane:
+            k.store(tile, add(mul(u, side), lane), load(x, add(mul(u, side), lane)))
+        with k.loop("u", side, LoopKind.UNROLL) as u, k.loop("l", side, LoopKind.VECTOR) as lane:
+            k.store(y, add(mul(u, side), lane), load(tile, add(mul(lane, side), u)))
+    values = (np.arange(side**2) % 127).astype(dtype.numpy)
+    check(k.kernel("tile", (x, y)), {x: values, y: np.zeros(side**2, dtype.numpy)})
+
+
 @pytest.mark.parametrize("dtype", [F32, DType.INT8, DType.BOOL, DType.INT64], ids=lambda d: d.label)
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_gather_and_scatter(check: Check, dtype: DType, masked: bool) -> None:
