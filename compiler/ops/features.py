@@ -102,13 +102,10 @@ def _vectorized(ctx: OpContext, b: RewriteBuilder) -> list[Value]:
     parts: list[Value] = []
     for i, width in enumerate(ctx.ints_attr("inputdimensions") or ()):
         x = ctx.value(i) if ctx.rank(i) == 2 else b.op("Unsqueeze", ctx.value(i), b.const([1]))
-        held = x.type.shape[1]
-        if not isinstance(held, int):
-            ctx.fail("E0204", "the number of features must be known when compiling")
-        x = _single(b, x)
-        if held > width:
-            x = b.op("Slice", x, b.const([0]), b.const([width]), b.const([1]))
-        parts.append(x if held >= width else b.op("Pad", x, b.const([0, 0, 0, width - held])))
+        parts.append(_single(b, x))
+        if x.type.shape[1] != width:  # what is negative cuts
+            missing = b.op("Sub", b.const([width]), b.op("Shape", x, start=1))
+            parts[-1] = b.op("Pad", parts[-1], b.op("Concat", b.const([0, 0, 0]), missing, axis=0))
     return [b.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]]
 
 

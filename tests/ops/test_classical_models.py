@@ -106,7 +106,9 @@ def test_missing_values(runtime, rng):
 
 def test_columns(runtime, rng):
     x, y = rng.standard_normal((4, 2)).astype(np.float32), rng.standard_normal((4, 3)).astype(np.float32)
-    runtime("FeatureVectorizer", [x, y], {"inputdimensions": [2, 3]}, domain=ML)
+    for symbolic in (None, {0: ["n", "a"], 1: ["n", "b"]}):
+        runtime("FeatureVectorizer", [x, y], {"inputdimensions": [2, 3]}, domain=ML, symbolic=symbolic)
+        runtime("FeatureVectorizer", [x, y], {"inputdimensions": [1, 5]}, domain=ML, symbolic=symbolic)
     runtime("ArrayFeatureExtractor", [y, np.array([2, 0])], domain=ML)
 
 
