@@ -25,7 +25,7 @@ T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 MOST_ELEMENTS = 6000
-EXTENTS = (2, 3, 1, 4, 5, 8, 7, 9, 16, 17, 33, 6, 12)
+EXTENTS = (2, 3, 1, 4, 5, 8, 7, 1, 9, 16, 17, 33, 6, 12)
 
 
 class Misfit(Exception):
@@ -139,8 +139,8 @@ class Draft:
 
     def shape(self, rank: int | None = None, most: int = 4) -> tuple[int, ...]:
         """Extents, at times with none or zero elements."""
-        rank = self.int(1 if not self.chance(4) else 0, most) if rank is None else rank
-        shape = tuple(self.choose(EXTENTS) if not self.chance(1) else 0 for _ in range(rank))
+        rank = self.int(1 if not self.chance(6) else 0, most) if rank is None else rank
+        shape = tuple(self.choose(EXTENTS) if not self.chance(2) else 0 for _ in range(rank))
         if math.prod(shape) > MOST_ELEMENTS:
             raise Misfit
         return shape

@@ -11,12 +11,28 @@ import onnx
 import onnxruntime
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.aionnx_preview_training.op_adagrad import Adagrad
+from onnx.reference.ops.aionnx_preview_training.op_adam import Adam
+from onnx.reference.ops.aionnx_preview_training.op_momentum import Momentum
 
 HALF_KNOWN = frozenset({
     "LSTM", "GRU", "RNN", "NonMaxSuppression", "MaxRoiPool", "GlobalLpPool", "Scan", "SimplifiedLayerNormalization", "CategoryMapper",
     "FeatureVectorizer",
 })  # fmt: skip
 """Operators of the specification that the evaluator does not have, or of which it leaves out attributes or operands without a word."""
+
+
+def _of_one_type(optimizer: type[OpRun]) -> type[OpRun]:
+    """An optimizer of the evaluator whose results have the type of the tensors, instead of float32 or what a scalar makes of them."""
+
+    def run(self: OpRun, *operands: np.ndarray, **attrs: object) -> tuple[np.ndarray, ...]:
+        return tuple(y.astype(operands[2].dtype) for y in optimizer._run(self, *operands, **attrs))
+
+    return type(optimizer.__name__, (optimizer,), {"_run": run})
+
+
+OPTIMIZERS = [_of_one_type(op) for op in (Adagrad, Adam, Momentum)]
 
 
 def run_nodes(nodes: Sequence[onnx.NodeProto], operands: Mapping[str, np.ndarray], wanted: Sequence[str], opset: int) -> list[Any]:
@@ -42,7 +58,7 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[A
             pass
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+        return list(ReferenceEvaluator(model, new_ops=OPTIMIZERS).run(None, dict(feeds)))
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
