@@ -29,6 +29,8 @@ BLOCKED_TYPES = (DType.FLOAT32, DType.FLOAT16)
 BYTES = (DType.INT8, DType.UINT8)
 WEIGHT_INPUT = {"Conv": 1, "QLinearConv": 3}
 """Position of the weights of each kind of convolution."""
+MIN_POSITIONS = 16
+"""Positions of a map from which on computed weights are packed for it."""
 
 
 def assign_layouts(block: int) -> Callable[[Graph], Graph]:
@@ -99,9 +101,11 @@ class _Choice:
 
     def _is_convolution(self, node: Node) -> bool:
         kernel = node.inputs[WEIGHT_INPUT[node.op]] if node.op in WEIGHT_INPUT else None
-        if kernel is None or node.inputs[0] is None or kernel.name not in self.graph.constants:
+        if kernel is None or node.inputs[0] is None:
             return False
         weight, data = kernel.type, node.inputs[0].type
+        if kernel.name not in self.graph.constants and not self._pays_to_pack(node, weight):
+            return False
         if data.dtype not in (*BLOCKED_TYPES, *BYTES) or not isinstance(data.shape[CHANNEL_AXIS], int):
             return False
         if data.dtype in BYTES:
@@ -111,6 +115,15 @@ class _Choice:
         # A depthwise convolution reads the channel that it writes: its input must reach to the end of the block too.
         is_depthwise = filters == depth == 1 and group >= self.block
         return group == 1 or is_depthwise or (filters % self.block == 0 and depth % self.block == 0)
+
+    def _pays_to_pack(self, node: Node, weight: TensorType) -> bool:
+        """True for computed weights that whole maps are multiplied with: they are packed in each run."""
+        output = node.outputs[0]
+        if output is None or not weight.is_static or weight.dtype is not DType.FLOAT32:
+            return False
+        positions = build.product(output.type.shape[2:])
+        is_whole = conv_extents(context(node, self.facts), 0, WEIGHT_INPUT[node.op]).group == 1
+        return is_whole and (not isinstance(positions, int) or positions >= MIN_POSITIONS)
 
     def _add_convolution(self, node: Node) -> None:
         conv = conv_extents(context(node, self.facts), 0, WEIGHT_INPUT[node.op])
@@ -257,7 +270,7 @@ class _Rewriter(LayoutCopies):
             pads = [int(p) - h for side in (conv.window.before, conv.window.after) for p, h in zip(side, halo, strict=True)]  # type: ignore[arg-type]
             attrs.pop("auto_pad", None)
             attrs["pads"] = tuple(pads)
-        inputs = (found, *(v if v is None else self.current(v) for v in node.inputs[1:]))
+        inputs = (found, *(v if v is None else self.plain(v) for v in node.inputs[1:]))
         self._make(replace(node, inputs=inputs, attrs=attrs), True)
 
     def _halo_view(self, value: Value) -> Value:
