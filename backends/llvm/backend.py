@@ -12,6 +12,7 @@ from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
 from ...passes.fusion.options import FusionOptions
 from ...passes.graph.assign_layouts import assign_layouts
+from ...passes.graph.centre_weights import centre_weights
 from ...passes.graph.check_indices import check_indices
 from ...passes.graph.eliminate_dead_code import eliminate_dead_code
 from ...passes.graph.fold_constants import fold_constants
@@ -87,6 +88,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(widen_floats),
             *GRAPH_PASSES,
             Pass(quantized_contractions),
+            Pass(centre_weights),
             Pass(pack_codes_of_products),
             Pass(quantize_activations({step.bits for step in codes.steps})),
             Pass(split_phases),

@@ -9,6 +9,8 @@ depthwise.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ...compiler.dtypes import DType
@@ -66,11 +68,11 @@ def dot_form(form: LoopForm) -> Dot | str:
     term = form.term
     if not (isinstance(term, Binary) and term.op is BinaryOp.MUL and term.dtype is DType.INT32):
         return "the term is not a product of int32"
-    weight, factor = byte_load(term.b), term.a
-    if weight is None or weight.buffer.scope is not Scope.CONST:
-        weight, factor = byte_load(term.a), term.b
-    if weight is None or weight.buffer.scope is not Scope.CONST:
-        return "neither factor is a constant tensor of bytes"
+    weight, factor = _weight(term.b), term.a
+    if weight is None:
+        weight, factor = _weight(term.a), term.b
+    if weight is None:
+        return "neither factor is a constant tensor of bytes, or of what is left of them without a zero point"
     found = _data(factor)
     if found is None:
         return "the data are not bytes"
@@ -97,11 +99,23 @@ def dot_form(form: LoopForm) -> Dot | str:
     return Dot(replace(form, reduce=order), data, inside, outside, zero, weight, pixels, channel)
 
 
-def byte_load(e: Expr) -> Load | None:
-    """The load of `int32(load)` of an 8-bit buffer."""
-    if isinstance(e, Cast) and e.mode is CastMode.CONVERT and isinstance(e.value, Load) and e.value.dtype in BYTES and e.value.mask is None:
+def byte_load(e: Expr, dtypes: Collection[DType] = BYTES) -> Load | None:
+    """The load of `int32(load)` of an 8-bit buffer, or one of other types."""
+    if (
+        isinstance(e, Cast)
+        and e.mode is CastMode.CONVERT
+        and isinstance(e.value, Load)
+        and e.value.dtype in dtypes
+        and e.value.mask is None
+    ):
         return e.value
     return None
+
+
+def _weight(e: Expr) -> Load | None:
+    """The load of a constant that is a factor of bytes; with 16 bits it is a byte less its zero point (`centre_weights`)."""
+    load = byte_load(e, (*BYTES, DType.INT16))
+    return load if load is not None and load.buffer.scope is Scope.CONST else None
 
 
 def _data(factor: Expr) -> tuple[Load, Expr, Expr, Expr | None] | None:
@@ -127,12 +141,12 @@ def _is_code(e: Expr, dtype: DType) -> bool:
 
 
 def _in_order_of_data(form: LoopForm, data: Load) -> tuple[Loop, ...] | str:
-    """The reduction loops with the data's longest steps first."""
-    steps = [stride(data.index, var) for var, _ in form.reduce]
-    known = [abs(step) for step in steps if step is not None]
-    if len(known) < len(steps):
+    """The reduction loops with the data's longest steps first; steps of unknown length are those over whole rows."""
+    steps = [coefficient(data.index, var) for var, _ in form.reduce]
+    if None in steps:
         return "the data are not walked in even steps"
-    order = sorted(range(len(known)), key=lambda k: (-known[k], k))
+    lengths = [abs(step.value) if isinstance(step, Const) else math.inf for step in steps]
+    order = sorted(range(len(lengths)), key=lambda k: (-lengths[k], k))
     return tuple(form.reduce[k] for k in order)
 
 

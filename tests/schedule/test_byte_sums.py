@@ -155,3 +155,24 @@ def test_weights_of_a_part_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> Non
     graph, inputs = _conv("3x3, odd channels", np.uint8)
     for target in ("cpu:x86-64", "cpu:alderlake"):
         np.testing.assert_array_equal(run_program(program_of(graph, target), inputs, MEANINGS)["z"], run_graph(graph, inputs)["z"])
+
+
+@pytest.mark.parametrize("target", ["cpu:x86-64-v3", "cpu:icelake-server", "cpu:aarch64,neoverse-n1"])
+@pytest.mark.parametrize(("low", "high", "zero", "is_wide"), [(0, 255, 100, True), (60, 200, 130, False)])
+def test_weights_with_a_zero_point(low: int, high: int, zero: int, is_wide: bool, target: str) -> None:
+    """As dynamic quantization leaves them; where the differences are no bytes they take 16 bits."""
+    generator = np.random.default_rng(5)
+    constants = {
+        "w": generator.integers(low, high, (9, 6, 3, 3), np.uint8, endpoint=True), "wz": np.uint8(zero),
+        "v": generator.integers(low, high, (9, 12), np.uint8, endpoint=True), "vz": np.arange(zero - 6, zero + 6).astype(np.uint8),
+    }  # fmt: skip
+    text = """g (uint8[N,6,H,W] x, uint8 xz) => (int32[N,9,H,W] y, int32[N,H,W,12] z) {
+      y = ConvInteger<pads=[1,1,1,1]>(x, w, xz, wz)  c = Cast<to=2>(y)  t = Transpose<perm=[0,2,3,1]>(c)
+      z = MatMulInteger(t, v, xz, vz) }"""
+    graph, inputs = load_graph(_model(text, constants)), {"x": _bytes(generator, np.uint8, (2, 6, 5, 4)), "xz": np.array(77, np.uint8)}
+    program = program_of(graph, target)
+    dots = [kernel.schedule for kernel in program.kernels.values() if kernel.schedule.startswith("dot")]
+    assert len(dots) == 2 and all((".w16" in schedule) == is_wide for schedule in dots)
+    found, expected = run_program(program, inputs, MEANINGS), run_graph(graph, inputs)
+    for name in ("y", "z"):
+        np.testing.assert_array_equal(found[name], expected[name])
