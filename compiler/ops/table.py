@@ -266,7 +266,7 @@ class Imperative:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Control flow; `compiler/program` knows how to run it."""
+    """Control flow: `passes/plan/control_flow.py` lowers it to steps."""
 
 
 Definition: TypeAlias = Nests | Rewrite | Imperative | Region
