@@ -90,7 +90,7 @@ class CompiledModel:
             cache: keys and values of earlier runs, of `new_cache`; the run adds its own.
 
         Raises:
-            CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running, E0302 if
+            CompileError: E0401 for inputs that do not fit, E0402 if a check fails at run time, E0302 if
                 this machine cannot run the target.
         """
         if type(inputs) is not dict and not isinstance(inputs, Mapping):
@@ -104,7 +104,7 @@ class CompiledModel:
         """Memory for keys and values between runs, empty at first; the model must be compiled with `kv_cache`.
 
         Args:
-            rows: positions that there shall be room for, those of the prompt included.
+            rows: positions to reserve room for, those of the prompt included.
             extents: other symbolic extents of the caches, such as `batch=1`.
 
         Raises:

@@ -93,7 +93,7 @@ def _parts(data: bytes | memoryview | str | Iterable[bytes | memoryview]) -> Ite
 
 
 def write_folder(path: Path, files: Mapping[str, bytes | memoryview | str], owned: Collection[str] = ()) -> None:
-    """Write a folder with the given files (by relative path) atomically, in place of an older one.
+    """Write a folder with the given files (by relative path) atomically, instead of an older one.
 
     An older folder is only replaced if everything in it bears a name that is written now, or that is known to be ours (`owned`);
     a stranger's is never deleted.

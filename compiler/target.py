@@ -69,7 +69,7 @@ class Pipeline:
     emit: Callable[[Program], Artifact]
     """Prints a program and packs it."""
     cache_pass: Pass[Graph] | None = None
-    """Runs after the others if caches of keys and values shall grow in place; None if the target cannot do that."""
+    """Runs after the others if caches of keys and values are to grow in place; None if the target cannot do that."""
     stages: Mapping[str, Callable[[Program], Mapping[str, bytes]]] = field(default_factory=dict)
     """Texts and products on the way from the program to the artifact, for `--emit`: files by name, under the stage's name."""
     package: Callable[[Artifact, bool], Mapping[str, bytes]] | None = None

@@ -52,7 +52,7 @@ class Port:
     extents: tuple[int, ...]
     """The extents if all are known."""
     elements: int
-    """Number of elements, or the most that they can be if the run finds out or the user bounds them; 0 if nothing bounds them."""
+    """Number of elements, or the most that they can be if the run determines it or the user bounds them; 0 if nothing bounds them."""
     codes: Codes | None
     text: tuple[int, ...] | None = None
     """The bytes of the strings that an element may stand for, if it stands for one of the model's own."""

@@ -1,14 +1,12 @@
-"""The `llvm` backend put together: which passes run, how groups are scheduled, what is emitted."""
+"""The pipeline of the `llvm` backend: which passes run, how groups are scheduled, what is emitted."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 
-from ...compiler.graph.nodes import Graph, Value
+from ...compiler.graph.nodes import Graph
 from ...compiler.pass_runner import Pass
 from ...compiler.program.nodes import Program
-from ...compiler.program.stages import Group, ScheduledKernel
 from ...compiler.target import Pipeline
 from ...passes.fusion.options import FusionOptions
 from ...passes.graph.assign_layouts import assign_layouts
@@ -25,58 +23,26 @@ from ...passes.graph.split_phases import split_phases
 from ...passes.graph.split_taps import split_taps
 from ...passes.graph.widen_floats import widen_floats
 from ...passes.kernel.clear_halo import clear_halo
-from ...passes.kernel.emit_loops import VectorShape
-from ...passes.kernel.schedule_attention import can_schedule_attention, schedule_attention
-from ...passes.kernel.schedule_codes import CodeTarget, schedule_codes
-from ...passes.kernel.schedule_contraction import ContractionTarget, schedule_contraction
-from ...passes.kernel.schedule_depthwise_tiles import schedule_depthwise_tiles
-from ...passes.kernel.schedule_dot_tiles import DotTarget, schedule_dot_tiles
-from ...passes.kernel.schedule_rows import schedule_rows
-from ...passes.kernel.schedule_winograd_floats import schedule_winograd_floats
-from ...passes.kernel.schedule_winograd_integers import schedule_winograd_integers
+from ...passes.kernel.schedule_attention import can_schedule_attention
 from ...passes.plan.lower_graph import lower_graph
 from ...passes.plan.options import LoweringOptions
-from .byte_rows import dot_steps, lane_steps
-from .code_rows import code_steps
 from .emit import emit
 from .features import CpuFeatures
 from .lower import kernel_passes
-from .mma import rows
 from .package import package
+from .schedule import Machine, schedule
 from .stages import stages
-
-
-def schedule(
-    group: Group, machine: ContractionTarget, dots: DotTarget, codes: CodeTarget, is_constant: Callable[[Value], bool]
-) -> Sequence[ScheduledKernel]:
-    """The schedule of a group: tiles if it is a contraction, of bytes or of anything, else rows."""
-    attempts: tuple[Callable[[], Sequence[ScheduledKernel] | str], ...] = (
-        lambda: schedule_winograd_integers(group, dots, is_constant),
-        lambda: schedule_codes(group, codes, is_constant),
-        lambda: schedule_dot_tiles(group, dots, is_constant),
-        lambda: schedule_depthwise_tiles(group, dots.lanes, dots.vector_bits, is_constant),
-        lambda: schedule_attention(group, machine, is_constant),
-        lambda: schedule_winograd_floats(group, machine, is_constant) if machine.winograd else "switched off",
-        lambda: schedule_contraction(group, machine, is_constant),
-    )
-    for attempt in attempts:
-        found = attempt()
-        if not isinstance(found, str):
-            return found
-    return (schedule_rows(group, machine.vector, is_constant),)
 
 
 @functools.cache
 def make_pipeline(features: CpuFeatures) -> Pipeline:
     """How models are compiled for a CPU."""
-    machine = ContractionTarget(rows(features), VectorShape(features.vector_bits), features.l2_bytes, features.has_winograd)
-    dots = DotTarget(dot_steps(features), lane_steps(features), features.vector_bits, features.l2_bytes)
-    codes = CodeTarget(rows(features)[0], code_steps(features))
+    machine = Machine.of(features)
     options = LoweringOptions(
-        schedule=lambda group, is_constant: schedule(group, machine, dots, codes, is_constant),
+        schedule=lambda group, is_constant: schedule(group, machine, is_constant),
         kernel_passes=kernel_passes(features),
-        clear_halo=lambda value: clear_halo(value, machine.vector),
-        fusion=FusionOptions(fuses_attention=lambda group: can_schedule_attention(group, machine), has_fma=features.has_fma),
+        clear_halo=lambda value: clear_halo(value, machine.contractions.vector),
+        fusion=FusionOptions(fuses_attention=lambda group: can_schedule_attention(group, machine.contractions), has_fma=features.has_fma),
     )
 
     def build(graph: Graph) -> Program:
@@ -90,7 +56,7 @@ def make_pipeline(features: CpuFeatures) -> Pipeline:
             Pass(quantized_contractions),
             Pass(centre_weights),
             Pass(pack_codes_of_products),
-            Pass(quantize_activations({step.bits for step in codes.steps})),
+            Pass(quantize_activations({step.bits for step in machine.codes.steps})),
             Pass(split_phases),
             Pass(split_taps),
             Pass(fold_constants),

@@ -1,4 +1,4 @@
-"""Values of a model that are more than a tensor: sequences, optionals, and tensors whose rank is found out while running.
+"""Values of a model that are more than a tensor: sequences, optionals, and tensors whose rank is determined at run time.
 
 The graph IR knows tensors only; the frontend takes these values apart. A sequence whose length is known is a tuple of values
 and costs nothing; any other one is three vectors (`compiler/ops/sequence.py`).
@@ -35,7 +35,7 @@ ANY_RANK = -1
 
 @dataclass(frozen=True, slots=True)
 class Unranked:
-    """A tensor of a rank that is known only while running."""
+    """A tensor of a rank that is known only at run time."""
 
     elements: Value
     """All elements in row-major order."""
@@ -47,7 +47,7 @@ class Unranked:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence of a length that is known only while running."""
+    """A sequence of a length that is known only at run time."""
 
     elements: Value
     extents: Value

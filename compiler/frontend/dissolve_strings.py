@@ -84,7 +84,7 @@ class _Dissolver:
     """The text of each value that is spans of strings, by its name."""
 
     def run(self) -> Graph:
-        """Build the graph anew."""
+        """Rebuild the graph."""
         builder = GraphBuilder(self.graph.name, loc=self.graph.loc)
         builder.reserve(sorted(all_names(self.graph)))
         rebuilder = Rebuilder(builder, {}, self._visit, ORIGIN, frozenset(self.graph.symbols))

@@ -320,7 +320,7 @@ def _get_element(use: Use) -> list[Item]:
 
 
 def _guarded(use: Use, content: Item, present: Value) -> Item:
-    """The content of an optional, which is checked while running."""
+    """The content of an optional, which is checked at run time."""
     values = [required(use.b, value, present, "the optional has no element") for value in tensors(content)]
     return with_tensors(content, iter(values))
 

@@ -1,4 +1,4 @@
-"""The few operators that take a tensor whose rank is known only while running: those that look at elements, or at the shape.
+"""The few operators that take a tensor whose rank is known only at run time: those that look at elements, or at the shape.
 
 Such tensors come out of an If whose branches disagree, and of sequences of tensors of different ranks. What comes after such an If and
 needs the rank goes into its branches (`regions.py`). Where the model declares a

@@ -114,7 +114,7 @@ class GraphFacts:
         return _dims(self.elements(value)) if value.type.dtype.is_int else None
 
     def run_time_contents(self, value: Value) -> tuple[Dim, ...]:
-        """The elements of an integer tensor of static length, in terms of symbols read while running."""
+        """The elements of an integer tensor of static length, in terms of symbols read at run time."""
         if not value.type.is_static or not value.type.dtype.is_int:
             raise CompileError("E0204", f"the number of elements of '{value.name}' must be known when compiling")
         if value.type.element_count > MAX_SYMBOLS:
@@ -130,7 +130,7 @@ class GraphFacts:
         return known
 
     def fresh(self, node: Node, hint: str) -> Var:
-        """The symbol of an extent that a node determines while running."""
+        """The symbol of an extent that a node determines at run time."""
         first = next(output.name for output in node.outputs if output is not None)
         name = f"{first}.{hint}"
         if name not in self.size_symbols:
@@ -144,7 +144,7 @@ class GraphFacts:
             self.conditions.append((node, condition, message))
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
-        """The region with its types inferred anew for these inputs."""
+        """The region with its types inferred again for these inputs."""
         from .builder import retype  # the builder is made of facts; this is the one way back
 
         captured = captures(graph)

@@ -166,9 +166,9 @@ class Graph:
     """Names of the symbolic dimensions of the inputs, in order of appearance."""
     loc: Loc = NOWHERE
     data_symbols: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
-    """Symbols that are read from integer tensors while running: (name of the value, element)."""
+    """Symbols that are read from integer tensors at run time: (name of the value, element)."""
     size_symbols: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
-    """Symbols that a node determines while running: (its first output, position in the order of `fresh`)."""
+    """Symbols that a node determines at run time: (its first output, position in the order of `fresh`)."""
     bounds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Upper bounds of symbols of the inputs, as far as the user gave any."""
     declared: Mapping[str, tuple[int | None, ...]] = field(default_factory=lambda: MappingProxyType({}))

@@ -18,7 +18,7 @@ from .rename import rename_values
 
 
 class Rebuilder:
-    """The graph, or region, that is being built anew, and what has become of the old values."""
+    """The graph, or region, that is being rebuilt, and what has become of the old values."""
 
     def __init__(self, builder: GraphBuilder, values: dict[str, Value], visit: Visit, origin: str, symbols: frozenset[str]) -> None:
         self.builder = builder
@@ -44,7 +44,7 @@ class Rebuilder:
         return [self.value(output) for output in graph.outputs]
 
     def inline(self, region: Graph, inputs: Sequence[Value] = ()) -> list[Value]:
-        """Build a region's nodes in place of the node that holds it; returns what its outputs become."""
+        """Build a region's nodes instead of the node that holds it; returns what its outputs become."""
         self.values.update({old.name: new for old, new in zip(region.inputs, inputs, strict=True)})
         return self.nodes(region)
 
@@ -62,7 +62,7 @@ class Rebuilder:
                 self.values[old.name] = new
 
     def keep(self, node: Node) -> Sequence[Value | None]:
-        """Append the node as it is, on its new inputs, with its regions built anew."""
+        """Append the node as it is, on its new inputs, with its regions rebuilt."""
         if node is self._unchanged and self._is_settled(node):
             return self.builder.keep(node)
         kept = replace(node, regions=tuple(self.region(region) for region in node.regions))
@@ -78,7 +78,7 @@ class Rebuilder:
         )
 
     def region(self, region: Graph) -> Graph:
-        """Build a region anew."""
+        """Rebuild a region."""
         inner = Rebuilder(GraphBuilder(region.name, self.builder, loc=region.loc), self.values, self.visit, self.origin, self.symbols)
         for value in region.inputs:
             self.values[value.name] = inner.builder.input(value.name, value.type)
@@ -89,7 +89,7 @@ Visit: TypeAlias = Callable[[Rebuilder, Node], Sequence[Value | None] | None]
 
 
 def rebuild(graph: Graph, visit: Visit, origin: str) -> Graph:
-    """Build a graph anew with a visitor; types are inferred again all the way.
+    """Rebuild a graph with a visitor; types are inferred again all the way.
 
     Args:
         graph: the graph.

@@ -1,6 +1,6 @@
 """What the inputs and outputs of a model are to its caller, where they are more than tensors.
 
-A graph knows tensors only. A sequence, an optional or a tensor whose rank is found out while running is a group of tensors
+A graph knows tensors only. A sequence, an optional or a tensor whose rank is determined at run time is a group of tensors
 (`docs/decisions/0012-sequences-are-tensors.md`); a form says which, by the names of graph inputs or outputs, which survive
 all passes. `compiler/program/aggregates.py` turns Python values into these tensors and back.
 """
@@ -39,7 +39,7 @@ class SequenceForm:
 
 @dataclass(frozen=True, slots=True)
 class ListForm:
-    """A sequence whose length is known when compiling."""
+    """A sequence whose length is known at compile time."""
 
     items: tuple[Form, ...]
 

@@ -103,7 +103,7 @@ def _nodes(node: Node) -> list[onnx.NodeProto]:
 
 
 def _through_a_matrix(node: Node, x: Value) -> list[onnx.NodeProto]:
-    """Softmax and its kin before opset 13, over all axes from one on: of a matrix, split at this axis."""
+    """Softmax and the like before opset 13, over all axes from one on: of a matrix, split at this axis."""
     import onnx
 
     axis = node.attrs["axis"]

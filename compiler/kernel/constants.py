@@ -1,4 +1,4 @@
-"""Constants of kernel-IR expressions, and the arithmetic on them that is done when compiling."""
+"""Constants of kernel-IR expressions, and the arithmetic on them that is done at compile time."""
 
 from __future__ import annotations
 

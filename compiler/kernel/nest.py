@@ -20,7 +20,7 @@ from .nodes import Const, Dim, Expr, Var
 
 
 class Combine(enum.Enum):
-    """How the terms of a reduction are put together."""
+    """How the terms of a reduction are combined."""
 
     SUM = "sum"
     PROD = "prod"
@@ -118,7 +118,7 @@ def reduction(
     Args:
         shape: extents of the output.
         reduce_shape: extents of the reduction axes.
-        combine: how terms are put together.
+        combine: how terms are combined.
         term: (output indices, reduction indices) -> the term.
         finish: (combined value, output indices) -> the element; None for the combined value.
         in_order: as in `Nest`.

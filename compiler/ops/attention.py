@@ -48,7 +48,7 @@ def default_scale(ctx: OpContext, head: Dim) -> float:
 
 
 def known_head(ctx: OpContext, head: Dim) -> int:
-    """The size of a head; E0204 if it is known only while running."""
+    """The size of a head; E0204 if it is known only at run time."""
     if not isinstance(head, int):
         ctx.fail("E0204", "the size of a head must be known when compiling")
     return head

@@ -31,7 +31,7 @@ def _crop_type(ctx: OpContext) -> list[TensorType]:
 
 
 def _crop(ctx: OpContext) -> list[Nest]:
-    """Corners of a crop are corners of its box; what lies outside of the image has a value of its own."""
+    """Corners of a crop are corners of its box; what lies outside the image has a value of its own."""
     (kind,), mode = _crop_type(ctx), ctx.str_attr("mode", "bilinear")
     if mode not in ("bilinear", "nearest"):
         ctx.fail("E0203", f"there is no interpolation '{mode}'")

@@ -159,7 +159,7 @@ class _Settled:
 
     body: Graph
     carried: tuple[TensorType, ...]
-    """Types of the carried values outside of the body, None in place of extents that change."""
+    """Types of the carried values outside the body, None instead of extents that change."""
     widened: frozenset[str]
     """Symbols of the body's inputs."""
 

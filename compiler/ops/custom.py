@@ -157,7 +157,7 @@ def _guarded(row: OpDef) -> Definition:
 
 
 def _blamed(row: OpDef, function: Callable[P, R]) -> Callable[P, R]:
-    """The function, with E0206 in place of whatever it raises; its first argument is the context of a node."""
+    """The function, with E0206 instead of whatever it raises; its first argument is the context of a node."""
 
     def guarded(*args: P.args, **named: P.kwargs) -> R:
         try:

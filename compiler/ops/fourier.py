@@ -213,7 +213,7 @@ def _stages(b: RewriteBuilder, length: int) -> list[Value]:
 
 
 def _two_stages(b: RewriteBuilder, table: Value) -> list[Value]:
-    """The same for a length that is known while running: the two factors that are closest to each other."""
+    """The same for a length that is known at run time: the two factors that are closest to each other."""
     length, one = b.op("Slice", b.op("Shape", table), b.const([0]), b.const([1])), b.const([1])
     factor = b.op("onnxc::NearestFactor", length)
     return [b.op("Concat", factor, one, axis=0), b.op("Concat", b.op("Div", length, factor), factor, axis=0)]

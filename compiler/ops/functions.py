@@ -1,4 +1,4 @@
-"""Functions of one float: roots, rounding, exponentials, trigonometry and their kin."""
+"""Functions of one float: roots, rounding, exponentials, trigonometry and the like."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _one_hot_axis(ctx: OpContext) -> int:
 
 
 def _depth(ctx: OpContext) -> Dim:
-    """The number of classes; ONNX allows a float, which only a kernel can turn into an extent while running."""
+    """The number of classes; ONNX allows a float, which only a kernel can turn into an extent at run time."""
     if ctx.dtype(1).is_int:
         return ctx.number(1)
     known = ctx.array(1)

@@ -22,7 +22,7 @@ from .table import INTERNAL, Imperative, Nests, OpContext, OpDef, register
 CACHE, NEW, LENGTHS = range(3)
 TOTAL = 2
 NO_ROOM = 2
-"""Status of a run whose new rows would lie outside of the cache."""
+"""Status of a run whose new rows would lie outside the cache."""
 LANES = 16
 """Elements that are copied at once."""
 

@@ -93,7 +93,7 @@ def tiling_for(hidden: int, gates: int, wide: DType, batch: Dim) -> Tiling:
 
 
 def rows_together(batch: Dim) -> int:
-    """How many batch elements should go through the steps together, of a number that may be known only while running.
+    """How many batch elements should go through the steps together, of a number that may be known only at run time.
 
     A last group that is not full repeats an element, which costs as much as another one.
     """

@@ -137,7 +137,7 @@ def _sizes(ctx: OpContext, k: KernelBuilder, inputs: Buffers, sizes: Buffer) -> 
 
 
 def store_extent(k: KernelBuilder, how: Axis, scales: Buffer, sizes: Buffer) -> None:
-    """Store the extent of an axis whose scale is read while running, at the axis' position."""
+    """Store the extent of an axis whose scale is read at run time, at the axis' position."""
     extent = build.cast(build.index(how.extent), DType.FLOAT64)
     scaled = build.mul(extent, build.cast(build.load(scales, how.position), DType.FLOAT64))
     k.store(sizes, how.position, build.maximum(build.cast(build.math_fn(MathFn.FLOOR, scaled), INDEX, CastMode.SATURATE), 0))

@@ -1,7 +1,7 @@
 """Resize with antialiasing: one axis after another is summed over the taps of a kernel that is stretched as the axis shrinks.
 
 The taps of an axis, `[output, taps]`, follow from its scale alone: they are constants where that is known, and as many as the scale
-asks for where it is read while running.
+asks for where it is read at run time.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _make_taps(ctx: OpContext) -> list[Nest | None]:
 
 
 def _outside(ctx: OpContext, axis: Axis) -> Callable[[Expr], Expr]:
-    """Whether a region reaches outside of the input."""
+    """Whether a region reaches outside the input."""
 
     def element(o: Expr) -> Expr:
         x = coordinate(ctx, axis, o)

@@ -25,7 +25,7 @@ def _length(ctx: OpContext, extent: Dim) -> Dim:
 
 
 def _dft_axis(ctx: OpContext) -> int | None:
-    """The axis; None if it is known only while running."""
+    """The axis; None if it is known only at run time."""
     axis = ctx.number(2) if ctx.has(2) else -2
     return ctx.normal_axis(axis, ctx.rank(0)) if isinstance(axis, int) else None
 
@@ -78,7 +78,7 @@ def _axis_to_input(node: RawNode) -> None:
     node.inputs.append(node.constant(np.array(axis, np.int64)))
 
 
-# --- An axis that is known only while running -------------------------------------------------
+# --- An axis that is known only at run time -------------------------------------------------
 
 
 def _swapped_axis(ctx: OpContext, position: int) -> Expr:

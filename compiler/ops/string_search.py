@@ -1,6 +1,6 @@
 """Strings looked up among constant ones: the position of each in a list, and their order.
 
-Lists are hash tables with open addressing that are made when compiling: `slots` holds positions in the list, -1 where nothing is, and
+Lists are hash tables with open addressing that are made at compile time: `slots` holds positions in the list, -1 where nothing is, and
 a search goes on from slot to slot until it finds the string or a free slot.
 """
 

@@ -44,7 +44,7 @@ def expanded(b: RewriteBuilder, x: Value, other: Value) -> Value:
 
 
 def text_type(ctx: OpContext, *spans: TensorType) -> list[TensorType]:
-    """Types of an operator that makes strings: the spans given, and a text whose size it finds out."""
+    """Types of an operator that makes strings: the spans given, and a text whose size it determines."""
     return [*spans, TensorType(DType.UINT8, (ctx.fresh("bytes"),))]
 
 
@@ -141,7 +141,7 @@ def given(buffers: Buffers) -> Sequence[Buffer]:
 
 
 def wanted(outputs: Buffers, count: int) -> Sequence[Buffer | None]:
-    """The outputs of a kernel, None for those that nobody uses."""
+    """The outputs of a kernel, None for those that nothing uses."""
     return [*outputs, *(None for _ in range(count - len(outputs)))]
 
 

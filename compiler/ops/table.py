@@ -56,11 +56,11 @@ class Facts(Protocol):
         ...
 
     def fresh(self, node: Node, hint: str) -> Var:
-        """A symbol for an extent that the node itself determines while running; same name each time."""
+        """A symbol for an extent that the node itself determines at run time; same name each time."""
         ...
 
     def require(self, node: Node, condition: Expr, message: str) -> None:
-        """Take note of a condition on symbols that a node relies on; it is checked while running."""
+        """Take note of a condition on symbols that a node relies on; it is checked at run time."""
         ...
 
     def region(self, graph: Graph, inputs: Sequence[TensorType]) -> Graph:
@@ -188,7 +188,7 @@ class OpContext:
         raise CompileError(code, message, self.node.loc, hint)
 
     def require(self, condition: Expr, message: str) -> None:
-        """Something that must hold of the extents: E0203 if it cannot, E0402 while running if it depends on symbols."""
+        """Something that must hold of the extents: E0203 if it cannot, E0402 at run time if it depends on symbols."""
         if not isinstance(condition, Const):
             self.facts.require(self.node, condition, message)
         elif not condition.value:
@@ -259,7 +259,7 @@ class Imperative:
     """Upper bounds of the extents that `sizes` stores, in the same order; None if there are none but the declared ones."""
     in_place: bool = False
     """Output 0 is input 0, of which the kernel stores some elements; a program gives both one memory. Whoever makes such a node
-    answers for it that nobody reads the old elements afterwards."""
+    answers for it that nothing reads the old elements afterwards."""
     calls: str = ""
     """C function of the user's that the kernel calls (`custom.py`); only a target can run it, so that it is not folded."""
 
@@ -308,7 +308,7 @@ class OpDef:
     ranks: tuple[int | None, ...] = ()
     """Rank of each input as far as it is fixed: E0203 for another. None and what is not listed may be any."""
     is_view: bool = False
-    """True if output 0 has the elements of input 0 in the same row-major order (Reshape and its kin)."""
+    """True if output 0 has the elements of input 0 in the same row-major order (Reshape and the like)."""
     meaning: Callable[..., object] | None = None
     """(ctx, *arrays) -> array or tuple of arrays in numpy; only for `Imperative` rows, others derive it."""
     doc: str = ""

@@ -61,7 +61,7 @@ def _inverse_permutation(b: RewriteBuilder, order: Value) -> Value:
 
 
 def _rewrite(ctx: OpContext, b: RewriteBuilder, compared: Value) -> list[Value]:
-    """All outputs, with the values of `compared` in place of those of the input as far as order and equality go."""
+    """All outputs, with the values of `compared` instead of those of the input as far as order and equality go."""
     rows = _rows(ctx, b, compared)
     order = b.op("onnxc::SortRows", rows)
     starts = _starts(b, b.op("Gather", rows, order, axis=0))

@@ -62,7 +62,7 @@ class Interface:
     messages: Mapping[int, str] = field(default_factory=dict)
     """What the status codes of failed checks mean."""
     capacities: Mapping[int, int] = field(default_factory=dict)
-    """Elements that the caller provides for outputs whose size the run finds out, where the model cannot allocate them."""
+    """Elements that the caller provides for outputs whose size the run determines, where the model cannot allocate them."""
     layers: tuple[tuple[str, ...], ...] = ()
     """ONNX nodes of each layer in order, where the target tells layers apart."""
     caches: tuple[CachePorts, ...] = ()

@@ -33,7 +33,7 @@ class KvCache:
 
         Args:
             interface: of a model with caches.
-            capacity: rows that there shall be room for.
+            capacity: rows to reserve room for.
             extents: other symbolic extents of the caches, such as the batch, by name.
         """
         buffers = {}

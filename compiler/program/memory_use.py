@@ -33,7 +33,7 @@ class Tensor:
     """The node that makes it."""
     bytes: int
     offset: int
-    """Where it lies in the arena; tensors that live together overlap only where one is made in place of another."""
+    """Where it lies in the arena; tensors that live together overlap only where one is made instead of another."""
     first: int
     """Number of the layer that makes it."""
     last: int

@@ -149,7 +149,7 @@ class Rows:
     """
 
     counters: tuple[Var, ...]
-    """Symbols that nobody else sees, 0 at the begin."""
+    """Symbols that nothing else sees, 0 at the start."""
     body: tuple[Step, ...]
 
 

@@ -97,7 +97,7 @@ class Runner:
             cache: keys and values of earlier runs, to which this one adds; its outputs are not returned.
 
         Raises:
-            CompileError: E0401 for inputs that do not fit, E0402 if a check fails while running.
+            CompileError: E0401 for inputs that do not fit, E0402 if a check fails at run time.
         """
         if self._cache_inputs or cache is not None:
             return self._run_with_cache(inputs, cache)
@@ -189,13 +189,13 @@ class Runner:
         return _shape(port, symbols) if capacity is None else (capacity,)
 
     def _all_symbols(self, plan: _Plan, frame: _Frame) -> Mapping[str, int]:
-        """The symbols of the inputs and those that the run found out."""
+        """The symbols of the inputs and those that the run determined."""
         face = self.interface
         found = frame.symbols[len(face.symbols) : len(face.symbols) + len(face.locals)]
         return {**plan.symbols, **dict(zip(face.locals, found, strict=True))}
 
     def _late_outputs(self, symbols: Mapping[str, int], frame: _Frame, outputs: Sequence[np.ndarray | None]) -> dict[int, np.ndarray]:
-        """The outputs whose sizes were found out while running."""
+        """The outputs whose sizes were determined at run time."""
         values = tuple([symbols[name] for name in self._late_symbols])
         shapes = self._late_shapes.get(values)
         if shapes is None:

@@ -40,7 +40,7 @@ def with_strings(interface: Interface, run: Run) -> Run:
 
 
 def encode_inputs(inputs: Mapping[str, object], texts: Texts) -> dict[str, object]:
-    """Inputs with spans and texts in place of arrays of strings."""
+    """Inputs with spans and texts instead of arrays of strings."""
     plain = dict(inputs)
     for name, given in inputs.items():
         text = texts.get(name)
@@ -50,7 +50,7 @@ def encode_inputs(inputs: Mapping[str, object], texts: Texts) -> dict[str, objec
 
 
 def decode_outputs(outputs: Mapping[str, np.ndarray], texts: Texts) -> dict[str, np.ndarray]:
-    """Outputs with arrays of strings in place of spans and texts."""
+    """Outputs with arrays of strings instead of spans and texts."""
     hidden = {text for text in texts.values() if isinstance(text, str)}
     found = {name: array for name, array in outputs.items() if name not in hidden}
     for name in found.keys() & texts.keys():

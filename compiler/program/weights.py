@@ -16,7 +16,7 @@ ALIGN = 64
 
 
 class Pack(Protocol):
-    """How a constant operand is rearranged when compiling; hashable, so that equal kernels are shared."""
+    """How a constant operand is rearranged at compile time; hashable, so that equal kernels are shared."""
 
     @property
     def size(self) -> int:
@@ -43,7 +43,7 @@ class PackedConstant:
         self.nbytes: int = self.size * self.dtype.itemsize
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        """The data, flat; made anew each time unless the source has it already."""
+        """The data, flat; made again each time unless the source has it already."""
         data = np.ascontiguousarray(self._source).reshape(-1) if self._pack is None else self._pack.apply(self._source)
         return data if dtype is None else data.astype(dtype)
 

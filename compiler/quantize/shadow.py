@@ -43,7 +43,7 @@ def add_shadows(graph: Graph, plan: Plan, parameters: Mapping[str, Parameters], 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What was found out about the layers of a plan, each on its own."""
+    """What was measured of the layers of a plan, each on its own."""
 
     distances: Mapping[str, Distance]
     """How far a layer's output is from the float one, by that output."""

@@ -1,4 +1,4 @@
-"""Constants that fusion makes: expressions of constants only, evaluated when compiling and read by a stage.
+"""Constants that fusion makes: expressions of constants only, evaluated at compile time and read by a stage.
 
 `Constants` knows the arrays of the graph and those that were made; `Known` units hand these to the plan.
 """
@@ -31,7 +31,7 @@ Range = tuple[int, int]
 
 @dataclass(slots=True)
 class Constants:
-    """The arrays that are known when compiling."""
+    """The arrays that are known at compile time."""
 
     facts: GraphFacts
     made: dict[str, np.ndarray] = field(default_factory=dict)

@@ -2,8 +2,8 @@
 
     sum of (x - zx) * w  ==  sum of x * w  -  zx * (sum of w)
 
-The sum of the weights is computed when compiling, one for each output channel. Pads count as 0 in the centred
-form and as `zx` in the new one. Zero points of weights are subtracted from the weights when compiling.
+The sum of the weights is computed at compile time, one for each output channel. Pads count as 0 in the centred
+form and as `zx` in the new one. Zero points of weights are subtracted from the weights at compile time.
 Runs on stages whose terms are int32; results are equal, since a sum that was in range stays in range.
 """
 

@@ -74,7 +74,7 @@ def form_groups(graph: Graph, facts: GraphFacts, options: FusionOptions = DEFAUL
 
 
 def drop_unused_stages(graph: StageGraph) -> None:
-    """Remove stages that nobody reads: what they computed was known as a symbol."""
+    """Remove stages that nothing reads: what they computed was known as a symbol."""
     users = graph.users()
     for name in reversed(list(graph.stages)):
         if name in graph.needed or users.get(name):
@@ -85,7 +85,7 @@ def drop_unused_stages(graph: StageGraph) -> None:
 
 
 def symbol_sources(graph: Graph, facts: GraphFacts) -> dict[str, set[str]]:
-    """For each symbol that is found out while running, the values that must be computed before it is known."""
+    """For each symbol that is determined at run time, the values that must be computed before it is known."""
     sources = {symbol: {value} for symbol, (value, _) in facts.data_symbols.items()}
     inputs = {v.name: used_names(n) for n in graph.nodes for v in n.outputs if v is not None}
     regions = {v.name for n in graph.nodes if n.regions for v in n.outputs if v is not None}

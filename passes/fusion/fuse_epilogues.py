@@ -1,4 +1,4 @@
-"""Let a reduction or contraction store what its only user makes of it: bias, activation, residual, scale.
+"""Fuse what the only user of a reduction or contraction computes into its epilogue: bias, activation, residual, scale.
 
 The user must read the reduction at its own indices, possibly permuted, so that every element is used
 exactly once. The user's work then happens on the accumulator, while it is in registers.

@@ -1,4 +1,4 @@
-"""Join reductions over rows with the maps around them: softmax, layer norm and their kin in one kernel.
+"""Join reductions over rows with the maps around them: softmax, layer norm and the like in one kernel.
 
 A row is what the leading axes select. All stages of a group have the same leading extents and read each
 other there at their own indices, so the kernel runs over rows and all intermediate values of a row stay in

@@ -1,7 +1,7 @@
 """Substitute a stage without reduction into the stages that read it, so that it needs no memory.
 
 Runs in two rounds: first maps with one user, then cheap maps with several. A contraction takes only
-movement (Transpose and its kin) into its operands, since anything computed there would be repeated for
+movement (Transpose and the like) into its operands, since anything computed there would be repeated for
 every output it meets.
 """
 
@@ -145,7 +145,7 @@ def inline(user: Stage, producer: Stage) -> Stage:
 
 
 def _element(producer: Stage, numbers: list[int], indices: tuple[Expr, ...]) -> Expr:
-    """What a map computes at some indices, its operands numbered anew."""
+    """What a map computes at some indices, its operands renumbered."""
     if indices == producer.nest.axes and numbers == list(range(len(numbers))):
         return producer.nest.body
     values: dict[Expr, Expr] = dict(zip(producer.nest.axes, indices, strict=True))

@@ -1,4 +1,4 @@
-"""Bring what is stored of integer sums to one form, with constants computed when compiling.
+"""Bring the requantization of integer sums to one form, with constants computed at compile time.
 
     saturate(round(float32(acc + B[c]) * M[c]) + zero)          quantized: `B` int32, `M` float32, `zero` a number
     float32(acc + B[c]) * M[c]                                  real: `M` is the scale of the sum

@@ -37,7 +37,7 @@ class StageGraph:
     roots: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Values that are made of their parts: the names of the parts."""
     constants: Constants = field(default_factory=lambda: Constants(GraphFacts()))
-    """What is known when compiling, and what fusion adds to it."""
+    """What is known at compile time, and what fusion adds to it."""
 
     def placement(self, value: Value) -> Placement | None:
         """Where a value lies in the root that is no part itself; None if it has memory of its own."""

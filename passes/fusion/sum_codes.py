@@ -1,10 +1,10 @@
-"""Compute codes of a sum of two codes, as a residual connection stores them, by two multiply-adds, where no code changes.
+"""Requantize the sum of two quantized tensors (a residual connection) by two multiply-adds, where every code stays the same.
 
     Q(max(DQ(a) + DQ(b), 0))  ==  saturate(round(fma(a, A, fma(b, B, C))) + zero)
 
-There are 256 * 256 pairs of codes, so whether both sides are equal is looked up for all of them when compiling. Where some differ,
-their real values being close to ties, `C` is moved by a little; where that does not help, the sum stays as it is. What is saved is
-the division, the conversions to a code and back if one of them is rounded just before, and the check for NaN. Runs after
+There are 256 * 256 pairs of codes, so both sides are compared for all of them at compile time. Where some differ because their real
+values are close to ties, slightly different `C` are tried; if none fits, the sum stays as it is. This saves the division, the
+conversion to a code and back where an operand is rounded just before, and the check for NaN. Runs after
 `tabulate_codes`, for targets that have the instruction.
 """
 
@@ -29,11 +29,11 @@ from .tabulate_codes import CODES, codes_of
 
 F32 = DType.FLOAT32
 MOVES = 12
-"""How often `C` is moved in each direction."""
+"""Values of `C` that are tried on each side of the fitted one."""
 STEP = 2.0**-19
-"""By how much: an ulp of numbers beyond 16."""
+"""Distance of these values: an ulp of numbers beyond 16."""
 LARGEST = 1e4
-"""Factors of codes beyond are of no sum that has more than two codes."""
+"""Sums with larger factors give only the smallest and the largest code."""
 
 
 def sum_codes(graph: StageGraph) -> None:
@@ -54,7 +54,7 @@ def summed(stage: Stage, constants: Constants) -> Stage | str:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A code as a float, less a number."""
+    """A code as a float: `value + zero`."""
 
     value: Expr
     zero: int

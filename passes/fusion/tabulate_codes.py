@@ -1,8 +1,8 @@
-"""Look up what is computed of one 8-bit code and stored as another: a table of 256 codes in place of float functions.
+"""Replace functions from one 8-bit code to another by a table of 256 codes.
 
     y[i] = Q(sigmoid(DQ(x[i])))  ==  table[x[i]]
 
-The table is computed when compiling, so it is exact. Runs after `requantize`, on maps and on epilogues; sums, and
+The table is computed at compile time, so it is exact. Runs after `requantize`, on maps and on epilogues; sums, and
 what depends on two tensors, stay. Cheap arithmetic stays, too: it needs no memory. For targets that compute one element at
 a time, or have no FPU, nothing that rounds is cheap.
 """

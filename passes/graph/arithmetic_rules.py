@@ -9,7 +9,7 @@ from ...compiler.rewrite.rules import Refusal, Replacement, Rule, Site
 
 
 def keep_input(site: Site, position: int) -> Replacement:
-    """The input in place of the output, if it has the output's type."""
+    """The input instead of the output, if it has the output's type."""
     value = site.input(position)
     if value.type != site.output().type:
         return Refusal(f"input {position} has another type than the output")

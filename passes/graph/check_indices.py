@@ -1,6 +1,6 @@
-"""Lets a run end with a message where an index is out of range, instead of with the element next to it.
+"""Check indices at run time: one out of range ends the run with a message instead of giving some other element.
 
-Kernels clamp indices, so that none reads or writes outside of its operand; ONNX calls such an index an error. Runs on targets that
+Kernels clamp indices, so that none reads or writes outside its operand; for ONNX such an index is an error. Runs on targets that
 can look at data between kernels at no great cost, before operators are decomposed: what they become has indices in range.
 """
 
@@ -23,7 +23,7 @@ FEW = 4
 
 
 def check_indices(graph: Graph) -> Graph:
-    """Check the indices of Gather, Scatter and their kin."""
+    """Check the indices of Gather, Scatter and the like."""
     if not _has_indices(graph):
         return graph
     return rebuild(graph, _visit, check_indices.__name__)

@@ -1,4 +1,4 @@
-"""Replaces operators that are defined by simpler ones, until only nests, kernels and control flow are left.
+"""Replace operators that are defined by simpler ones, until only nests, kernels and control flow are left.
 
 Runs after the passes that look for whole operators (batch normalization) and before fusion.
 """

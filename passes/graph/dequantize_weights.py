@@ -1,4 +1,4 @@
-"""Makes quantized weights of layers that compute with floats floats when compiling.
+"""Dequantize at compile time the constant weights that no integer kernel reads.
 
 `fold_constants` keeps `DequantizeLinear` of a constant, for kernels that sum integers. What is left of them when
 those have taken theirs would be decoded into memory by every run: on a microcontroller, flash is less scarce

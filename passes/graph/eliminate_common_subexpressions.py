@@ -1,4 +1,4 @@
-"""Merges nodes that compute the same, and constants with the same content; runs after simplification.
+"""Merge nodes that compute the same, and constants with the same content; runs after simplification.
 
 Nodes with regions and random operators are left alone. A region may use what the graph around it has
 computed already, not the other way round.

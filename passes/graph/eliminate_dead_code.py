@@ -1,4 +1,4 @@
-"""Removes nodes, constants and outputs of nodes that nothing uses; runs last, and is the broom of all others.
+"""Remove nodes, constants and outputs of nodes that nothing uses; runs last, and cleans up after all others.
 
 A value also counts as used if a symbol that is read from it stands in the type of a live value.
 """

@@ -1,4 +1,4 @@
-"""Folds a per-channel scale and shift after a contraction into its weights and bias.
+"""Fold a per-channel scale and shift after a contraction into its weights and bias.
 
     BatchNormalization(Conv(x, W, b)) == Conv(x, W * a, b * a + s)
 

@@ -1,4 +1,4 @@
-"""Evaluates nodes whose inputs are constants, and small tensors that shapes determine.
+"""Evaluate nodes whose inputs are constants, and small tensors that shapes determine.
 
 Runs first, so that other passes see constants, and again after decomposition. A value is folded only if
 it fits the budget and is not much larger than what it is made of. `DequantizeLinear` of a constant stays:
@@ -56,7 +56,7 @@ def _constants(builder: GraphBuilder, value: Value) -> dict[str, np.ndarray]:
 
 
 def _fold_if(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
-    """The branch in place of the node, if the condition is known."""
+    """The branch instead of the node, if the condition is known."""
     assert node.inputs[0] is not None
     cond = rebuilder.builder.array(node.inputs[0])
     return None if cond is None else rebuilder.inline(node.regions[0 if bool(cond.reshape(-1)[0]) else 1])

@@ -1,9 +1,9 @@
-"""Makes the caches of keys and values of a decoder grow in place: no run copies the rows of earlier ones.
+"""Let the key-value caches of a decoder grow in place, so that no run copies the rows of earlier ones.
 
     present = Concat(past, new)        is        cache = CacheStore(cache, new),  present = CacheRows(cache)
 
 where `past` is an input of the graph and `present` an output. Both become one piece of memory that the caller
-keeps, with room for more rows: the run writes the new rows behind the old ones, and whoever read `past` or `present`
+keeps, with room for more rows: the run writes the new rows behind the old ones, and what read `past` or `present`
 reads rows of it. The same for `CacheAppend`, which puts the rows of each batch element at a place of its own.
 Runs last, as the pattern shows only when attention is taken apart; only if caches are wanted (`kv_cache`).
 """
@@ -45,7 +45,7 @@ class _Growth:
     def cache(self) -> CachePair:
         """What callers must know."""
         rows, new = self.past.type.shape[self.axis], self.new.type.shape[self.axis]
-        # A cache of known length, or one whose length nobody states, has all rows from the start.
+        # A cache of known length, or one whose length nothing states, has all rows from the start.
         is_full = self.node.op == APPEND and (isinstance(rows, int) or len(self.node.inputs) < 4)
         room = rows if is_full else total(rows, new)
         return CachePair(self.past.name, self.output.name, self.axis, rows, self.output.type.shape[self.axis], room)

@@ -1,4 +1,4 @@
-"""Rewrites a graph to chosen layouts: values get them, and copies (`onnxc::Relayout`) stand where another one is wanted.
+"""Rewrite a graph to chosen layouts, with copies (`onnxc::Relayout`) where a reader needs another one.
 
 The part that `assign_layouts` and `assign_channels_last` share.
 """

@@ -1,6 +1,6 @@
-"""Moves codes instead of numbers: `DequantizeLinear` goes behind operators that only move elements, `QuantizeLinear` before.
+"""Move `DequantizeLinear` behind operators that only move elements, and `QuantizeLinear` in front of them.
 
-Where one meets the other with the same scale and zero point, both vanish. What is left between them is computed on
+Where the two meet with the same scale and zero point, both vanish. What is left between them is computed on
 codes: movement, maxima, and activations that the range of the codes implies. All rules are exact, for any floats.
 Runs after decomposition, so that constants that are moved are folded afterwards.
 """
@@ -187,7 +187,7 @@ def quantize_all_numbers(site: Site) -> Replacement:
 
 
 def _only_used_here(site: Site) -> Node | Refusal:
-    """The node that makes what is quantized, with one scale, and that nobody else needs."""
+    """The node that makes what is quantized, with one scale, and that nothing else needs."""
     if not _is_single(site.node.inputs[1]):
         return Refusal("there are several scales")
     node = site.producer(site.input(0))

@@ -52,7 +52,7 @@ def _reshape(site: Site, source: Value, like: Value) -> Replacement:
 def drop_view(site: Site) -> Replacement:
     """Reshape(x, shape of x) == x, and so for Flatten, Squeeze, Unsqueeze"""
     if site.node.op == "Squeeze" and not site.has(1) and not site.input(0).type.is_static:
-        return Refusal("an extent may turn out to be 1")  # which the node checks while running
+        return Refusal("an extent may turn out to be 1")  # which the node checks at run time
     return keep_input(site, 0)
 
 

@@ -1,4 +1,4 @@
-"""Keeps weights of products as codes of few bits where a model dequantizes them in blocks.
+"""Keep the weights of products as codes of few bits where a model dequantizes them in blocks.
 
     MatMul(x, DequantizeLinear(codes, scales, zero points))  is  MatMulCodes(x, codes, scales, zero points)
 

@@ -1,4 +1,4 @@
-"""Sums integers in products with weights of few bits, where the model permits activations of 8 bits.
+"""Quantize the activations of products with weights of few bits to 8 bits, where the model permits it.
 
     MatMulCodes(x, codes, scales)  with accuracy_level 4   is   MatMulCodes(int8(x), scales of x, codes, scales)
 

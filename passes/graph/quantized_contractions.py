@@ -1,4 +1,4 @@
-"""Turns contractions between `DequantizeLinear` and `QuantizeLinear` into the operators that sum integers.
+"""Turn contractions between `DequantizeLinear` and `QuantizeLinear` into the operators that sum integers.
 
     QuantizeLinear(Conv(DequantizeLinear(x), DequantizeLinear(w), b)) == QLinearConv(x, w, b)
 

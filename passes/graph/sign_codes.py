@@ -1,10 +1,10 @@
-"""Gives codes between operators a sign: `uint8` and its zero point become `int8`, each less 128.
+"""Make unsigned 8-bit codes between operators signed: codes and zero points become `int8`, both lowered by 128.
 
-    QuantizeLinear(x, s, uint8 z) - 128 == QuantizeLinear(x, s, int8(z - 128))      what is dequantized of both is the same
+    QuantizeLinear(x, s, uint8 z) - 128 == QuantizeLinear(x, s, int8(z - 128))      both dequantize to the same
 
-For processors whose vectors of bytes have a sign: patches of uint8 would take 16 bits an element there, and twice the instructions.
-Inputs and outputs keep their types. Codes become signed where all that makes and reads them is known: operators with
-constant zero points, and those that only move codes or take the largest.
+For processors whose byte vectors are signed: there patches of uint8 would take 16 bits an element and twice the instructions.
+Inputs and outputs of the graph keep their types. Codes become signed where every producer and reader is known: operators with
+constant zero points, and operators that only move codes or take their maximum.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEEPS = frozenset({*MOVING, "Identity", "MaxPool", "Concat"})
 
 
 def sign_codes(graph: Graph) -> Graph:
-    """Make codes without a sign signed."""
+    """Make unsigned codes signed."""
     signed = _signed(graph)
 
     def visit(rebuilder: Rebuilder, node: Node) -> Sequence[Value | None] | None:
@@ -58,7 +58,7 @@ def _shifted(builder: GraphBuilder, zero: Value) -> Value:
 
 
 def _signed(graph: Graph) -> set[str]:
-    """Names of the values that become signed: all that are possible, less those that meet something else."""
+    """Names of the values that become signed: all candidates except those that an operator makes or reads that cannot follow."""
     makers = {v.name: node for node in graph.nodes for v in node.outputs[:1] if v is not None and v.type.dtype is DType.UINT8}
     signed = {name for name, node in makers.items() if node.op in KEEPS or _has_constant(node, WRITES.get(node.op), graph)}
     signed -= {name for name in signed if makers[name].attrs.get("output_dtype")}
@@ -75,7 +75,7 @@ def _signed(graph: Graph) -> set[str]:
 
 
 def _has_constant(node: Node, position: int | None, graph: Graph) -> bool:
-    """True if an input is there and known when compiling."""
+    """True if an input is there and known at compile time."""
     value = node.inputs[position] if position is not None and position < len(node.inputs) else None
     return value is not None and value.name in graph.constants and value.type.dtype is DType.UINT8
 

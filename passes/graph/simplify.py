@@ -1,4 +1,4 @@
-"""Removes operators that do nothing and merges pairs that are one; runs after constants are folded.
+"""Remove operators that do nothing and merge pairs that one operator can do; runs after constants are folded.
 
 The rules stand in tables: `arithmetic_rules.py`, `movement_rules.py`, `merge_pad.py`.
 """

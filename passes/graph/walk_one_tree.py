@@ -1,4 +1,4 @@
-"""Trees are walked one at a time, for cores that do not run ahead of a load: walks that take turns would only be more code."""
+"""Walk decision trees one at a time on in-order cores, where interleaved walks would only be more code."""
 
 from __future__ import annotations
 

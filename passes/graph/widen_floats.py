@@ -1,7 +1,7 @@
 """Compute a model with narrow floats in float32 from end to end, on machines that only convert them.
 
 Runs before decomposition, and only on models with contractions over float16 or bfloat16: there every factor
-would be converted again and again. Weights become float32 when compiling, activations when they enter, and
+would be converted again and again. Weights become float32 at compile time, activations when they enter, and
 results are rounded where the model hands them out, or casts them itself for something that tells the difference
 (`EXACT`). What lies between is more exact than the model asks for.
 """

@@ -26,7 +26,7 @@ class PatchFiller:
     k: KernelBuilder
     window: Window
     outside: Expr
-    """What stands where the window is outside of the data."""
+    """What stands where the window is outside the data."""
     rows: DotRows
     width: int
     """Elements of a patch; those beyond the window are 0."""

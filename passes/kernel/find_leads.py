@@ -56,7 +56,7 @@ def are_aliases(one: DType, other: DType) -> bool:
 def lead_bytes(form: LoopForm, outer: Sequence[Loop], buffer: Buffer, together: int = 1) -> int | None:
     """The lead of one input; None if it is not known, or no less than the output is long.
 
-    With `w(s)` the end of what is written in step `s` of the outer loops, and `r(s)` the begin of what is read, it is the
+    With `w(s)` the end of what is written in step `s` of the outer loops, and `r(s)` the start of what is read, it is the
     maximum of `w(s) - r(t)` over all steps `t >= s`.
     """
     loads = [load for load in form.loads() if load.buffer is buffer]

@@ -42,7 +42,7 @@ def fold_rows(group: Group, axis: Var, row: Var, is_constant: Callable[[Value], 
         group: reads its operand where the rows are.
         axis: the reduction axis of the rows, the outermost one.
         row: the symbol that the number of the row is given by.
-        is_constant: whether a value is known when compiling.
+        is_constant: whether a value is known at compile time.
     """
     return _Parts(group, axis, row, is_constant).fold()
 

@@ -1,4 +1,4 @@
-"""Rearrange constant codes of few bits when compiling: a word of neighbours in the depth for each column of a vector."""
+"""Rearrange constant codes of few bits at compile time: a word of neighbours in the depth for each column of a vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rearrange a constant factor when compiling, so that a kernel reads it front to back.
+"""Rearrange a constant factor at compile time, so that a kernel reads it front to back.
 
 A packed factor has the dimensions [outer..., column block, reduction..., lane]. Each is a step of known size
 through the constant; places beyond the extents (the padding of the last block) hold zeros.

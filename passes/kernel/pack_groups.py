@@ -1,4 +1,4 @@
-"""Rearrange constant weights when compiling for instructions that add several products into each lane."""
+"""Rearrange constant weights at compile time for instructions that add several products into each lane."""
 
 from __future__ import annotations
 

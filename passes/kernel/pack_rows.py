@@ -1,4 +1,4 @@
-"""Rearrange constant weights when compiling: one row for each channel, in the order of the data, padded with zeros; and sum them."""
+"""Rearrange constant weights at compile time: one row for each channel, in the order of the data, padded with zeros; and sum them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ChannelSums:
 
     weights: RowPack
     channels: int
-    """Number of channels: the rows, or (depthwise) the last dimension inside of the only row."""
+    """Number of channels: the rows, or (depthwise) the last dimension inside the only row."""
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""Transform constant weights of floats when compiling for Winograd's algorithm, and order them by register tiles."""
+"""Transform constant weights of floats at compile time for Winograd's algorithm, and order them by register tiles."""
 
 from __future__ import annotations
 

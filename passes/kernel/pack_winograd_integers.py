@@ -1,4 +1,4 @@
-"""Transform constant weights of bytes when compiling for Winograd's algorithm, and group them for instructions that add products."""
+"""Transform constant weights of bytes at compile time for Winograd's algorithm, and group them for instructions that add products."""
 
 from __future__ import annotations
 

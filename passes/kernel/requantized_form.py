@@ -24,7 +24,7 @@ BYTES = (DType.INT8, DType.UINT8)
 TABLE = 256
 """Elements of a table of codes."""
 LIMIT = 1 << 16
-"""Zero points beyond are none of 8-bit codes."""
+"""Zero points outside belong to no 8-bit codes."""
 
 
 @dataclass(frozen=True, slots=True)

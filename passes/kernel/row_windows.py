@@ -67,7 +67,7 @@ class RowWindow:
         return max(high - low for low, high in zip(self.lows, self.highs, strict=True))
 
     def low(self, row: Expr, delay: int = 0) -> Expr:
-        """The first row, or one that is some rows earlier, inside of the operand."""
+        """The first row, or one that is some rows earlier, inside the operand."""
         at = build.sub(substitute(self.first, {self.row: row}), delay)
         return build.maximum(at, 0) if self.reach[0] < delay else at
 

@@ -7,7 +7,7 @@
         the rows of the result                 (register tiles of the second product)
 
 The scores of a block stay in the second-level cache; those of all rows never exist. Stages of whole rows write over each other
-where nobody reads the older one again.
+where nothing reads the older one again.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def can_schedule_attention(group: Group, target: ContractionTarget) -> bool:
 
 
 def schedule_attention(group: Group, target: ContractionTarget, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
-    """Schedule a group that `join_attention` made, or say why it is none."""
+    """Schedule a group that `join_attention` made, or say why it is not one."""
     found = _attention(group, target, is_constant)
     return found if isinstance(found, str) else found.kernels()
 

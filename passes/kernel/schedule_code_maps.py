@@ -1,4 +1,4 @@
-"""The schedule of maps over 8-bit codes that lie alike in memory, for targets with a row that takes neighbours at once.
+"""The schedule of elementwise maps over 8-bit codes with equal memory layouts, for targets with an instruction row for neighbours.
 
     for all loops but the last
       codes of the sums of two codes, or elements of a table that codes look up, for neighbours      (a row of the target)
@@ -38,7 +38,7 @@ class _RowCall:
 
 
 def schedule_code_maps(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
-    """Schedule a group of one map of codes, or say why it is none."""
+    """Schedule a group of one map of codes, or say why it is not one."""
     if len(group.stages) != 1 or not group.stages[0].is_map:
         return "not one map"
     binder = Binder(group, is_constant)

@@ -167,7 +167,7 @@ class Tiles:
             self._row_tiles(k, values, first, last, start, rows, is_partial)
 
     def _unknown_columns(self, k: KernelBuilder, values: dict[Var, Expr], first: Expr, count: Dim, start: Expr, rows: Dim) -> None:
-        """The same where the number of columns is found out while running: the last tile goes block by block."""
+        """The same where the number of columns is determined at run time: the last tile goes block by block."""
         c = self.contraction
         is_partial = bool(c.columns_extent)
         whole = build.floordiv(build.index(c.columns_extent), c.lanes) if is_partial else build.index(c.blocks)

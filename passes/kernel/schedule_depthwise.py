@@ -7,7 +7,7 @@
         accumulators = sums over the taps of data x weights               (a row of the target)
         store what the epilogue makes of the accumulators
 
-The weights are packed when compiling, with the channels innermost as in the data.
+The weights are packed at compile time, with the channels innermost as in the data.
 """
 
 from __future__ import annotations

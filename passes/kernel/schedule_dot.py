@@ -7,7 +7,7 @@
           accumulators = patches x weights                                 (a row of the target)
           store what the epilogue makes of the accumulators
 
-Matrix products are windows of one tap. The rows of weights are packed when compiling (pack_rows).
+Matrix products are windows of one tap. The rows of weights are packed at compile time (pack_rows).
 """
 
 from __future__ import annotations

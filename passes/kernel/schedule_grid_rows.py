@@ -1,4 +1,4 @@
-"""The schedule of groups that share rows, on a grid: softmax, layer norm and their kin.
+"""The schedule of groups that share rows, on a grid: softmax, layer norm and the like.
 
 One block carries a row through all stages; what lies between them stays in shared memory, with a barrier
 after each stage. Rows of few elements have one thread each instead, and its values stay with the thread.

@@ -1,4 +1,4 @@
-"""The schedule of pools of 8-bit codes, for targets with a row that takes neighbouring channels at once.
+"""The schedule of max and average pools of 8-bit codes, for targets with an instruction row for neighbouring channels.
 
     for pixels of the output
       bounds of the taps that lie inside the data                          (window_bounds)
@@ -34,7 +34,7 @@ MAX_TAP_LOOPS = 2
 
 
 def schedule_pools(group: Group, rows: DotRows, is_constant: Callable[[Value], bool]) -> Sequence[ScheduledKernel] | str:
-    """Schedule a group of one largest code or mean code of a window, or say why it is not one."""
+    """Schedule a group of one max or average pool of codes, or say why it is not one."""
     if len(group.stages) != 1 or group.stages[0].is_map:
         return "not one reduction"
     binder = Binder(group, is_constant)

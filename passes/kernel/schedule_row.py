@@ -115,7 +115,7 @@ def schedule_row(
 
 
 def from_starts(scheduled: ScheduledKernel, starts: Mapping[Var, Start]) -> ScheduledKernel:
-    """A kernel that takes starts in place of shifts."""
+    """A kernel that takes starts instead of shifts."""
     memo: dict[Expr, Expr] = {}
 
     def leaf(e: Expr) -> Expr | None:

@@ -8,7 +8,7 @@
 
 Loops are nested as they are written: nothing runs in parallel, so no index is divided. Rows are outside of columns, so that
 the output may follow the data in the same memory (`find_leads`). A constant factor is
-packed when compiling, and a computed one is read where it lies: memory is scarcer than time.
+packed at compile time, and a computed one is read where it lies: memory is scarcer than time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def schedule_serial_contraction(group: Group, rows: Sequence[Mma], is_constant: 
     Args:
         group: what to schedule.
         rows: the instructions of the target.
-        is_constant: whether a value is known when compiling.
+        is_constant: whether a value is known at compile time.
     """
     if len(group.stages) != 1 or group.stages[0].is_map:
         return "not one reduction"

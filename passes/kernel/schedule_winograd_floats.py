@@ -7,7 +7,7 @@
           for each point: sums += transformed data x weights       (a product of matrices in register tiles)
         sums of each tile -> results, and the epilogue
 
-Weights are transformed when compiling. Tiles reach beyond the image at its end: there they read its last row again, and the
+Weights are transformed at compile time. Tiles reach beyond the image at its end: there they read its last row again, and the
 results outside are dropped. A NaN or an infinity spreads over its tile, three pixels farther than in the direct sum.
 """
 

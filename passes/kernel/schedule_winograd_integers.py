@@ -8,7 +8,7 @@
         for each of the n * n places: sums over the depth of data x weights     (the row's instruction)
         for squares: transform the sums into m * m outputs, and store what the epilogue makes of them
 
-The weights are transformed when compiling. All sums are exact modulo 2 ** 32, so results are those of `schedule_dot_tiles`
+The weights are transformed at compile time. All sums are exact modulo 2 ** 32, so results are those of `schedule_dot_tiles`
 to the bit; which of the two runs is decided by counting instructions.
 """
 

@@ -1,4 +1,4 @@
-"""Takes large data in patches apart, for instructions whose sums of neighbours must be small (`PairGuard`).
+"""Split large data of patches in two, for instructions whose sums of neighbours must be small (`PairGuard`).
 
 Of a pair that is too large the upper bits go to a second patch, whose products are added to those of the first. Such pairs are
 rare in what an activation leaves, so their steps of the depth are listed, and for no others are there products of the second

@@ -49,7 +49,7 @@ def _stores(stmt: Stmt) -> int:
 
 
 def _at(stmt: Stmt, var: Var, value: int) -> Stmt:
-    """A statement with a number in place of a variable."""
+    """A statement with a number instead of a variable."""
     values: dict[Var, Expr] = {var: Const(value, var.dtype)}
 
     def inner(stmt: Stmt) -> Stmt:

@@ -1,6 +1,6 @@
 """The vector factor of a contraction, as the tiles read it: in place, or packed.
 
-A constant factor is packed when compiling (`pack_constant`). A computed one is packed by a kernel of its own
+A constant factor is packed at compile time (`pack_constant`). A computed one is packed by a kernel of its own
 if its lanes are not neighbours in memory, or if tiles read it again and again in pieces that lie far apart; otherwise it
 is read where it lies. A packed factor has the dimensions [outer..., block of columns, reduction..., lane], so that a tile
 reads it front to back.
@@ -38,7 +38,7 @@ MAX_GROWTH = 4
 """A computed factor is packed only if that does not repeat its elements more often: no unfolded images."""
 
 Argument: TypeAlias = tuple[Value, Buffer, Pack | None]
-"""An operand of a kernel, the buffer that stands for it, and how it is rearranged when compiling."""
+"""An operand of a kernel, the buffer that stands for it, and how it is rearranged at compile time."""
 
 
 class VectorFactor:
@@ -91,7 +91,7 @@ class VectorFactor:
     # --- Constants ----------------------------------------------------------------------------
 
     def _pack_constant(self, source: Load) -> bool:
-        """Pack when compiling, if the factor is a constant that fixed steps walk through."""
+        """Pack at compile time, if the factor is a constant that fixed steps walk through."""
         dims = tuple(d for d in self._dims if isinstance(d, int))
         steps = self._steps(source)
         is_only_reader = sum(at.buffer is source.buffer for at in self.contraction.form.loads()) == 1

@@ -4,7 +4,7 @@ Runs before the printers of targets with vector types. The loop's variable becom
 every index that is affine in it; a condition that differs between lanes becomes a mask on the loads and
 stores below it; loops inside stay loops if their extent is the same in all lanes. The schedule that
 marked the loop promises that its iterations are independent; what this pass can see to break the
-promise, and what has no vector form, makes the loop a serial one, with the reason told.
+promise, and what has no vector form, makes the loop a serial one, with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a chain of stages row by row in thought: who asks for whose rows when, and how many rows must be kept.
+"""Simulate a chain of stages that runs row by row: which rows are computed when, and how many must be kept.
 
     for rows of the last stage (the root)
       ask each stage that it reads for the rows of its window, which ask in turn
@@ -59,7 +59,7 @@ def walk_rows(stages: Sequence[Stage]) -> RowWalk | str:
     """Find out how some stages run row by row, or say why they cannot.
 
     Args:
-        stages: each after those that it reads; nobody else reads what they make, but for the last one's.
+        stages: each after those that it reads; nothing else reads what they make, but for the last one's.
     """
     chain = _Chain.of(stages)
     if isinstance(chain, str):

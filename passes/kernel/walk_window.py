@@ -1,4 +1,4 @@
-"""Walk over the data of one window in runs of neighbours, telling apart what lies inside and outside of the data.
+"""Walk over the data of one window in runs of neighbours, telling apart what lies inside and outside the data.
 
 Where a window lies inside, neighbours in memory make one run; at the border each tap is a run of its own.
 Used to fill patches for sums of products (`fill_patch.py`, `schedule_depthwise.py`).

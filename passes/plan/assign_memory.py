@@ -70,7 +70,7 @@ def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = A
     """When each temporary is in use.
 
     What lives across the beginning or the end of a loop lives in all of its rounds; what a loop writes and reads
-    only inside is written anew in each round.
+    only inside is written again in each round.
     """
     lives: dict[int, Life] = {}
     loops: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""The most that sizes can be which data decide: what a target without a heap reserves.
+"""Upper bounds of data-dependent sizes: what a target without a heap reserves.
 
 Part of the lowering. A model that declares numbers for the extents of an output promises them; the program checks
 the promise as soon as it knows the extents, before anything of that size is written. An operator may say how much it can
@@ -31,7 +31,7 @@ class SizeBounds:
     """What is known of the sizes of one model that data decide; of none if the target has a heap."""
 
     capacities: Mapping[int, int] = field(default_factory=dict)
-    """Elements that the caller provides for each output whose extents the run finds out."""
+    """Elements that the caller provides for each output whose extents the run determines."""
     conditions: tuple[Condition, ...] = ()
     """What the user allows, and what the declared extents promise."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a loop collects: the result of each round becomes a slice of one tensor.
+"""Collect the results of the iterations of a loop as slices of one tensor.
 
 If the tensor's size is known before the loop, so is its memory. If only the number of rounds is known, the
 memory is allocated in the first round. Otherwise it grows: it is doubled whenever it is full. Without a heap it has the

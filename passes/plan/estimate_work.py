@@ -1,7 +1,7 @@
 """How much an imperative kernel does, so that the program knows whether threads are worth their start.
 
 Nests tell their work by their extents; a kernel that an operator wrote itself is counted here: each store
-is one operation, times the extents of the loops around it. What is known only while running counts as one.
+is one operation, times the extents of the loops around it. What is known only at run time counts as one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Let neighbouring groups run row by row where that lowers the peak of the arena (`walk_rows`, `lower_chain`).
 
-    bytes of a part  = tensors that live while it runs + rows kept inside of it - what the output may lie over
+    bytes of a part  = tensors that live while it runs + rows kept inside it - what the output may lie over
     bytes of a split = the largest of its parts
 
-The units, in their order, are split into parts: single units, and chains of groups whose tensors nobody else reads. The split
+The units, in their order, are split into parts: single units, and chains of groups whose tensors nothing else reads. The split
 with the smallest peak is found from left to right, since what lives before and after a part does not depend on the other
 parts; among the splits with that peak, the cheapest one is taken. Rows cost time: they are moved, kernels are called for each
 of them, and short ones fill tiles badly. If that is more than a target allows, the peak is the lowest one that it pays for.

@@ -287,7 +287,7 @@ class Lowering:
         return self._planned(self.bytes_of(value))
 
     def _most(self, size: Dim) -> int | None:
-        """Upper bound of a size that the run finds out; None if there is none, or no need of one."""
+        """Upper bound of a size that the run determines; None if there is none, or no need of one."""
         return None if self.options.heap else self.limits.largest(size, is_checked=len(self.facts) == 1)
 
     def most_bytes(self, value: Value) -> int | None:
@@ -361,7 +361,7 @@ class Lowering:
         self._check_known()
 
     def _read_pending(self) -> None:
-        """Read the symbols of conditions that stand in tensors which are made by now: nobody else may ask for them."""
+        """Read the symbols of conditions that stand in tensors which are made by now: nothing else may ask for them."""
         for condition in tuple(self.pending[-1]):
             unknown = [s.name for s in condition.symbols if isinstance(s, Var) and s not in self.known]
             sources = [None if name in self.sized else self._source(name) for name in unknown]

@@ -2,7 +2,7 @@
 
 A carried value has one storage, its state: the region reads it, and after each round the region's result is
 put there. Values that change their shape have heap memory as state, and symbols for their extents that are
-set anew after each round. What a loop collects is the matter of `collect.py`.
+set again after each round. `collect.py` handles what a loop collects.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels of single nodes as steps: those that operators write themselves, and those that find out extents of outputs."""
+"""Kernels of single nodes as steps: those that operators write themselves, and those that determine extents of outputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lower_imperative(lowering: Lowering, node: Node, define: Imperative, wanted:
 
 
 def find_sizes(lowering: Lowering, node: Node) -> None:
-    """Run the kernel that finds out extents of a node's outputs, and read them."""
+    """Run the kernel that determines extents of a node's outputs, and read them."""
     row = lookup(node.op)
     assert row is not None and isinstance(row.define, (Nests, Imperative)) and row.define.sizes is not None, node.op
     define = row.define

@@ -28,11 +28,11 @@ class LoweringOptions:
     """Makes the kernel that clears the halo of a value."""
     fusion: FusionOptions = field(default_factory=FusionOptions)
     heap: bool = True
-    """Whether programs may allocate memory of sizes that are known only while running."""
+    """Whether programs may allocate memory of sizes that are known only at run time."""
     align: int = 64
     """Bytes to which temporary tensors are aligned: those of a cache line, or of the widest load."""
     saves_memory: bool = False
-    """Whether units run in the order that takes the least memory, and write over inputs that nobody reads again."""
+    """Whether units run in the order that takes the least memory, and write over inputs that nothing reads again."""
     rows_may_cost: float = 0.0
     """The part of all operations that it may cost to run neighbouring groups row by row, where the arena falls; 0 for whole groups."""
     copies: Mapping[DType, str] = field(default_factory=lambda: MappingProxyType({}))

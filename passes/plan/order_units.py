@@ -3,7 +3,7 @@
     cost of running a unit = bytes that live before + bytes that it makes
     cost of an order       = the largest cost of its units
 
-The search goes through sets of finished units, cheapest first (Dijkstra's algorithm with the largest cost in place of the
+The search goes through sets of finished units, cheapest first (Dijkstra's algorithm with the largest cost instead of the
 sum), so the first complete order that it finds is the best one. A unit that fits under the cost so far and leaves no more
 bytes than it found is run at once: no other order can gain by waiting. Graphs are mostly chains, few sets are left. Where too many
 are, the best of the given order and a greedy one is taken. See Liberis and Lane, "Neural networks on microcontrollers: saving

@@ -25,7 +25,7 @@ def input_extents(graph: Graph, value: Value) -> Iterable[tuple[int, Dim]]:
 
 
 def cached_outputs(graph: Graph) -> set[str]:
-    """Outputs that are inputs with rows appended: they are where they shall be."""
+    """Outputs that are inputs with rows appended: they already are where they belong."""
     return {cache.output for cache in graph.caches}
 
 

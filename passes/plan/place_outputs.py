@@ -1,6 +1,6 @@
 """Where the outputs of a model are written: straight into the caller's memory, or copied there at the end.
 
-Part of the lowering. An output whose size the run finds out becomes heap memory that the caller takes over, the one where
+Part of the lowering. An output whose size the run determines becomes heap memory that the caller takes over, the one where
 it was made if no other output is there; without a heap, the caller provides the most that it can be (`bound_sizes`).
 """
 

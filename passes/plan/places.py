@@ -1,4 +1,4 @@
-"""Which units make, share and use memory: what the order of units and writing in place are decided by.
+"""Which units make, share and use memory: the facts by which units are ordered and written in place.
 
 Looked at after fusion, before anything is scheduled. Views, and parts of a concatenation, share the place of the whole.
 """

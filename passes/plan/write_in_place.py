@@ -1,4 +1,4 @@
-"""Let kernels write over an input that nobody reads again: additions to a residual, activations, requantization, softmax.
+"""Let kernels write over an input that nothing reads again: additions to a residual, activations, requantization, softmax.
 
 Decided for each group after the order of the units is known. The kernel gets one buffer, which it loads from and stores to
 (`Group.in_place`), so that no two of its arguments overlap. It may, where each element of the input is read only to compute
@@ -23,7 +23,7 @@ from .places import Places
 
 
 def overwritable(unit: Unit) -> Iterator[tuple[Value, Value]]:
-    """Pairs of an output of a unit and an input that it may be written over if nobody else needs that."""
+    """Pairs of an output of a unit and an input that it may be written over if nothing else needs that."""
     if not isinstance(unit, Group) or len(unit.outputs) != 1:
         return
     (*before, last), (output,) = unit.stages, unit.outputs
@@ -43,7 +43,7 @@ def write_in_place(units: Sequence[Unit], kept: Collection[str]) -> list[Unit]:
 
     Args:
         units: in the order in which they run.
-        kept: names of values that are needed after the units, or that lie outside of the arena.
+        kept: names of values that are needed after the units, or that lie outside the arena.
     """
     places = Places.of(units)
     lasting, last = places.at(kept), {place: max(users) for place, users in places.users.items()}

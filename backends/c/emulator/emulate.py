@@ -34,7 +34,7 @@ def emulate(artifact: CArtifact, processor_name: str, inputs: Mapping[str, objec
 
     Raises:
         CompileError: E0301 if the processor is not emulated, E0303 if a tool is missing, E0305 if the model does not fit the
-            board, E0401 for inputs that do not fit, E0402 if a check fails while running, E0602 if the run does not end well.
+            board, E0401 for inputs that do not fit, E0402 if a check fails at run time, E0602 if the run does not end well.
     """
     processor = processor_of(processor_name)
     emulator = find_emulator(processor.board.architecture)
