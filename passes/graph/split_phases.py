@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...compiler.dtypes import DType
+from ...compiler.graph.builder import GraphBuilder
 from ...compiler.graph.nodes import Graph, Value
 from ...compiler.kernel import build
 from ...compiler.ops.convolution import Convolution, transposed_extents
 from ...compiler.rewrite.rules import Refusal, Replacement, Rule, Site, apply_rules
+from .fold_constants import fold_node
 
 MAX_WASTE = 4
 """Products of the plain convolution for one of the transposed one: taps are filled with zeros where `s` does not divide `k`."""
@@ -45,7 +47,8 @@ class _Axis:
 
 def convolve_phases(site: Site) -> Replacement:
     """ConvTranspose(x, w, s) == JoinPhases(Conv(x, taps of w by phase), s)"""
-    weight = site.array(1)
+    filters = _decoded(site, 1)
+    weight = site.builder.array(filters)
     if weight is None or site.input(0).type.dtype not in (DType.FLOAT32, DType.FLOAT64):
         return Refusal("the weights are not known, or the type is narrow")
     conv = transposed_extents(site.ctx)
@@ -61,7 +64,7 @@ def convolve_phases(site: Site) -> Replacement:
     b = site.builder
     operands = [site.input(0), b.const(_by_phase(weight, conv.group, known))]
     if site.has(2):
-        operands.append(_for_phases(site, conv.group, phases))
+        operands.append(_for_phases(site.builder, _decoded(site, 2), conv.group, phases))
     found = b.op("Conv", *operands, group=conv.group, pads=pads)
     if phases == 1 and not any(n for axis in known for n in axis.crop):
         return [found]
@@ -105,8 +108,17 @@ def _by_phase(weight: np.ndarray, group: int, axes: list[_Axis]) -> np.ndarray:
     return np.ascontiguousarray(turned.reshape(-1, channels, *(axis.taps for axis in axes)))
 
 
-def _for_phases(site: Site, group: int, phases: int) -> Value:
+def _for_phases(b: GraphBuilder, bias: Value, group: int, phases: int) -> Value:
     """The bias of each channel for all its phases."""
-    b = site.builder
-    rows = b.op("Reshape", site.input(2), b.const([group, 1, -1]))
+    rows = b.op("Reshape", bias, b.const([group, 1, -1]))
     return b.op("Reshape", b.op("Tile", rows, b.const([1, phases, 1])), b.const([-1]))
+
+
+def _decoded(site: Site, position: int) -> Value:
+    """An input, as floats if it is codes of a constant: transposed convolutions compute with floats."""
+    value = site.input(position)
+    node = site.producer(value)
+    if node is None or node.op != "DequantizeLinear" or any(v is not None and site.builder.array(v) is None for v in node.inputs):
+        return value
+    found = fold_node(site.builder, node)
+    return value if found is None or found[0] is None else found[0]

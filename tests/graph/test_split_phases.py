@@ -68,3 +68,21 @@ def test_between_blocked_convolutions():
     x = rng.standard_normal((1, 16, 6, 5)).astype(np.float32)
     (expected,) = run_graph(load_graph(model), {"x": x}).values()
     np.testing.assert_allclose(onnxc.compile(model, cache=False)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_and_bias_of_codes_become_floats():
+    """Weights with a scale for each filter, as quantized models have them, and a bias of integers."""
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 18]> net (float[n, 4, h, w] x) => (y) {
+        w = DequantizeLinear <axis=1> (codes, scales)
+        b = DequantizeLinear <axis=0> (units, scales)
+        y = ConvTranspose <strides=[2, 2]> (x, w, b)
+    }""")
+    codes, units = (rng.integers(-128, 128, shape) for shape in ((4, 3, 2, 2), (3,)))
+    constants = {"codes": codes.astype(np.int8), "units": units.astype(np.int32), "scales": np.float32([0.1, 0.02, 0.03])}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    graph = load_graph(model)
+    split = split_phases(graph)
+    assert "ConvTranspose" not in {node.op for node in split.nodes}
+    x = {"x": rng.standard_normal((2, 4, 3, 5)).astype(np.float32)}
+    np.testing.assert_allclose(run_graph(split, x)["y"], run_graph(graph, x)["y"], rtol=1e-4, atol=1e-5)
