@@ -48,7 +48,7 @@ class Writer:
         self.pointers: dict[Buffer, str] = {}
         self.block = "entry"
         self._count = 0
-        self._scopes: list[dict[Hashable, tuple[str, int]]] = [{}]
+        self._scopes: list[dict[Hashable, tuple[str, int, frozenset[Buffer]]]] = [{}]
         self._clock = 0
         self._stored: dict[Buffer, int] = {}
         self._reads: dict[Expr, frozenset[Buffer]] = {}
@@ -107,17 +107,16 @@ class Writer:
         """The value of an expression (or other key) if it has one that still holds."""
         for scope in reversed(self._scopes):
             found = scope.get(key)
-            if found is not None and (not isinstance(key, _EXPRESSIONS) or self._holds(cast(Expr, key), found[1])):
-                return found[0]
+            if found is not None:
+                value, stamp, reads = found
+                if not reads or all(self._stored.get(buffer, 0) <= stamp for buffer in reads):
+                    return value
         return None
-
-    def _holds(self, e: Expr, stamp: int) -> bool:
-        reads = self.reads(e)
-        return not reads or all(self._stored.get(buffer, 0) <= stamp for buffer in reads)
 
     def keep(self, key: Hashable, value: str) -> str:
         """Remember a value, and return it."""
-        self._scopes[-1][key] = value, self._clock
+        reads = self.reads(cast(Expr, key)) if isinstance(key, _EXPRESSIONS) else _NOTHING
+        self._scopes[-1][key] = value, self._clock, reads
         return value
 
     def touch(self, buffers: Iterable[Buffer]) -> None:

@@ -21,6 +21,7 @@ from ..kernel import build
 from ..kernel.nest import Combine, Nest
 from ..kernel.nodes import COMPARISONS, Binary, BinaryOp, Cast, Const, Expr, Math, MathFn, Read, Select, Unary, UnaryOp, Var
 from ..kernel.scalar_numpy import apply_binary, apply_cast, apply_math, apply_unary
+from ..kernel.traverse import children
 from .index_intervals import IsExtent, interval, is_non_negative
 
 MAX_TERMS = 4096
@@ -63,7 +64,23 @@ def evaluate_elements(nest: Nest, operands: Sequence[Known | None], is_extent: I
     count = math.prod(shape)
     if len(shape) != len(nest.shape) or len(terms) != len(nest.reduce_shape) or count * math.prod(terms) > MAX_TERMS:
         return [None] * (count if len(shape) == len(nest.shape) else 0)
+    if math.prod(terms) and _reads_unknown(nest.body, operands):
+        return [None] * count
     return [_element(nest, at, terms, operands, is_extent) for at in itertools.product(*map(range, shape))]
+
+
+def _reads_unknown(body: Expr, operands: Sequence[Known | None]) -> bool:
+    """True if every element needs an operand of which nothing is known: it is read outside the branches of selections."""
+    seen: set[Expr] = set()
+    stack = [body]
+    while stack:
+        e = stack.pop()
+        if isinstance(e, Read) and operands[e.operand] is None:
+            return True
+        if e not in seen:
+            seen.add(e)
+            stack.extend((e.cond,) if isinstance(e, Select) else children(e))
+    return False
 
 
 def _element(nest: Nest, at: tuple[int, ...], terms: list[int], operands: Sequence[Known | None], is_extent: IsExtent) -> Element | None:

@@ -45,11 +45,19 @@ def _changed(code: int, case: str) -> int:
 @functools.cache
 def case_table(case: str) -> tuple[np.ndarray, np.ndarray]:
     """The block of each `BLOCK` code points, and the blocks: what is added to a code point."""
-    highest = max(code for code in range(0x20000) if _changed(code, case) != code)
-    codes = range((highest // BLOCK + 1) * BLOCK)
-    rows = np.array([_changed(code, case) - code for code in codes], np.int32).reshape(-1, BLOCK)
-    blocks, numbers = np.unique(rows, axis=0, return_inverse=True)
+    rows = [_differences(range(start, start + BLOCK), case) for start in range(0, 0x20000, BLOCK)]
+    while not any(rows[-1]):
+        rows.pop()
+    blocks, numbers = np.unique(np.array(rows, np.int32), axis=0, return_inverse=True)
     return numbers.reshape(-1).astype(np.uint8), blocks.reshape(-1)
+
+
+def _differences(codes: range, case: str) -> list[int]:
+    """What is added to each of some code points; most blocks have no letters with a case, and cost no look at each."""
+    text = "".join(map(chr, codes))
+    if text == (text.lower() if case == "LOWER" else text.upper()):
+        return [0] * len(codes)
+    return [_changed(code, case) - code for code in codes]
 
 
 # --- ChangeCase(spans, text, block numbers, blocks) -----------------------------------------------

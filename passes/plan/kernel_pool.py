@@ -2,7 +2,7 @@
 
 Groups of equal structure are recognized before they are scheduled: their nests are made of interned
 expressions over equally named axes, so equality is a comparison of a few objects. Kernels that come from
-other sources are compared by their text.
+other sources, and have the same arguments, are compared by their text.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class KernelPool:
     def __init__(self, passes: tuple[Pass[Kernel], ...]) -> None:
         self.passes = passes
         self.kernels: dict[str, Kernel] = {}
+        self._first: dict[object, Kernel | None] = {}
+        """The first kernel with arguments like these, before the passes; None once its text is among the names."""
         self._names: dict[str, str] = {}
         self._groups: dict[object, tuple[Scheduled, tuple[Value, ...]]] = {}
 
@@ -53,14 +55,33 @@ class KernelPool:
 
     def add(self, kernel: Kernel) -> str:
         """Finish a kernel by the target's passes; returns its name in the program."""
-        text = print_kernel(replace(kernel, name="kernel", schedule="", loc=NOWHERE))
-        if text not in self._names:
-            name = self._names[text] = f"{kernel.name}{len(self.kernels)}"
-            scheduled = replace(kernel, name=name)
-            show(KERNELS, f"{name}.scheduled.kernel", lambda: print_kernel(scheduled))
-            self.kernels[name] = run_passes(scheduled, self.passes, (Verify(_check),) if is_wanted(KERNELS) else ())
-            show(KERNELS, f"{name}.lowered.kernel", lambda: print_kernel(self.kernels[name]))
-        return self._names[text]
+        kernel, arguments = replace(kernel, name=f"{kernel.name}{len(self.kernels)}"), _arguments(kernel)
+        if arguments not in self._first:
+            self._first[arguments] = kernel
+        else:
+            first = self._first[arguments]
+            if first is not None:
+                self._names[_text(first)], self._first[arguments] = first.name, None
+            known = self._names.setdefault(_text(kernel), kernel.name)
+            if known != kernel.name:
+                return known
+        self._finish(kernel)
+        return kernel.name
+
+    def _finish(self, kernel: Kernel) -> None:
+        show(KERNELS, f"{kernel.name}.scheduled.kernel", lambda: print_kernel(kernel))
+        self.kernels[kernel.name] = run_passes(kernel, self.passes, (Verify(_check),) if is_wanted(KERNELS) else ())
+        show(KERNELS, f"{kernel.name}.lowered.kernel", lambda: print_kernel(self.kernels[kernel.name]))
+
+
+def _arguments(kernel: Kernel) -> object:
+    """The same for kernels of the same text, but cheaper: texts are printed only where this does not tell kernels apart."""
+    return tuple((buffer.dtype, buffer.size) for buffer in kernel.buffers), len(kernel.symbols)
+
+
+def _text(kernel: Kernel) -> str:
+    """The same for kernels that do the same, in which only names differ."""
+    return print_kernel(replace(kernel, name="kernel", schedule="", loc=NOWHERE))
 
 
 def _check(kernel: Kernel, after: str) -> None:
