@@ -50,6 +50,14 @@ def test_contents_follow_floats_that_are_exact(b: GraphBuilder) -> None:
     assert scaled(1 / 3, "Floor") is None
 
 
+def test_elements_that_need_nothing_unknown_are_known(b: GraphBuilder) -> None:
+    """What is added at the ends of a tensor, though the tensor itself is not known; a sum with it is not known anywhere."""
+    x = b.input("v", TensorType(DType.INT64, (2,)))
+    padded = b.op("Pad", x, b.const([1, 1]), b.const(7))
+    assert b.facts.elements(padded) == (build.const(7), None, None, build.const(7))
+    assert set(b.facts.elements(b.op("Add", x, b.const(1))) or ()) <= {None}
+
+
 def test_a_comparison_with_a_size_is_decided_by_its_sign(b: GraphBuilder) -> None:
     shape = b.op("Concat", b.op("Shape", image(b), end=1), b.const([-1]), axis=0)
     assert b.contents(b.op("Where", b.op("Equal", shape, b.const(-1)), b.const(7), shape)) == (N, 7)
