@@ -205,7 +205,7 @@ class CPrinter(Lines):
             self.e.vars[name] = before
 
     def while_(self, stmt: While) -> None:
-        """A loop that evaluates its condition, locals and all, before each round."""
+        """A loop that evaluates its condition, locals and all, before each iteration."""
         self.open("for (;;)")
         (cond,) = self.values(stmt.cond)
         self.line(f"if (!{cond}) {{ break; }}")
@@ -233,7 +233,7 @@ class CPrinter(Lines):
             self.close()
 
     def let(self, stmt: Let) -> None:
-        """A named value; nothing if the body does not mention it, which happens where loops of one round were resolved."""
+        """A named value; nothing if the body does not mention it, which happens where loops of one iteration were resolved."""
         self.open("")
         start = len(self.lines)
         (text,) = self.values(stmt.value)

@@ -128,7 +128,7 @@ for _lanes, _name in _PMADD.items():
         DotStep(f"maddwd.v{_lanes}i32", _lanes, 2, DType.INT16, DType.INT8, _registers, 1.5, source="Intel SDM vol. 2 VPMADDWD"),
         _multiply_pairs(_name),
     )
-    # A byte less 128 at least times 255 + 1 in a pair of data is -32768 at least.
+    # A byte minus 128 at least times 255 + 1 in a pair of data is -32768 at least.
     _guard = PairGuard(256, 2 * _lanes, f"pair_sums.v{2 * _lanes}", f"largest.v{2 * _lanes}", f"split_pairs.v{2 * _lanes}")
     _row(
         DotStep(f"maddubs.v{_lanes}i32", _lanes, 4, DType.UINT8, DType.INT8, _registers - 1, 1.0, 1.0, _guard,

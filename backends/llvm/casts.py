@@ -153,7 +153,7 @@ def _saturate_rounded(w: Writer, e: Cast, x: Expr, zero: Expr | None) -> str:
 
 
 def _code(w: Writer, x: Expr, zero: Expr | None, dtype: DType, lanes: int) -> str:
-    """A byte that is wanted in 32 bits, and so is never packed: limits less the zero point, then rounded."""
+    """A byte that is wanted in 32 bits, and so is never packed: limits minus the zero point, then rounded."""
     real = vector("float", lanes)
     ends = [literal(float(limit), DType.FLOAT32, lanes) for limit in dtype.limits]
     if zero is not None:

@@ -2,7 +2,7 @@
 
 Half of the time to compile a model of one operator would go into making its code fast. Where the program alone says that a run takes
 some microseconds, which calling it takes too, LLVM translates without optimizing (`docs/decisions/0020-small-programs.md`).
-Results are the same to the bit: nothing that LLVM does to our code changes the rounding of a float.
+Results are the same bit for bit: nothing that LLVM does to our code changes the rounding of a float.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ class _Printer:
         w.start(done)
 
     def while_(self, stmt: While) -> None:
-        """A loop that tests memory before each round."""
+        """A loop that tests memory before each iteration."""
         w = self.w
         head, body, done = w.label("while"), w.label("body"), w.label("done")
         w.jump(head)

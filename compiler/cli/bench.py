@@ -55,7 +55,7 @@ def bench_command(
 
 
 def measure(engines: dict[str, Callable[[], object]], seconds: float, rounds: int = 5) -> dict[str, list[float]]:
-    """Run the engines in turns, each burst after a rest and one unmeasured run; seconds of each run by engine."""
+    """Run the engines interleaved, each burst after a rest and one unmeasured run; seconds of each run by engine."""
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, run in engines.items():

@@ -81,12 +81,12 @@ class Frame:
     depth: int
     leave: Callable[[], None] = lambda: None
     """What to do when the last node was read."""
-    rounds: tuple[Value | None, ...] = ()
-    """What counts the rounds of the loops around the body, from inside; None for a Scan, which has no counter."""
+    loop_counters: tuple[Value | None, ...] = ()
+    """What counts the iterations of the loops around the body, from inside; None for a Scan, which has no counter."""
 
     def inner(self, body: Body, scope: Scope, builder: GraphBuilder, leave: Callable[[], None] = lambda: None) -> Frame:
         """A frame for a region or branch of a node in this one."""
-        return Frame(body, iter(body.calls), scope, builder, self.opsets, self.parameters, self.depth + 1, leave, self.rounds)
+        return Frame(body, iter(body.calls), scope, builder, self.opsets, self.parameters, self.depth + 1, leave, self.loop_counters)
 
 
 @dataclass(slots=True)
@@ -252,7 +252,7 @@ class Importer:
         parameters = {**function.defaults, **{k: v for k, v in attributes.items() if k in function.parameters}}
         leave = self._leaver(call, body, scope, frame, loc)
         opsets = frame.opsets if call.op in OPEN else function.opsets
-        return Frame(body, iter(body.calls), scope, frame.builder, opsets, parameters, frame.depth + 1, leave, frame.rounds)
+        return Frame(body, iter(body.calls), scope, frame.builder, opsets, parameters, frame.depth + 1, leave, frame.loop_counters)
 
     def _known_branch(self, call: Call, frame: Frame, loc: Loc) -> Frame | None:
         """The branch of an If whose condition is known, to be read in its place."""
@@ -323,7 +323,7 @@ class Importer:
             self._squeezes += 1
             self.bind(call.outputs, RegionReader(self, frame, loc).squeeze(x, raw.outputs), frame)
             return
-        if raw.op in DRAWS and frame.rounds and raw.attrs.get("seed") is None:
+        if raw.op in DRAWS and frame.loop_counters and raw.attrs.get("seed") is None:
             inputs = [*inputs, *[None] * (DRAWS[raw.op] - len(inputs)), *_rounds(frame, loc)]
         outputs = [self.name(name, frame.scope) if name else None for name in raw.outputs]
         try:
@@ -375,10 +375,10 @@ class Importer:
 
 
 def _rounds(frame: Frame, loc: Loc) -> list[Value]:
-    """The counters of the loops around a node that draws other random numbers in each round."""
-    found = [value for value in frame.rounds if value is not None]
-    if len(found) < len(frame.rounds) or len(found) > MAX_LOOPS:
-        where = "a Scan" if len(found) < len(frame.rounds) else f"more than {MAX_LOOPS} loops"
+    """The counters of the loops around a node that draws other random numbers in each iteration."""
+    found = [value for value in frame.loop_counters if value is not None]
+    if len(found) < len(frame.loop_counters) or len(found) > MAX_LOOPS:
+        where = "a Scan" if len(found) < len(frame.loop_counters) else f"more than {MAX_LOOPS} loops"
         raise CompileError("E0202", f"random numbers without a seed are not drawn in {where}", loc, "draw them before the loop")
     return found
 

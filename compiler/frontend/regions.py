@@ -2,7 +2,7 @@
 
 The branches of an If may give different kinds of values, and a Loop may carry a sequence that grows; both become tensors here
 (`aggregates.py`). A Loop's body is read again until what it gives back has the form of what it was given; forms only widen, so that
-takes few rounds.
+takes few iterations.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class RegionReader:
             scope.values[name] = with_tensors(form, iter(values))
         importer.constants(body, scope, builder, set(body.inputs))
         counter = scope.values[body.inputs[0]] if op == "Loop" else None
-        rounds = (counter if isinstance(counter, Value) else None, *frame.rounds)
-        importer.run(replace(frame.inner(body, scope, builder), rounds=rounds))
+        counters = (counter if isinstance(counter, Value) else None, *frame.loop_counters)
+        importer.run(replace(frame.inner(body, scope, builder), loop_counters=counters))
         return Region(builder, tuple(self._found(name, scope) for name in body.outputs))
 
     def _found(self, name: str, scope: Scope) -> Item:
@@ -317,7 +317,9 @@ class RegionReader:
         types = region_inputs("Scan", around, [v.type for v in operands], self.loc)
         builder = GraphBuilder(f"{body.name}.batch", self.frame.builder, loc=self.loc)
         parts = [builder.input(builder.free_name("batch"), type_) for type_ in types]
-        frame = replace(self.frame, builder=builder, scope=self.importer.inner_scope(self.frame), rounds=(None, *self.frame.rounds))
+        frame = replace(
+            self.frame, builder=builder, scope=self.importer.inner_scope(self.frame), loop_counters=(None, *self.frame.loop_counters)
+        )
         inner = replace(self, frame=frame)._scan(body, list(parts), attrs, list(body.outputs))
         return self._add("Scan", operands, around, inner, names, [builder.finish(values_of(inner))])
 

@@ -262,7 +262,7 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class While:
-    """Repeats `body` while `cond` holds; the condition is evaluated before each round."""
+    """Repeats `body` while `cond` holds; the condition is evaluated before each iteration."""
 
     cond: Expr
     body: Stmt

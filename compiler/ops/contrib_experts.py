@@ -81,7 +81,7 @@ def _activated(ctx: OpContext, b: RewriteBuilder, x: Value, factor: Value | None
 
 
 def _swiglu(ctx: OpContext, b: RewriteBuilder, x: Value, factor: Value | None) -> Value:
-    """`gate * sigmoid(alpha * gate) * (factor + beta)`; both may stand in one result, in turns or one half after the other."""
+    """`gate * sigmoid(alpha * gate) * (factor + beta)`; both may stand in one result, interleaved or one half after the other."""
     gate, fusion, dtype = x, ctx.int_attr("swiglu_fusion"), x.type.dtype
     if fusion == 2:
         gate, factor = b.ops("Split", 2, x, axis=-1, num_outputs=2)

@@ -59,7 +59,7 @@ def _unary(op: str, *names: str) -> Compute:
 
 
 def _row_of_units(name: str, operands: Sequence[int], scale: int, shape: Callable[[OpContext], Shape], units: Compute) -> OpDef:
-    """A row whose result `units` computes in units of its scale, from the codes less zero points as float32.
+    """A row whose result `units` computes in units of its scale, from the codes minus zero points as float32.
 
     ONNX Runtime's kernels add the zero point to these and round then, so that ties go to even codes, not to even differences.
     """
@@ -75,7 +75,7 @@ def _row_of_units(name: str, operands: Sequence[int], scale: int, shape: Callabl
 
 
 def _centred(ctx: OpContext, b: RewriteBuilder, first: int) -> Value:
-    """The codes of the operand at input `first` less their zero point, as float32."""
+    """The codes of the operand at input `first` minus their zero point, as float32."""
     zero_point = ctx.value(first + 2) if ctx.has(first + 2) else None
     return b.op("DequantizeLinear", ctx.value(first), b.const(1.0), zero_point)
 

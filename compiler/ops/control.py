@@ -87,7 +87,7 @@ def _directions(attrs: Mapping[str, Attribute], name: str, count: int, loc: Loc)
 
 
 def region_inputs(op: str, attrs: Mapping[str, Attribute], types: Sequence[TensorType | None], loc: Loc) -> list[TensorType]:
-    """Types of a body's inputs on the first round, when nothing is widened yet."""
+    """Types of a body's inputs on the first iteration, when nothing is widened yet."""
     if op == "If":
         return []
     given = [t for t in types[2 if op == "Loop" else 0 :] if t is not None]
@@ -167,7 +167,7 @@ class _Settled:
 def _settle(
     ctx: OpContext, before: Sequence[TensorType], carried: Sequence[TensorType], after: Sequence[TensorType], skip: int
 ) -> _Settled:
-    """Type a loop's body so that what it carries fits the next round.
+    """Type a loop's body so that what it carries fits the next iteration.
 
     Args:
         ctx: the loop.
@@ -208,7 +208,7 @@ def _carried_outputs(ctx: OpContext, settled: _Settled) -> list[TensorType]:
 
 
 def _stacked_output(ctx: OpContext, settled: _Settled, position: int, step: TensorType, length: Dim | None, axis: int) -> TensorType:
-    """Type of what a loop collects, one `step` each round."""
+    """Type of what a loop collects, one `step` each iteration."""
     local = settled.widened | _own_symbols(settled.body)
     shape: list[Dim | None] = [None if _mentions(d, local) else d for d in step.shape]
     shape.insert(axis, length)

@@ -3,7 +3,7 @@
     code = saturate(round(x / scale) + zero_point)        x = (code - zero_point) * scale
 
 Scales come for the whole tensor, for each index of an axis, or for each block of an axis. Results are those
-of the specification to the bit for float32: a true division, ties to even. Narrow floats are computed in
+of the specification bit for bit for float32: a true division, ties to even. Narrow floats are computed in
 float32.
 """
 

@@ -30,9 +30,9 @@ _STEPS = (0x9E3779B9, 0xBB67AE85)
 DRAWS = {
     "RandomUniform": 0, "RandomNormal": 0, "RandomUniformLike": 1, "RandomNormalLike": 1, "Bernoulli": 1, "Multinomial": 1, "Dropout": 3,
 }  # fmt: skip
-"""Operators that draw random numbers, with the number of their operands. Further ones count the rounds of loops around the node."""
+"""Operators that draw random numbers, with the number of their operands. Further ones count the iterations of loops around the node."""
 MAX_LOOPS = 2
-"""Loops around a node whose rounds the counter has room for."""
+"""Loops around a node whose iterations the counter has room for."""
 Words = tuple[Expr, Expr, Expr, Expr]
 Element = Callable[[OpContext, Words, DType], Expr]
 """(context, random words, type) -> a random number."""
@@ -67,9 +67,9 @@ def _words(ctx: OpContext, at: Sequence[Expr], shape: Sequence[Dim]) -> Words:
     """The random words of an element."""
     place = build.cast(build.linearize(at, shape), DType.UINT64)
     low, high = build.cast(place, DType.UINT32), build.cast(build.bitwise(BinaryOp.SHR, place, const(32, DType.UINT64)), DType.UINT32)
-    rounds: list[Expr] = [build.cast(ctx.read(k), DType.UINT32) for k in range(DRAWS[ctx.node.op], len(ctx.node.inputs))]
+    counters: list[Expr] = [build.cast(ctx.read(k), DType.UINT32) for k in range(DRAWS[ctx.node.op], len(ctx.node.inputs))]
     zero = const(0, DType.UINT32)
-    inner, outer = (*rounds, zero, zero)[:MAX_LOOPS]
+    inner, outer = (*counters, zero, zero)[:MAX_LOOPS]
     return philox((low, high, inner, outer), _key(ctx))
 
 

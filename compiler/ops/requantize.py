@@ -1,4 +1,4 @@
-"""Scalar rules of affine quantization that the integer contractions share, exact to the bit.
+"""Scalar rules of affine quantization that the integer contractions share, exact bit for bit.
 
     real = (stored - zero_point) * scale
     stored = saturate(round_half_even(real / scale) + zero_point)

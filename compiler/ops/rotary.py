@@ -135,7 +135,7 @@ def _microsoft_rotary(ctx: OpContext) -> list[Nest]:
 def _sectioned_rotary(ctx: OpContext) -> list[Nest]:
     """Each token has a position in time, one of rows and one of columns; `mrope_section` shares the angles out to them.
 
-    In sections one after the other, or in turns as long as a section lasts. See https://arxiv.org/abs/2409.12191.
+    In sections one after the other, or interleaved as long as a section lasts. See https://arxiv.org/abs/2409.12191.
     """
     first, second, third = ctx.ints_attr("mrope_section") or (0, 0, 0)
     if ctx.float_attr("scale", 1.0) != 1.0 or ctx.int_attr("is_packed_batching"):

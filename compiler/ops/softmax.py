@@ -42,7 +42,7 @@ def in_float32(b: RewriteBuilder, x: Value, compute: Callable[[Value], Value]) -
 
 
 def fallen_exponentials(b: RewriteBuilder, x: Value, over: Value) -> tuple[Value, Value]:
-    """`x` less the largest element of its row, and the exponential of that.
+    """`x` minus the largest element of its row, and the exponential of that.
 
     The minimum with zero changes nothing. It tells targets that no exponential overflows, which saves them a part of it.
     """

@@ -155,7 +155,7 @@ class _Collector:
                     pass
 
     def _loop(self, body: Sequence[Step]) -> None:
-        """What lives across an end of a loop lives in all of its rounds."""
+        """What lives across an end of a loop lives in all of its iterations."""
         begin = len(self.layers)
         self.visit(body)
         end = len(self.layers) - 1

@@ -136,7 +136,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Runs `body` while the condition holds; evaluated before each round."""
+    """Runs `body` while the condition holds; evaluated before each iteration."""
 
     cond: Expr
     body: tuple[Step, ...]

@@ -139,7 +139,7 @@ def _centred_sum(stage: Stage, constants: Constants) -> Stage | None:
 
 
 def _stored(stage: Stage, operands: Operands, body: Expr, shift: Expr, zero: Expr) -> Stage:
-    """The stage with another term, from which a zero point was taken, and its sum less `shift`."""
+    """The stage with another term, from which a zero point was taken, and its sum minus `shift`."""
     code = int(zero.value) if isinstance(zero, Const) else None
     nest = replace(stage.nest, body=body, zero_code=code)
     result = substitute(nest.result, {nest.acc: build.sub(nest.acc, shift)})
@@ -150,7 +150,7 @@ def _stored(stage: Stage, operands: Operands, body: Expr, shift: Expr, zero: Exp
 
 
 def _with_stored_weights(stage: Stage, constants: Constants) -> Stage:
-    """The stage with new constants for weights less their zero points."""
+    """The stage with new constants for weights minus their zero points."""
     body = stage.nest.body
     assert isinstance(body, Binary)
     operands = Operands(list(stage.operands))

@@ -158,7 +158,7 @@ def _split_blocked_reduction(form: LoopForm, in_blocks: Collection[Buffer]) -> t
 
 
 def split_grouped_axis(form: LoopForm) -> LoopForm:
-    """Split an output loop that is divided in some offset, as the channels of a grouped convolution are.
+    """Split an output loop that is divided with some offset, as the channels of a grouped convolution are.
 
     What is divided out selects the group, which both factors share; what is left is a row of the tile.
     """
@@ -174,7 +174,7 @@ def split_grouped_axis(form: LoopForm) -> LoopForm:
 
 
 def _block_of(form: LoopForm, var: Var) -> int | None:
-    """The block by which a loop's variable is divided in some offset."""
+    """The block by which a loop's variable is divided with some offset."""
     return next((block for e in walk(form.term) if (block := _divisor(e, var)) is not None), None)
 
 

@@ -113,7 +113,7 @@ def byte_load(e: Expr, dtypes: Collection[DType] = BYTES) -> Load | None:
 
 
 def _weight(e: Expr) -> Load | None:
-    """The load of a constant that is a factor of bytes; with 16 bits it is a byte less its zero point (`centre_weights`)."""
+    """The load of a constant that is a factor of bytes; with 16 bits it is a byte minus its zero point (`centre_weights`)."""
     load = byte_load(e, (*BYTES, DType.INT16))
     return load if load is not None and load.buffer.scope is Scope.CONST else None
 

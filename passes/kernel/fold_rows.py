@@ -4,7 +4,7 @@
     take in:    sums = sums combined with what the reduction has in row number `row`
     finish:     output = what becomes of the sums
 
-The terms are combined in the order of the whole reduction, whose outermost loop the rows are: the result is the same to the bit.
+The terms are combined in the order of the whole reduction, whose outermost loop the rows are: the result is the same bit for bit.
 """
 
 from __future__ import annotations

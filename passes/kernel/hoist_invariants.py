@@ -114,7 +114,7 @@ def _is_slow(e: Expr) -> bool:
 
 
 def _unconditional(stmt: Stmt) -> Iterator[Stmt]:
-    """Statements that run in every iteration: not those under a condition or in a loop that may have no round."""
+    """Statements that run in every iteration: not those under a condition or in a loop that may have no iteration."""
     yield stmt
     match stmt:
         case Block(body=parts):

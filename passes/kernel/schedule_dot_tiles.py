@@ -9,7 +9,7 @@
 
 The patches make every window a matrix product with even steps, whatever the layout and the padding; they stay in the
 first-level cache while all channels of the part pass by. A zero point is taken from the data where the patch has room
-for the difference. Else sums are taken of the data as they are, less the sums for a pixel that is zero everywhere. All sums
+for the difference. Else sums are taken of the data as they are, minus the sums for a pixel that is zero everywhere. All sums
 are exact: where an instruction sums only small data, the upper bits of large ones come after the rest (split_patches).
 """
 
@@ -44,7 +44,7 @@ from .tile_model import choose_tile
 UNROLL = 1
 """Steps of the depth that are written out."""
 MIN_PIXELS = 48
-"""Pixels of a task, if there are as many: less would load the weights too often."""
+"""Pixels of a task, if there are as many: fewer would load the weights too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class _Tiles:
         return build.cast(add(datum, const(self.row.shift(self.dot.data.dtype), DType.INT32)), self.row.operand)
 
     def _start(self, blocks: ExitStack, first: Expr, channels: int) -> Buffer | None:
-        """What accumulators begin with, for all channels of a part: the bias less the sums for data that are zero everywhere.
+        """What accumulators begin with, for all channels of a part: the bias minus the sums for data that are zero everywhere.
 
         None if that is nothing.
         """

@@ -9,7 +9,7 @@
         for squares: transform the sums into m * m outputs, and store what the epilogue makes of them
 
 The weights are transformed at compile time. All sums are exact modulo 2 ** 32, so results are those of `schedule_dot_tiles`
-to the bit; which of the two runs is decided by counting instructions.
+bit for bit; which of the two runs is decided by counting instructions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIZES = (2, 3, 4)
 BAND_BYTES = 256 << 10
 """Transformed data of a band at most: they are on the stack, and should stay in the second-level cache."""
 MIN_SQUARES = 5
-"""Squares of a band, if there are as many: less would load the weights too often."""
+"""Squares of a band, if there are as many: fewer would load the weights too often."""
 GAIN = 0.9
 """The algorithm is taken if it needs less than this share of the instructions."""
 REDONE = 0.04
@@ -163,7 +163,7 @@ class _IntegerWinograds:
                 self._transform_square(strip, across, mul(s, m), transformed, add(mul(r, self.wide), s))
 
     def _copy_strip(self, strip: Buffer, values: dict[Var, Expr], row: Expr, across: int) -> None:
-        """The data of a row of squares, less their zero point, and what stands outside of them."""
+        """The data of a row of squares, minus their zero point, and what stands outside of them."""
         w, m, n = self.window, self.algorithm.outputs, self.algorithm.products
         with self.k.loop("y", n) as y, self.k.loop("x", across) as x:
             # Outputs of the last squares that are none read beyond the data.

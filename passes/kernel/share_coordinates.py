@@ -1,4 +1,4 @@
-"""Maps that read where other data say: coordinates that an outer loop does not change are computed once for all its rounds.
+"""Maps that read where other data say: coordinates that an outer loop does not change are computed once for all its iterations.
 
 Sampling a map of many channels at coordinates from a tensor (`GridSample`, deformed windows) finds the same elements and weights in
 each channel. The loop over channels goes inside the vector loop over positions, below what is the same in all channels:
@@ -25,7 +25,7 @@ MIN_ROUNDS = 4
 
 
 def find_shared(form: LoopForm) -> Loop | None:
-    """The loop of a map, not the last one, in all rounds of which the same computed elements are read; None if there is none."""
+    """The loop of a map, not the last one, in all iterations of which the same computed elements are read; None if there is none."""
     for var, extent in form.axes[:-1] if form.combine is None else ():
         if isinstance(extent, int) and extent >= MIN_ROUNDS and any(_reads_computed(at, var) for at in form.loads()):
             return var, extent
@@ -48,7 +48,7 @@ def _split(index: Expr, var: Var) -> tuple[Expr, Expr]:
 
 
 def emit_shared(k: KernelBuilder, form: LoopForm, shared: Loop) -> None:
-    """Emit one element, or vector, of a map in all rounds of a loop, below what is the same in them."""
+    """Emit one element, or vector, of a map in all iterations of a loop, below what is the same in them."""
     var, extent = shared
     with ExitStack() as lets:
         names: dict[Expr, Expr] = {}

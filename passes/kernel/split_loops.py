@@ -1,4 +1,4 @@
-"""Split loops whose variable is divided in some offset, so that no index is divided at run time.
+"""Split loops whose variable is divided with some offset, so that no index is divided at run time.
 
 What reshapes, pixel shuffles, enlarged images and blocks of channels leave are quotients and remainders of loop
 variables. A loop over `i` with `i // 4` and `i % 4` in it is two loops, over `o` and `r` with `i = 4 * o + r`:

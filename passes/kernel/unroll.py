@@ -2,7 +2,7 @@
 
 Runs first of the kernel passes of the `c` backend. After it every index of a register tile is a constant, so
 the printer can give each accumulator a name of its own. A loop whose copies would be longer than `MAX_STORES`
-stays a loop, and so does what contains it: flash is dearer than the branch. Loops of one round vanish.
+stays a loop, and so does what contains it: flash is dearer than the branch. Loops of one iteration vanish.
 """
 
 from __future__ import annotations

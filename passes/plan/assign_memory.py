@@ -69,8 +69,8 @@ def _usable(leads: Leads, spans: Sequence[Span], align: int) -> dict[tuple[int, 
 def find_lives(steps: Sequence[Step], temporaries: Sequence[Dim], align: int = ALIGN) -> list[Life]:
     """When each temporary is in use.
 
-    What lives across the beginning or the end of a loop lives in all of its rounds; what a loop writes and reads
-    only inside is written again in each round.
+    What lives across the beginning or the end of a loop lives in all of its iterations; what a loop writes and reads
+    only inside is written again in each iteration.
     """
     lives: dict[int, Life] = {}
     loops: list[tuple[int, int]] = []

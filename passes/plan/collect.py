@@ -1,8 +1,8 @@
 """Collect the results of the iterations of a loop as slices of one tensor.
 
-If the tensor's size is known before the loop, so is its memory. If only the number of rounds is known, the
-memory is allocated in the first round. Otherwise it grows: it is doubled whenever it is full. Without a heap it has the
-size that the model declares, and each round checks that its slice fits.
+If the tensor's size is known before the loop, so is its memory. If only the number of iterations is known, the
+memory is allocated in the first iteration. Otherwise it grows: it is doubled whenever it is full. Without a heap it has the
+size that the model declares, and each iteration checks that its slice fits.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Collected:
     whole: Value
     """The node's output."""
     axis: int
-    """Axis of the whole along which the rounds lie."""
+    """Axis of the whole along which the iterations lie."""
     reverse: bool
-    """Whether the first round comes last."""
+    """Whether the first iteration comes last."""
 
     @property
     def _capacity(self) -> Var:
@@ -56,7 +56,7 @@ class Collected:
             lowering.require(v for v in free_vars(*map(build.index, self.whole.type.shape)) if v not in own)
 
     def add(self, lowering: Lowering, counter: Var, own: frozenset[Var], length: Expr | None, loc: Loc) -> None:
-        """Store the slice of a round, in the loop."""
+        """Store the slice of an iteration, in the loop."""
         target, source = lowering.storages[self.whole.name], lowering.storage(self.slice)
         self._set_extents(lowering, counter, own, loc)
         size = build.index(lowering.bytes_of(self.slice))
@@ -64,8 +64,8 @@ class Collected:
         if mentions(self.whole.type.shape, own):
             extent, room = self.whole.type.shape[self.axis], self._room(lowering, own)
             if room is not None:
-                rounds = build.add(counter, 1) if extent in own else build.index(extent)
-                fits = build.le(build.mul(rounds, size), room)
+                iterations = build.add(counter, 1) if extent in own else build.index(extent)
+                fits = build.le(build.mul(iterations, size), room)
                 lowering.check(fits, f"'{self.whole.name}' is larger than the model declares", loc)
             elif extent in own:
                 lowering.steps.append(self._grow(lowering, target, counter, size))
@@ -78,7 +78,7 @@ class Collected:
         if self.axis == 0:
             lowering.steps.append(Copy(target, source, build.dim(size), build.dim(build.mul(at, size))))
         else:
-            copy_slice(lowering, self.whole, target, self.slice, source, self.axis, at, loc, into_whole=True)
+            copy_slice(lowering, Slice(self.whole, self.slice, self.axis, at), (target, source), loc, into_whole=True)
 
     def _room(self, lowering: Lowering, own: frozenset[Var]) -> int | None:
         """Bytes of the memory if the loop determines its size, there is no heap, and the model says how much it can be."""
@@ -118,26 +118,36 @@ def _allocated(storage: Storage, counter: Var, size: Expr, length: Expr) -> Step
     return Branch(build.eq(counter, 0), (Allocate(storage, build.dim(build.mul(size, length))),), ())
 
 
-def copy_slice(
-    lowering: Lowering,
-    whole: Value,
-    whole_storage: Storage,
-    part: Value,
-    part_storage: Storage,
-    axis: int,
-    at: Expr,
-    loc: Loc,
-    *,
-    into_whole: bool,
-) -> None:
-    """Append a kernel that copies a slice of a tensor along an axis, out of it or into it."""
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A tensor that is one slice of another."""
+
+    whole: Value
+    part: Value
+    axis: int
+    """Axis of the whole that is indexed."""
+    at: Expr
+    """Index of the slice."""
+
+
+def copy_slice(lowering: Lowering, place: Slice, storages: tuple[Storage, Storage], loc: Loc, *, into_whole: bool) -> None:
+    """Append a kernel that copies a slice of a tensor, out of it or into it.
+
+    Args:
+        lowering: the program so far.
+        place: the slice.
+        storages: of the whole and of the slice.
+        loc: the node that needs it.
+        into_whole: whether the slice is written into the whole.
+    """
+    whole, part, axis = place.whole, place.part, place.axis
     shape, dtype = whole.type.shape, whole.type.dtype
     inner = build.product(shape[axis + 1 :])
     outside, inside = Buffer("b0", dtype, build.product(shape)), Buffer("b1", dtype, build.product(part.type.shape))
     k = KernelBuilder()
     with k.loops((build.product(shape[:axis]), inner)) as (i, j):
         near = build.add(build.mul(i, build.index(inner)), j)
-        row = build.add(build.mul(i, build.index(shape[axis])), at)
+        row = build.add(build.mul(i, build.index(shape[axis])), place.at)
         far = build.add(build.mul(row, build.index(inner)), j)
         if into_whole:
             k.store(outside, far, Load(inside, near))
@@ -146,4 +156,4 @@ def copy_slice(
     kernel = k.kernel("slice", (outside, inside), loc)
     lowering.require(kernel.symbols)
     work = build.product(part.type.shape)
-    lowering.steps.append(Call(lowering.pool.add(kernel), (whole_storage, part_storage), kernel.symbols, 1, work, loc))
+    lowering.steps.append(Call(lowering.pool.add(kernel), storages, kernel.symbols, 1, work, loc))

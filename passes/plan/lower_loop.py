@@ -1,8 +1,8 @@
 """Loop and Scan as steps: one `Repeat` whose body is the region.
 
-A carried value has one storage, its state: the region reads it, and after each round the region's result is
+A carried value has one storage, its state: the region reads it, and after each iteration the region's result is
 put there. Values that change their shape have heap memory as state, and symbols for their extents that are
-set again after each round. `collect.py` handles what a loop collects.
+set again after each iteration. `collect.py` handles what a loop collects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...compiler.kernel.traverse import free_vars
 from ...compiler.ops.control import scan_form
 from ...compiler.program.nodes import Allocate, Call, Copy, Move, Place, ReadSymbol, Repeat, SetSymbol, Step, Storage
 from ..fusion.stage_graph import used_names
-from .collect import Collected, copy_slice
+from .collect import Collected, Slice, copy_slice
 from .control_flow import inner_steps, is_movable, own_symbols, shared_storages, stem
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A value that goes from round to round."""
+    """A value that goes from one iteration to the next."""
 
     begin: Value
-    """What it is before the first round."""
+    """What it is before the first iteration."""
     given: Value
     """The region's input."""
     result: Value
@@ -44,7 +44,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A tensor of which each round gets a slice."""
+    """A tensor of which each iteration gets a slice."""
 
     whole: Value
     slice: Value
@@ -62,13 +62,13 @@ class Loop:
     collected: tuple[Collected, ...]
     scanned: tuple[Scanned, ...] = ()
     counter: Value | None = None
-    """The region's input that counts rounds."""
+    """The region's input that counts iterations."""
     proceed: Value | None = None
     """The region's output that says whether to go on."""
 
     @property
-    def round(self) -> Var:
-        """The number of rounds done."""
+    def iteration(self) -> Var:
+        """The number of iterations done."""
         return Var(f"{stem(self.node)}.round")
 
 
@@ -85,7 +85,7 @@ def lower_loop(lowering: Lowering, node: Node) -> None:
     loop = Loop(node, body, carried, collected, (), body.inputs[0], body.outputs[0])
     flag = body.inputs[1]
     lowering.arrays[flag.name] = np.ones(flag.type.static_shape, np.bool_)  # the body runs only while the condition holds
-    conditions = [] if limit is None else [build.lt(loop.round, _limit(lowering, node, limit))]
+    conditions = [] if limit is None else [build.lt(loop.iteration, _limit(lowering, node, limit))]
     go = Var(f"{stem(node)}.go")
     if condition is not None:
         lowering.set(ReadSymbol(go, lowering.storage(condition), 0, DType.BOOL))
@@ -117,7 +117,7 @@ def lower_scan(lowering: Lowering, node: Node) -> None:
     lowering.require(free_vars(*lengths))
     for other in lengths[1:]:
         lowering.check(build.eq(other, lengths[0]), "the scanned inputs have different numbers of steps", node.loc)
-    _run(lowering, loop, build.lt(loop.round, lengths[0]), None, lengths[0])
+    _run(lowering, loop, build.lt(loop.iteration, lengths[0]), None, lengths[0])
 
 
 def _padded(node: Node, count: int) -> list[Value | None]:
@@ -126,12 +126,12 @@ def _padded(node: Node, count: int) -> list[Value | None]:
 
 
 def _run(lowering: Lowering, loop: Loop, condition: Expr, go: Var | None, length: Expr | None) -> None:
-    """Append the loop. `go` is the symbol to set from the body's condition, `length` the number of rounds if known."""
+    """Append the loop. `go` is the symbol to set from the body's condition, `length` the number of iterations if known."""
     own = own_symbols(lowering, loop.node)
     states = [_begin(lowering, c) for c in loop.carried]
     for collected in loop.collected:
-        collected.begin(lowering, loop.round, own)
-    lowering.define(loop.round, 0)
+        collected.begin(lowering, loop.iteration, own)
+    lowering.define(loop.iteration, 0)
     with inner_steps(lowering) as steps:
         _bind_counter(lowering, loop)
         for scanned in loop.scanned:
@@ -142,9 +142,9 @@ def _run(lowering: Lowering, loop: Loop, condition: Expr, go: Var | None, length
         if go is not None and loop.proceed is not None:
             lowering.set(ReadSymbol(go, lowering.storage(loop.proceed), 0, DType.BOOL))
         for collected in loop.collected:
-            collected.add(lowering, loop.round, own, length, loop.node.loc)
+            collected.add(lowering, loop.iteration, own, length, loop.node.loc)
         _carry(lowering, loop, states, first_heap)
-        lowering.define(loop.round, build.add(loop.round, 1))
+        lowering.define(loop.iteration, build.add(loop.iteration, 1))
     lowering.steps.append(Repeat(condition, tuple(steps)))
     for c in loop.carried:
         for extent, final in zip(c.end.type.shape if c.end else (), c.given.type.shape, strict=False):
@@ -152,7 +152,7 @@ def _run(lowering: Lowering, loop: Loop, condition: Expr, go: Var | None, length
                 assert isinstance(extent, Var)
                 lowering.define(extent, final)
     for collected in loop.collected:
-        collected.end(lowering, loop.round, own)
+        collected.end(lowering, loop.iteration, own)
     lowering.known |= own
 
 
@@ -160,13 +160,13 @@ def _run(lowering: Lowering, loop: Loop, condition: Expr, go: Var | None, length
 
 
 def _changing(c: Carried) -> list[tuple[Var, int]]:
-    """The extents of a carried value that may be different in each round: symbol and axis."""
+    """The extents of a carried value that may be different in each iteration: symbol and axis."""
     pairs = enumerate(zip(c.begin.type.shape, c.given.type.shape, strict=True))
     return [(inside, axis) for axis, (outside, inside) in pairs if inside != outside and isinstance(inside, Var)]
 
 
 def _begin(lowering: Lowering, c: Carried) -> Storage:
-    """Make the state of a carried value and fill it for the first round."""
+    """Make the state of a carried value and fill it for the first iteration."""
     size = lowering.bytes_of(c.begin)
     lowering.require(free_vars(build.index(size)))
     if _changing(c):
@@ -185,7 +185,7 @@ def _begin(lowering: Lowering, c: Carried) -> Storage:
 
 
 def _carry(lowering: Lowering, loop: Loop, states: list[Storage], first_heap: int) -> None:
-    """Put the results of a round into the states. What lies in another state is taken out before any is written."""
+    """Put the results of an iteration into the states. What lies in another state is taken out before any is written."""
     results = [c.result for c in loop.carried]
     shared = shared_storages(lowering, results)
     last: list[Step] = []
@@ -218,34 +218,35 @@ def _copied(lowering: Lowering, source: Storage, target: Storage, value: Value) 
     return target
 
 
-# --- Inputs of a round ------------------------------------------------------------------------
+# --- Inputs of an iteration --------------------------------------------------------------------
 
 
 def _bind_counter(lowering: Lowering, loop: Loop) -> None:
-    """Make the number of the round known as a symbol, and as a tensor if the body uses it as one."""
+    """Make the number of the iteration known as a symbol, and as a tensor if the body uses it as one."""
     counter = loop.counter
     if counter is None:
         return
     symbol = f"{counter.name}[0]"
     if symbol in loop.body.data_symbols:
-        lowering.define(Var(symbol), loop.round)
+        lowering.define(Var(symbol), loop.iteration)
     if counter not in loop.body.outputs and all(counter.name not in used_names(node) for node in loop.body.nodes):
         return
     storage = lowering.place(counter)
     k = KernelBuilder()
     buffer = Buffer("b0", DType.INT64, 1)
-    k.store(buffer, 0, loop.round)
+    k.store(buffer, 0, loop.iteration)
     kernel = k.kernel("counter", (buffer,), loop.node.loc)
     lowering.steps.append(Call(lowering.pool.add(kernel), (storage,), kernel.symbols, 1, 1, loop.node.loc))
 
 
 def _bind_slice(lowering: Lowering, loop: Loop, scanned: Scanned, length: Expr) -> None:
-    """Copy the slice of a round out of a scanned tensor."""
-    at: Expr = build.sub(build.sub(length, 1), loop.round) if scanned.reverse else loop.round
+    """Copy the slice of an iteration out of a scanned tensor."""
+    at: Expr = build.sub(build.sub(length, 1), loop.iteration) if scanned.reverse else loop.iteration
     source, target = lowering.storage(scanned.whole), lowering.place(scanned.slice)
     lowering.values[scanned.slice.name] = scanned.slice
     if scanned.axis == 0:
         size = lowering.bytes_of(scanned.slice)
         lowering.steps.append(Copy(target, source, size, 0, build.dim(build.mul(at, build.index(size)))))
     else:
-        copy_slice(lowering, scanned.whole, source, scanned.slice, target, scanned.axis, at, loop.node.loc, into_whole=False)
+        place = Slice(scanned.whole, scanned.slice, scanned.axis, at)
+        copy_slice(lowering, place, (source, target), loop.node.loc, into_whole=False)

@@ -75,7 +75,7 @@ def _taken(span: Span, other: Span, at: int, leads: Leads) -> tuple[int, int]:
 
 
 def largest_sum(spans: Sequence[Span], leads: Leads = MappingProxyType({})) -> int:
-    """Largest sum of the bytes that are live at one step, less what may overlap: no plan needs less."""
+    """Largest sum of the bytes that are live at one step, minus what may overlap: no plan needs less."""
     change: dict[int, int] = {}
     for span in spans:
         change[span.first] = change.get(span.first, 0) + span.bytes
