@@ -72,7 +72,7 @@ def load_operators(path: str | os.PathLike[str]) -> tuple[OpDef, ...]:
         raise CompileError("E0206", f"the module of operators fails: {type(error).__name__}: {error}", Loc(node=file.name)) from error
     rows = names.get(OPERATORS)
     if not isinstance(rows, (list, tuple)):
-        hint = f"end it with {OPERATORS} = [...], the rows that the compiler shall know"
+        hint = f"end it with {OPERATORS} = [...], the rows that the compiler should know"
         raise CompileError("E0206", f"the module of operators has no list {OPERATORS}", Loc(node=file.name), hint)
     return tuple(rows)
 
