@@ -1,8 +1,8 @@
 """Loads and stores as LLVM instructions.
 
-A vector index that is a ramp of stride one is one vector access; loads with small strides, and columns of a tile in registers, are
-vectors and shuffles; other ramps are scalar accesses with constant distances; any other index is a gather or scatter. Masked lanes
-touch no memory: a scalar (or uniform) mask picks between the element and a block of zeros that every module holds.
+A vector index that is a ramp of stride one is one vector access; loads of what lies near each other, and of columns of a tile in
+registers, are vectors and shuffles; other ramps are scalar accesses with constant distances; any other index is a gather or scatter.
+Masked lanes touch no memory: a scalar (or uniform) mask picks between the element and a block of zeros that every module holds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ...compiler.kernel.nodes import Binary, BinaryOp, Broadcast, Buffer, Const,
 from ...passes.kernel.emit_loops import MAX_SHUFFLED_STRIDE
 from .expressions import splat, typed, value
 from .llvmtypes import is_plain, memory_type, register_type, suffix, vector
+from .places import places
 from .writer import Writer
 
 ZEROS_BYTES = 1024
@@ -142,29 +143,31 @@ def _load_plain(w: Writer, buffer: Buffer, at: Expr) -> str:
         return splat(w, _load_plain(w, buffer, at.value), memory_type(buffer.dtype), at.lanes)
     if _is_column(buffer, at):
         return _load_column(w, buffer, at)
-    if _reversed(at):
-        assert isinstance(at, Ramp)
-        first = add(at.base, 1 - at.lanes)
-        forward = w.let(f"load {kind}, ptr {address(w, buffer, first)}, align {alignment(buffer, first)}")
-        order = ", ".join(f"i32 {at.lanes - 1 - k}" for k in range(at.lanes))
-        return w.let(f"shufflevector {kind} {forward}, {kind} poison, <{at.lanes} x i32> <{order}>")
-    if isinstance(at, Ramp) and isinstance(at.stride, Const) and 1 < at.stride.value <= MAX_SHUFFLED_STRIDE:
-        return _load_strided(w, buffer, at, int(at.stride.value))
+    near = places(at)
+    if near is not None and max(near[1]) - min(near[1]) < MAX_SHUFFLED_STRIDE * at.lanes:
+        return _load_near(w, buffer, *near)
     return _gather(w, buffer, at, None)
 
 
-def _load_strided(w: Writer, buffer: Buffer, at: Ramp, stride: int) -> str:
-    """Every `stride`-th element: as many vectors as that, the last of which ends with the last element, and shuffles."""
-    kind, lanes = memory_type(buffer.dtype, at.lanes), at.lanes
-    last = (lanes - 1) * stride + 1 - lanes
-    starts = [*(k * lanes for k in range(stride - 1)), last]
-    result = ""
+def _load_near(w: Writer, buffer: Buffer, base: Expr, distances: tuple[int, ...]) -> str:
+    """Elements near each other, in any order: the vectors that they lie in, the last of which ends with the last element, and shuffles."""
+    lanes, first, span = len(distances), min(distances), max(distances) - min(distances) + 1
+    if span == 1:
+        return splat(w, _load_plain(w, buffer, add(base, first)), memory_type(buffer.dtype), lanes)
+    width = min(lanes, 1 << (span.bit_length() - 1))
+    kind, wide = memory_type(buffer.dtype, width), memory_type(buffer.dtype, lanes)
+    starts = [*range(0, span - width, width), span - width]
+    result = "poison"
     for k, start in enumerate(starts):
-        first = add(at.base, start)
-        part = w.let(f"load {kind}, ptr {address(w, buffer, first)}, align {alignment(buffer, first)}")
-        here = {lane: lane * stride - start for lane in range(lanes) if min(lane * stride // lanes, stride - 1) == k}
+        at = add(base, first + start)
+        part = w.let(f"load {kind}, ptr {address(w, buffer, at)}, align {alignment(buffer, at)}")
+        here = {lane: d - first - start for lane, d in enumerate(distances) if min((d - first) // width, len(starts) - 1) == k}
+        if width < lanes:
+            picked = ", ".join(f"i32 {here[lane]}" if lane in here else "i32 poison" for lane in range(lanes))
+            part = w.let(f"shufflevector {kind} {part}, {kind} poison, <{lanes} x i32> <{picked}>")
+            here = {lane: lane for lane in here}
         order = ", ".join(f"i32 {lanes + here[lane] if lane in here else lane}" for lane in range(lanes))
-        result = w.let(f"shufflevector {kind} {result or 'poison'}, {kind} {part}, <{lanes} x i32> <{order}>")
+        result = w.let(f"shufflevector {wide} {result}, {wide} {part}, <{lanes} x i32> <{order}>")
     return result
 
 
@@ -208,10 +211,6 @@ def _load_column(w: Writer, buffer: Buffer, at: Expr) -> str:
         return shuffled(a, b, (lane % 2 * lanes + lane // part * part + upper + lane % part // 2 for lane in range(lanes)))
 
     return interleaved(part, column % part)
-
-
-def _reversed(at: Expr) -> bool:
-    return isinstance(at, Ramp) and isinstance(at.stride, Const) and at.stride.value == -1
 
 
 def _load_masked(w: Writer, buffer: Buffer, at: Expr, mask: Expr) -> str:

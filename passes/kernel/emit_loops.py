@@ -14,13 +14,15 @@ from ...compiler.kernel import build
 from ...compiler.kernel.build import add, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.nest import Combine
-from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Math, Scope, Var
+from ...compiler.kernel.nodes import Buffer, Dim, Expr, Load, LoopKind, Math, Scope, Var
 from ...compiler.kernel.traverse import free_vars, substitute, walk
 from ...compiler.kernel.vector_loop import halves, vector_loop
 from .expand_math import EXPANSIONS
-from .loop_form import Loop, LoopForm, stride
+from .loop_form import Loop, LoopForm, coefficient, stride
 from .window_bounds import Windows, find_windows, tap_loop
 
+MAX_WRITTEN_VECTORS, MAX_WRITTEN_NODES = 64, 1 << 12
+"""Vectors of a row that is written out, and nodes of their expressions."""
 MAX_ACCUMULATORS = 4
 """Vectors in flight in a reduction, to hide the latency of the combining instruction."""
 FEW_TERMS = 8
@@ -44,11 +46,23 @@ class VectorShape:
         return max(1, self.bits // 8 // max(4, *widths))
 
 
-def emit_map(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int) -> None:
-    """Emit a form without reduction over the loops given, the last of them in vectors."""
+def emit_map(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes: int, repeated: Loop | None = None) -> None:
+    """Emit a form without reduction over the loops given, the last of them in vectors.
+
+    Args:
+        k: where to.
+        form: the map.
+        loops: its loops but for those that are emitted already.
+        lanes: of a vector.
+        repeated: a short loop that changes only where elements are stored (`repeated_rows.py`).
+    """
 
     def store(form: LoopForm) -> None:
-        k.store(form.target, form.at, form.result)
+        if repeated is None:
+            k.store(form.target, form.at, form.result)
+            return
+        with k.loop("u", repeated[1], LoopKind.UNROLL) as u:
+            k.store(form.target, substitute(form.at, {repeated[0]: u}), form.result)
 
     over(k, form, loops[:-1], lambda inner: _innermost(k, inner, loops[-1:], lanes, store))
 
@@ -58,8 +72,40 @@ def _innermost(k: KernelBuilder, form: LoopForm, loops: tuple[Loop, ...], lanes:
         body(form)
         return
     ((var, extent),) = loops
+    if lanes > 1 and isinstance(extent, int) and _is_tabulated(form, var) and _can_be_written_out(form, extent, lanes):
+        _write_out(k, extent, lanes, lambda at: body(form.substitute({var: at})))
+        return
     costly = _is_even(form, var) and is_costly(form.result)
     vector_loop(k, extent, lanes, lambda at: body(form.substitute({var: at})), costly=costly)
+
+
+def _write_out(k: KernelBuilder, extent: int, lanes: int, body: Callable[[Expr], None]) -> None:
+    """A loop whose vectors all have their own copy of the body; the last one may repeat elements of the one before."""
+    with k.loop("v", extent // lanes, LoopKind.UNROLL) as step, k.loop("l", lanes, LoopKind.VECTOR) as lane:
+        body(add(mul(step, lanes), lane))
+    if extent % lanes:
+        with k.loop("l", lanes, LoopKind.VECTOR) as lane:
+            body(add(lane, extent - lanes))
+
+
+def _can_be_written_out(form: LoopForm, extent: int, lanes: int) -> bool:
+    """True if the copies stay short, and elements may be computed twice."""
+    vectors = -(-extent // lanes)
+    is_short = vectors <= MAX_WRITTEN_VECTORS and vectors * len(walk(form.result)) <= MAX_WRITTEN_NODES
+    return extent >= lanes and is_short and all(at.buffer is not form.target for at in form.loads())
+
+
+def _is_tabulated(form: LoopForm, var: Var) -> bool:
+    """True if some elements are read in places that only a position on a loop decides, by divisions or bounds: shuffles, written out."""
+    return any(_follows_only(at.index, var) for at in form.loads())
+
+
+def _follows_only(index: Expr, var: Var) -> bool:
+    """True if an index is uneven in a variable, and its terms with the variable have no other variable and no load in them."""
+    if coefficient(index, var) is not None:
+        return False
+    factors = [f for term in build.index_terms(index) for f in term if var in free_vars(*term)]
+    return all(list(free_vars(f)) in ([var], []) and not any(isinstance(e, Load) for e in walk(f)) for f in factors)
 
 
 def is_costly(e: Expr) -> bool:

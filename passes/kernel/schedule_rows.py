@@ -22,6 +22,7 @@ from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symb
 from .emit_loops import VectorShape, emit_map, emit_plain_reduction, emit_reduction, prefers_along
 from .find_leads import with_leads
 from .loop_form import Loop, LoopForm, collapse, loop_form, physical_offset, physical_shape, stride
+from .repeated_rows import take_repeated
 from .share_coordinates import emit_shared, find_shared
 from .split_loops import split_divided_loops
 from .transposed_map import TransposedMap, find_transposed_map
@@ -142,6 +143,9 @@ def _emit_single(k: KernelBuilder, form: LoopForm, vector: VectorShape) -> Dim:
     transposed = find_transposed_map(form, vector)
     if transposed is not None:
         return _emit_transposed(k, transposed, vector)
+    taken = take_repeated(form) if vector.bits else None
+    if taken is not None:
+        return _emit_repeated(k, *taken, vector)
     inner = 0 if not form.axes or (form.combine is not None and prefers_along(form, form.axes[-1])) else 1
     parallel = _parallel_loops(form.axes, inner)
     with _parallel(k, parallel, vector) as values:
@@ -159,6 +163,14 @@ def _emit_shared(k: KernelBuilder, form: LoopForm, shared: Loop, vector: VectorS
         size = _replace_dim(extent, parallel, values)
         vector_loop(k, size, vector.lanes(form), lambda at: emit_shared(k, rest.substitute({last: at}), shared))
     return build.product(count for _, count in parallel)
+
+
+def _emit_repeated(k: KernelBuilder, form: LoopForm, repeated: Loop, vector: VectorShape) -> Dim:
+    parallel = _parallel_loops(form.axes, 1)
+    with _parallel(k, parallel, vector) as values:
+        rest = form.substitute(dict(zip((var for var, _ in parallel), values, strict=True)))
+        emit_map(k, rest, form.axes[len(parallel) :], vector.lanes(form), repeated)
+    return build.product(extent for _, extent in parallel)
 
 
 def _emit_transposed(k: KernelBuilder, transposed: TransposedMap, vector: VectorShape) -> Dim:

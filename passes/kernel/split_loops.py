@@ -22,7 +22,7 @@ def split_divided_loops(form: LoopForm) -> LoopForm:
     """Return the form with every loop split that a division takes apart evenly; maps and output loops only."""
     position = 0
     while position < len(form.axes):
-        found = _split(form, form.axes[position])
+        found = split_loop(form, form.axes[position])
         if found is None:
             position += 1
         else:
@@ -31,7 +31,7 @@ def split_divided_loops(form: LoopForm) -> LoopForm:
     return form
 
 
-def _split(form: LoopForm, loop: Loop) -> tuple[LoopForm, tuple[Loop, Loop]] | None:
+def split_loop(form: LoopForm, loop: Loop) -> tuple[LoopForm, tuple[Loop, Loop]] | None:
     """The form with a loop as two, None if nothing is divided that two loops would not."""
     var, extent = loop
     if not isinstance(extent, int):

@@ -11,7 +11,7 @@ from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
 from onnxc.compiler.kernel.build import add, load, lt, mul, ramp
 from onnxc.compiler.kernel.builder import KernelBuilder
-from onnxc.compiler.kernel.nodes import Buffer, Load, LoopKind, Scope, Store, Var
+from onnxc.compiler.kernel.nodes import Buffer, Expr, Load, LoopKind, Scope, Store, Var
 
 Check = Callable[..., None]
 F32 = DType.FLOAT32
@@ -32,6 +32,34 @@ def test_ramps(check: Check, stride: int, masked: bool) -> None:
     mask = lt(ramp(build.const(0), 1, 16), 5) if masked else None
     k.emit(Store(y, ramp(build.const(0), 1, 16), Load(x, at, mask)))
     check(k.kernel("ramps", (x, y)), {x: numbers(64), y: np.zeros(16, np.float32)})
+
+
+@pytest.mark.parametrize("dtype", [F32, DType.INT8, DType.BOOL, DType.INT64], ids=lambda d: d.label)
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_places_near_each_other(check: Check, dtype: DType, lanes: int) -> None:
+    """Lanes whose distances are known are shuffles of the vectors that they lie in: repeated, clamped, all the same, scattered."""
+    x, y = Buffer("x", dtype, 64), Buffer("y", dtype, 8 * lanes)
+    lane, k = ramp(build.const(0), 1, lanes), KernelBuilder()
+
+    def all_lanes(value: int) -> Expr:
+        return build.broadcast(build.const(value), lanes)
+
+    distances = (
+        build.floordiv(lane, all_lanes(2)),
+        build.floordiv(mul(lane, all_lanes(10)), all_lanes(17)),
+        build.minimum(lane, all_lanes(lanes // 2 - 1)),
+        build.maximum(build.sub(lane, all_lanes(3)), all_lanes(-1)),
+        build.floordiv(lane, all_lanes(lanes)),
+        build.floormod(mul(lane, all_lanes(3)), all_lanes(lanes)),
+        build.floordiv(mul(lane, all_lanes(7)), all_lanes(3)),
+        mul(lane, all_lanes(-2)),
+    )
+    with k.loop("i", 2) as i:
+        for row, distance in enumerate(distances):
+            at = add(build.broadcast(add(mul(i, 2), 2 * lanes if row == 7 else 1), lanes), distance)
+            k.emit(Store(y, ramp(build.const(row * lanes), 1, lanes), Load(x, at)))
+    values = (np.arange(64) % 3 if dtype is DType.BOOL else np.arange(64)).astype(dtype.numpy)
+    check(k.kernel("near", (x, y)), {x: values, y: np.zeros(8 * lanes, dtype.numpy)})
 
 
 @pytest.mark.parametrize(("dtype", "side"), [(DType.INT8, 16), (DType.INT8, 8), (DType.INT16, 16), (F32, 8), (F32, 4), (DType.INT64, 4)])

@@ -20,7 +20,7 @@ from ..lowered import program_of
 
 TARGETS = ("cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:aarch64,cortex-a72", "c:cortex-m4", "c:cortex-m0")
 
-MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
+MODELS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "map": ("g (float[3,37] x, float[37] y) => (float[3,37] z) { a = Add(x, y)\n z = Relu(a) }", {}),
     "map dynamic": ("g (float[N,19] x) => (float[N,19] z) { a = Mul(x, x)\n z = Relu(a) }", {}),
     "sum along": ("g (float[5,70] x) => (float[5,1] z) { a = Constant<value_ints=[1]>()\n z = ReduceSum(x, a) }", {}),
@@ -78,6 +78,15 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "conv 1d": ("g (float[1,4,30] x) => (float[1,16,28] z) { z = Conv(x, w) }", {"w": (16, 4, 3)}),
     "conv dynamic": ("g (float[N,3,H,W] x) => (float[N,16,P,Q] z) { z = Conv<pads=[1,1,1,1]>(x, w) }", {"w": (16, 3, 3, 3)}),
     "pool": ("g (float[1,16,6,6] x) => (float[1,16,3,3] z) { z = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x) }", {}),
+    "nearest doubled": (
+        "g (float[1,2,4,9] x) => (float[1,2,8,18] z) { z = Resize<coordinate_transformation_mode=\"asymmetric\">(x, , s) }",
+        {"s": (1.0, 1.0, 2.0, 2.0)},
+    ),
+    "nearest by a fraction": (
+        "g (float[1,2,4,9] x) => (float[1,2,6,15] z) { z = Resize(x, , s) }", {"s": (1.0, 1.0, 1.7, 1.7)},
+    ),
+    "linear": ("g (float[2,13] x) => (float[2,22] z) { z = Resize<mode=\"linear\">(x, , s) }", {"s": (1.0, 1.7)}),
+    "reflected": ("g (float[3,12] x) => (float[3,19] z) { p = Constant<value_ints=[0,3,0,4]>()\n z = Pad<mode=\"reflect\">(x, p) }", {}),
     "concat in place": (
         """g (float[1,16,4,4] x) => (float[1,64,4,4] z) {
             a = Conv<pads=[1,1,1,1]>(x, w)
@@ -91,11 +100,13 @@ MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
 EXTENTS = {"N": 3, "M": 21, "H": 6, "W": 5}
 
 
-def _model(text: str, constants: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+def _model(text: str, constants: dict[str, tuple[float, ...]]) -> onnx.ModelProto:
+    """A model with random constants of these shapes; what are no extents are the numbers of a constant."""
     model: onnx.ModelProto = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]>\n{text}')
     generator = np.random.default_rng(1)
     for name, shape in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32), name))
+        values = np.array(shape) if isinstance(shape[0], float) else generator.standard_normal(tuple(map(int, shape)))
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
     return model
 
 
