@@ -251,7 +251,7 @@ def _reduce_along(k: KernelBuilder, form: LoopForm, lanes: int) -> None:
     lanes = lanes if _is_even(form, var) and not form.in_order else 1
     vectors = MAX_ACCUMULATORS
     if lanes > 1 and is_costly(form.term):
-        lanes, vectors = 2 * lanes, vectors // 2
+        lanes, vectors = 2 * lanes, 1
     while lanes > 1 and isinstance(extent, int) and lanes * vectors > extent:
         vectors, lanes = (vectors // 2, lanes) if vectors > 1 else (1, lanes // 2)
     with k.local(dtype, 1, "sum", Scope.REGISTER) as total:

@@ -32,7 +32,7 @@ class Expansion:
 
 
 EXPANSIONS: dict[MathFn, Expansion] = {
-    MathFn.EXP: Expansion(exponential.exp, 2.0, 2.0),
+    MathFn.EXP: Expansion(exponential.exp, 2.5, 2.0),
     MathFn.EXP2: Expansion(exponential.exp2, 2.0, 2.0),
     MathFn.EXPM1: Expansion(exponential.expm1, 2.0, 2.0),
     MathFn.LOG: Expansion(logarithm.log, 2.0, 2.0),
@@ -50,7 +50,7 @@ EXPANSIONS: dict[MathFn, Expansion] = {
     MathFn.ACOSH: Expansion(logarithm.acosh, 3.0, 3.0),
     MathFn.ATANH: Expansion(logarithm.atanh, 3.0, 3.0),
     MathFn.ERF: Expansion(exponential.erf, 3.5, 2.0),
-    MathFn.SIGMOID: Expansion(exponential.sigmoid, 2.5, 2.5),
+    MathFn.SIGMOID: Expansion(exponential.sigmoid, 3.5, 2.5),
     MathFn.POW: Expansion(logarithm.power, 1.0, 2.0),
 }
 

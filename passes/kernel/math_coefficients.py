@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ...compiler.dtypes import DType
 
-EXP = {
+EXPM1 = {
     DType.FLOAT32: (  # error 2**-26.2
         0.5,
         0.1666654348373413,
@@ -34,6 +34,19 @@ EXP = {
     ),
 }
 """(exp(r) - 1 - r) / r**2 for |r| <= ln(2) / 2."""
+
+EXP = {
+    DType.FLOAT32: (  # error 2**-23.4
+        1.0,
+        0.9999997019767761,
+        0.4999914765357971,
+        0.1666763871908188,
+        0.04189816117286682,
+        0.008290272206068039,
+    ),
+    DType.FLOAT64: (1.0, 1.0, *EXPM1[DType.FLOAT64]),
+}
+"""exp(r) for |r| <= ln(2) / 2, exactly 1 for 0."""
 
 EXP2 = {
     DType.FLOAT32: (  # error 2**-29.0

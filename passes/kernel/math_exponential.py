@@ -57,27 +57,22 @@ def _reduce(x: Expr, biases: float) -> tuple[Expr, Expr]:
 
 def _growth(r: Expr) -> Expr:
     """`exp(r) - 1` for the rest of a reduction."""
-    return fma(build.mul(r, r), horner(r, tables.EXP[r.dtype]), r)
+    return fma(build.mul(r, r), horner(r, tables.EXPM1[r.dtype]), r)
 
 
 def _power(r: Expr) -> Expr:
     """`exp(r)` for the rest of a reduction."""
-    return horner(r, (1.0, 1.0, *tables.EXP[r.dtype]))
+    return horner(r, tables.EXP[r.dtype])
 
 
 def exp(x: Expr) -> Expr:
     """e**x."""
-    if _is_small(x):
-        return _small_exp(x)
     limits = _RANGES[x.dtype]
+    if _is_small(x):
+        r, exponent = _reduce(at_least(x, limits.lowest), 1.5)
+        return scale_down(_power(r), exponent)
     r, exponent = _reduce(at_least(at_most(x, limits.highest), limits.lowest), 2)
     return scale(_power(r), exponent)
-
-
-def _small_exp(x: Expr) -> Expr:
-    """e**x for x up to `_SMALL`, where the result may be denormal but not too large."""
-    r, exponent = _reduce(at_least(x, _RANGES[x.dtype].lowest), 1.5)
-    return scale_down(_power(r), exponent)
 
 
 def _is_small(x: Expr) -> bool:
@@ -136,9 +131,11 @@ def cosh(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    """`e / (1 + e)` with e = exp(x), where x is so bounded that the quotient rounds to 1 from there on."""
-    grown = _small_exp(at_most(x, _SMALL))
-    return build.div(grown, build.add(grown, 1.0))
+    """`e / (1 + e)` with e = exp(x), where x is so bounded that the quotient rounds to 1 from there on; both multiplied by 2**k."""
+    k = FORMATS[x.dtype].bias // 2
+    r, exponent = _reduce(at_least(at_most(x, _SMALL), _RANGES[x.dtype].lowest), 1.5)
+    grown = build.mul(_power(r), power_of_two(exponent, x.dtype))
+    return build.div(grown, build.add(grown, 2.0**k))
 
 
 def tanh(x: Expr) -> Expr:
