@@ -97,11 +97,17 @@ def _element(nest: Nest, at: tuple[int, ...], terms: list[int], operands: Sequen
         return None
 
 
+_OPERATIONS = {
+    Combine.SUM: BinaryOp.ADD, Combine.PROD: BinaryOp.MUL, Combine.MAX: BinaryOp.MAX, Combine.MIN: BinaryOp.MIN,
+    Combine.LARGEST: BinaryOp.MAX,
+}  # fmt: skip
+
+
 def _combine(combine: Combine, a: Element, b: Element, dtype: DType, is_extent: IsExtent) -> Element:
     if dtype.kind is Kind.BOOL:
         op = BinaryOp.OR if combine in (Combine.SUM, Combine.MAX) else BinaryOp.AND
     else:
-        op = {Combine.SUM: BinaryOp.ADD, Combine.PROD: BinaryOp.MUL, Combine.MAX: BinaryOp.MAX, Combine.MIN: BinaryOp.MIN}[combine]
+        op = _OPERATIONS[combine]
     return binary_element(op, a, b, dtype, is_extent)
 
 

@@ -97,13 +97,18 @@ def _evaluate_block(
     return finished.reshape(total.shape)
 
 
+_FUNCTIONS = {
+    Combine.SUM: np.add, Combine.PROD: np.multiply, Combine.MAX: np.maximum, Combine.MIN: np.minimum, Combine.LARGEST: np.fmax,
+}  # fmt: skip
+
+
 def _combine(combine: Combine, terms: np.ndarray, dtype: DType, kept: int, *, in_order: bool) -> np.ndarray:
     """Reduce the axes from `kept` on, in the type of the terms."""
     axes = tuple(range(kept, terms.ndim))
     if dtype.kind is Kind.BOOL:
         return np.asarray((np.any if combine in (Combine.SUM, Combine.MAX) else np.all)(terms, axis=axes))
     wide = widen(terms, dtype)
-    function = {Combine.SUM: np.add, Combine.PROD: np.multiply, Combine.MAX: np.maximum, Combine.MIN: np.minimum}[combine]
+    function = _FUNCTIONS[combine]
     with np.errstate(all="ignore"):
         if in_order and 0 not in wide.shape:  # `reduce` adds in an order of its own
             return narrow(function.accumulate(wide.reshape(*wide.shape[:kept], -1), axis=-1, dtype=wide.dtype)[..., -1], dtype)

@@ -16,8 +16,8 @@ from ..kernel import build
 from ..kernel.nest import Combine, Nest, pointwise, reduction
 from ..kernel.nodes import Expr, MathFn, Var
 from .reduction_axes import known_axes, reduced_type, reduction_space
-from .table import Adapt, Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, register
-from .types import NUMERIC, ORDERED, check_dtype
+from .table import INTERNAL, Adapt, Nests, OpContext, OpDef, RawNode, Rewrite, RewriteBuilder, register
+from .types import FLOATS, NUMERIC, ORDERED, check_dtype
 
 
 def axes_to_input(node: RawNode) -> None:
@@ -79,11 +79,14 @@ class _Reduction:
     finish: Callable[[Expr, Expr], Expr] | None = None
     accepts: Collection[DType] = NUMERIC
     axes_since: int = 18
+    domain: str = ""
 
     def row(self) -> OpDef:
         """The operator's row."""
         adapt: dict[int, Adapt] = {self.axes_since: axes_to_input}
-        return OpDef(self.name, self.infer, Nests(self.nests), defaults={"keepdims": 1, "noop_with_empty_axes": 0}, adapt=adapt)
+        return OpDef(
+            self.name, self.infer, Nests(self.nests), self.domain, defaults={"keepdims": 1, "noop_with_empty_axes": 0}, adapt=adapt
+        )
 
     def infer(self, ctx: OpContext) -> list[TensorType]:
         """Type of the output."""
@@ -142,6 +145,7 @@ register(
     _Reduction("ReduceMean", Combine.SUM, _wide_accumulator, finish=_mean).row(),
     _Reduction("ReduceProd", Combine.PROD).row(),
     _Reduction("ReduceMax", Combine.MAX, _same, accepts=ORDERED).row(),
+    _Reduction("ReduceLargest", Combine.LARGEST, _same, accepts=FLOATS, domain=INTERNAL).row(),
     _Reduction("ReduceMin", Combine.MIN, _same, accepts=ORDERED).row(),
     _Reduction("ReduceL1", Combine.SUM, term=_absolute).row(),
     _Reduction("ReduceL2", Combine.SUM, term=_square, finish=_root).row(),

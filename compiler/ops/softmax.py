@@ -42,11 +42,11 @@ def in_float32(b: RewriteBuilder, x: Value, compute: Callable[[Value], Value]) -
 
 
 def fallen_exponentials(b: RewriteBuilder, x: Value, over: Value) -> tuple[Value, Value]:
-    """`x` minus the largest element of its row, and the exponential of that.
+    """`x` minus the largest number of its row, and the exponential of that, which is NaN where `x` is.
 
     The minimum with zero changes nothing. It tells targets that no exponential overflows, which saves them a part of it.
     """
-    fallen = b.op("Sub", x, b.op("ReduceMax", x, over, keepdims=1, noop_with_empty_axes=1))
+    fallen = b.op("Sub", x, b.op("onnxc::ReduceLargest", x, over, keepdims=1, noop_with_empty_axes=1))
     return fallen, b.op("Exp", b.op("Min", fallen, b.const(0.0, x.type.dtype)))
 
 

@@ -36,6 +36,14 @@ def test_large_numbers(check):
     check("LogSoftmax", [x], expected=[expected])
 
 
+def test_rows_with_nan_are_nan(check):
+    x = np.array([[np.nan, 1, 2], [1, np.nan, np.nan], [np.nan] * 3, [-np.inf] * 3, [np.inf, 0, 0], [-np.inf, 0, 0]], np.float32)
+    half = np.array([[np.nan] * 3] * 5 + [[0, 0.5, 0.5]], np.float32)
+    check("Softmax", [x], expected=[half])
+    with np.errstate(divide="ignore"):
+        check("LogSoftmax", [x], expected=[np.log(half)])
+
+
 def test_first_of_equal_elements(check):
     check("Hardmax", [np.array([[3, 3, 1], [0, 0, 0]], np.float32)], expected=[np.array([[1, 0, 0], [1, 0, 0]], np.float32)])
 

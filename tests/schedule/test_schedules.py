@@ -26,6 +26,7 @@ MODELS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
     "sum along": ("g (float[5,70] x) => (float[5,1] z) { a = Constant<value_ints=[1]>()\n z = ReduceSum(x, a) }", {}),
     "max across": ("g (float[9,21] x) => (float[1,21] z) { a = Constant<value_ints=[0]>()\n z = ReduceMax(x, a) }", {}),
     "softmax": ("g (float[4,33] x) => (float[4,33] z) { z = Softmax(x) }", {}),
+    "vectors of all sizes": ("g (float[3,63] x) => (float[3,63] z) { s = LogSoftmax(x)\n z = Tanh(s) }", {}),
     "softmax over channels": ("g (float[2,5,3,16] x) => (float[2,5,3,16] z) { z = Softmax<axis=1>(x) }", {}),
     "softmax over channels, odd rows": ("g (float[2,5,3,7] x) => (float[2,5,3,7] z) { z = Softmax<axis=1>(x) }", {}),
     "argument over channels": ("g (float[1,6,4,8] x) => (int64[1,1,4,8] z) { z = ArgMax<axis=1>(x) }", {}),
