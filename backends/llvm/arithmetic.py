@@ -11,7 +11,7 @@ from __future__ import annotations
 from ...compiler.dtypes import DType, Kind
 from ...compiler.kernel.build import range_of
 from ...compiler.kernel.nodes import COMPARISONS, Binary, BinaryOp, Broadcast, Const, Expr
-from .expressions import typed, value
+from .expressions import all_lanes, typed, value
 from .llvmtypes import literal, register_type, suffix, vector
 from .writer import Writer
 
@@ -36,6 +36,8 @@ def binary(w: Writer, e: Binary) -> str:
             return _minmax_float(w, e)
         return w.let(f"{_FLOAT_OPS[e.op]} {typed(w, e.a)}, {value(w, e.b)}")
     if dtype.kind is Kind.BOOL:
+        if (whole := all_lanes(e)) is not None:
+            return w.let(f"call i1 @llvm.vector.reduce.and.v{whole.lanes}i1({typed(w, whole)})")
         return w.let(f"{_BOOL_OPS[e.op]} {typed(w, e.a)}, {value(w, e.b)}")
     if e.op in _INT_OPS:
         exact = " nsw" if e.op in _MAY_NOT_OVERFLOW and dtype is DType.INT64 and w.is_index(e) else ""

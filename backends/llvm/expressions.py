@@ -8,8 +8,25 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from ...compiler.dtypes import Kind
-from ...compiler.kernel.nodes import Binary, Broadcast, Cast, Const, Expr, Lane, Load, Math, MathFn, Ramp, Read, Select, Unary, UnaryOp, Var
+from ...compiler.dtypes import DType, Kind
+from ...compiler.kernel.nodes import (
+    Binary,
+    BinaryOp,
+    Broadcast,
+    Cast,
+    Const,
+    Expr,
+    Lane,
+    Load,
+    Math,
+    MathFn,
+    Ramp,
+    Read,
+    Select,
+    Unary,
+    UnaryOp,
+    Var,
+)
 from ...compiler.kernel.traverse import children
 from .llvmtypes import literal, register_type, suffix, vector
 from .writer import Writer
@@ -43,7 +60,28 @@ def _known(w: Writer, e: Expr) -> str | None:
 
 def _operands(e: Expr) -> tuple[Expr, ...]:
     """What must have a value before the expression is emitted; loads see to their addresses themselves."""
-    return () if isinstance(e, Load) else children(e)
+    if isinstance(e, Load):
+        return ()
+    vector = all_lanes(e)
+    return children(e) if vector is None else (vector,)
+
+
+def all_lanes(e: Expr) -> Expr | None:
+    """The vector of bools all of whose lanes are asked for by an expression, if that is what it is."""
+    if not (isinstance(e, Binary) and e.op is BinaryOp.AND and e.dtype is DType.BOOL and e.lanes == 1):
+        return None
+    lanes: list[Lane] = []
+    parts: list[Expr] = [e]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Binary) and part.op is BinaryOp.AND:
+            parts += (part.a, part.b)
+        elif isinstance(part, Lane) and (not lanes or part.vector is lanes[0].vector):
+            lanes.append(part)
+        else:
+            return None
+    vector = lanes[0].vector
+    return vector if {lane.index for lane in lanes} == set(range(vector.lanes)) else None
 
 
 def _emit(w: Writer, e: Expr) -> str:

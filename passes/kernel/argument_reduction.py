@@ -3,7 +3,8 @@
 Moderate angles: `x - n * pi/2` with pi/2 in parts so short that their products with `n` are exact
 (Cody and Waite). All others: the bits of 1/(2 pi) that matter are multiplied with the integer
 significand, in integers (M. Payne and R. Hanek, Radian reduction for trigonometric functions, 1983).
-Both give a sum of two floats, and are computed side by side: no branches.
+Both give a sum of two floats, and are computed side by side: no branches. Where all angles are known to be moderate, the first is
+enough.
 """
 
 from __future__ import annotations
@@ -52,17 +53,23 @@ _HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
 def reduce_angle(x: Expr) -> tuple[Pair, Expr]:
     """Return `r` and the int32 or int64 `q` with `x == q * pi/2 + r` modulo 2 pi and |r| <= pi/4; NaN for infinities."""
     size = build.absolute(x)
-    moderate, q = _reduce_moderate(x)
+    moderate, q = reduce_moderate_angle(x)
     large, q_large = (_reduce_large_32 if x.dtype is DType.FLOAT32 else _reduce_large_64)(size)
     negative = build.lt(x, 0.0)
     large = Pair(*(build.select(negative, build.neg(part), part) for part in (large.high, large.low)))
     q_large = build.select(negative, build.sub(build.const(0, q.dtype), q_large), q_large)
-    use = build.le(size, _MODERATE[x.dtype].limit)
+    use = is_moderate(x)
     high = build.select(build.lt(size, math.inf), large.high, math.nan)
     return Pair(build.select(use, moderate.high, high), build.select(use, moderate.low, large.low)), build.select(use, q, q_large)
 
 
-def _reduce_moderate(x: Expr) -> tuple[Pair, Expr]:
+def is_moderate(x: Expr) -> Expr:
+    """Whether `reduce_moderate_angle` is right for an angle."""
+    return build.le(build.absolute(x), _MODERATE[x.dtype].limit)
+
+
+def reduce_moderate_angle(x: Expr) -> tuple[Pair, Expr]:
+    """The same for angles that are moderate."""
     parts = _MODERATE[x.dtype].parts
     n, q = nearest(x, 2 / math.pi)
     rest = x

@@ -7,6 +7,8 @@ correction; the inverse functions reduce their argument by identities until it i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 from ...compiler.dtypes import DType
 from ...compiler.kernel import build
@@ -37,28 +39,32 @@ def _sine_and_cosine(r: Pair) -> tuple[Expr, Expr]:
     return build.add(r.high, fma(r.low, about, cube)), cosine
 
 
-def _sine(x: Expr, quarter: int) -> Expr:
+Reduction: TypeAlias = Callable[[Expr], tuple[Pair, Expr]]
+"""How an angle is reduced: `reduce_angle`, or `reduce_moderate_angle` where all angles are moderate."""
+
+
+def _sine(x: Expr, quarter: int, reduce: Reduction) -> Expr:
     """sin(x + quarter * pi/2)."""
-    r, q = reduce_angle(x)
+    r, q = reduce(x)
     q = build.add(q, quarter)
     sine, cosine = _sine_and_cosine(r)
     value = build.select(build.ne(bit_and(q, 1), 0), cosine, sine)
     return build.select(build.ne(bit_and(q, 2), 0), build.neg(value), value)
 
 
-def sin(x: Expr) -> Expr:
+def sin(x: Expr, reduce: Reduction = reduce_angle) -> Expr:
     """Sine."""
-    return build.select(build.lt(build.absolute(x), _TINY[x.dtype]), x, _sine(x, 0))
+    return build.select(build.lt(build.absolute(x), _TINY[x.dtype]), x, _sine(x, 0, reduce))
 
 
-def cos(x: Expr) -> Expr:
+def cos(x: Expr, reduce: Reduction = reduce_angle) -> Expr:
     """Cosine."""
-    return _sine(x, 1)
+    return _sine(x, 1, reduce)
 
 
-def tan(x: Expr) -> Expr:
+def tan(x: Expr, reduce: Reduction = reduce_angle) -> Expr:
     """Tangent, the quotient of sine and cosine of the reduced angle."""
-    r, q = reduce_angle(x)
+    r, q = reduce(x)
     sine, cosine = _sine_and_cosine(r)
     odd = build.ne(bit_and(q, 1), 0)
     value = build.div(build.select(odd, build.neg(cosine), sine), build.select(odd, sine, cosine))

@@ -8,11 +8,14 @@ import pytest
 
 from onnxc.compiler.dtypes import DType
 from onnxc.compiler.kernel import build
+from onnxc.compiler.kernel.builder import KernelBuilder
 from onnxc.compiler.kernel.evaluate import evaluate_nest
+from onnxc.compiler.kernel.interpret import run_kernel
 from onnxc.compiler.kernel.nest import pointwise
-from onnxc.compiler.kernel.nodes import Expr, Math, MathFn, Read
-from onnxc.compiler.kernel.traverse import map_expr, walk
-from onnxc.passes.kernel.expand_math import EXPANSIONS, expand_expr
+from onnxc.compiler.kernel.nodes import Buffer, Expr, If, LoopKind, Math, MathFn, Read
+from onnxc.compiler.kernel.traverse import map_expr, walk, walk_statements
+from onnxc.passes.kernel.expand_math import EXPANSIONS, expand_expr, expand_math
+from onnxc.passes.kernel.vectorize import vectorize
 
 LONG = np.longdouble
 needs_long_double = pytest.mark.skipif(np.finfo(LONG).nmant < 63, reason="the reference needs 64-bit significands")
@@ -139,6 +142,23 @@ def test_powers_of_special_numbers(dtype: DType) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
     ordered = ~np.isnan(wanted)
     np.testing.assert_array_equal(np.signbit(got[ordered]), np.signbit(wanted[ordered]))
+
+
+def test_large_angles_take_a_branch() -> None:
+    """A vector with one large angle gives the same as one angle at a time, and so does one without."""
+    x = np.array([1, -2, 3e-20, 700, 5, 6, -2999, 8, 1, 2, 3, 1e30, 5, 6, 7, np.inf], np.float32)
+    source, target = Buffer("x", DType.FLOAT32, 16), Buffer("y", DType.FLOAT32, 16)
+    k = KernelBuilder()
+    with k.loop("i", 2) as i, k.loop("l", 8, LoopKind.VECTOR) as lane:
+        at = build.add(build.mul(i, 8), lane)
+        angle = build.load(source, at)
+        k.store(target, at, build.add(build.math_fn(MathFn.SIN, angle), build.math_fn(MathFn.TAN, angle)))
+    kernel = expand_math(vectorize(k.kernel("angles", (source, target))))
+    assert any(isinstance(stmt, If) for stmt in walk_statements(kernel.body))
+    y = np.zeros_like(x)
+    run_kernel(kernel, {source: x, target: y}, {})
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(y, np.sin(x.astype(float)) + np.tan(x.astype(float)), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("fn", EXPANSIONS, ids=lambda f: f.value)
