@@ -51,7 +51,7 @@ def form_groups(graph: Graph, facts: GraphFacts, options: FusionOptions = DEFAUL
         order_units: chooses one of the valid orders; without it, units stand in the order of the graph.
     """
     stages = make_stage_graph(graph, facts)
-    integer_sums(stages, options.numerics)
+    integer_sums(stages, options.numerics, options.has_fma)
     fold_zero_points(stages)
     drop_unused_stages(stages)
     place_concats(stages, graph.nodes)

@@ -25,19 +25,20 @@ from .inline_maps import inline
 from .scaled_terms import dequantizes, factored
 from .stage_graph import StageGraph, is_movement
 
+BYTES = (DType.INT8, DType.UINT8)
 LIMIT = (1 << 31) - 1
 """The largest sum."""
 
 
-def integer_sums(graph: StageGraph, numerics: Numerics = Numerics.ONNX) -> None:
+def integer_sums(graph: StageGraph, numerics: Numerics = Numerics.ONNX, has_fma: bool = False) -> None:
     """Rewrite the float sums among the stages whose terms are products of integers and scales."""
     for name, stage in list(graph.stages.items()):
-        found = integer_sum(stage, graph, numerics)
+        found = integer_sum(stage, graph, numerics, has_fma)
         if isinstance(found, Stage):
             graph.stages[name] = found
 
 
-def integer_sum(stage: Stage, graph: StageGraph, numerics: Numerics = Numerics.ONNX) -> Stage | str:
+def integer_sum(stage: Stage, graph: StageGraph, numerics: Numerics = Numerics.ONNX, has_fma: bool = False) -> Stage | str:
     """The stage with a sum of int32, or why its sum stays one of floats."""
     if stage.nest.combine is not Combine.SUM or stage.nest.body.dtype is not DType.FLOAT32:
         return "no sum of float32"
@@ -52,6 +53,8 @@ def integer_sum(stage: Stage, graph: StageGraph, numerics: Numerics = Numerics.O
         return found
     if not any(isinstance(e, Read) for e in walk(found.value)):
         return "no factor is an integer"
+    if has_fma and numerics is Numerics.ONNX and _computed_factors(found.value, whole, graph.constants) > 1:
+        return "all factors are computed: without codes packed for them, multiply-adds of integers cost more than those of floats"
     reason = overflow(found.value, whole, graph.constants)
     if reason is not None:
         return reason
@@ -61,6 +64,12 @@ def integer_sum(stage: Stage, graph: StageGraph, numerics: Numerics = Numerics.O
         real = build.mul(real, found.scale)
     finish = substitute(nest.result, {nest.acc: real})
     return make_stage(whole.value, whole.operands, replace(integer, finish=finish), whole.loc, whole.covers)
+
+
+def _computed_factors(term: Expr, stage: Stage, constants: Constants) -> int:
+    """How many operands that are not constants have their codes in a term."""
+    operands = {stage.operands[e.operand] for e in walk(term) if isinstance(e, Read) and e.dtype in BYTES}
+    return sum(constants.array(value) is None for value in operands)
 
 
 def with_integers(stage: Stage, graph: StageGraph) -> Stage:

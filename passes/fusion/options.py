@@ -20,4 +20,5 @@ class FusionOptions:
     prefers_tables: bool = False
     """Whether looking a code up in a table costs less than the few float operations that requantize it."""
     has_fma: bool = False
-    """Whether a multiply-add rounds once, and floats are cheap: codes of sums are computed with it."""
+    """Whether a multiply-add rounds once, and floats are cheap: codes of sums are computed with it, and products of computed codes stay
+    floats."""

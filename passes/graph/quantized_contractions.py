@@ -210,6 +210,8 @@ def _matmul(site: Site, node: Node, target: Codes) -> Value | Refusal:
     if isinstance(found, Refusal):
         return found
     data, weight = found
+    if site.builder.array(weight.codes) is None and site.builder.array(data.codes) is None:
+        return Refusal("both factors are computed: floats are multiplied at less cost than codes that are not packed")
     if not weight.is_single and weight.codes.type.rank != 2:
         return Refusal("a stack of matrices has several scales")
     factors = (data.codes, data.scale, data.zero, weight.codes, weight.scale, weight.zero)

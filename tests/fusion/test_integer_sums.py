@@ -181,6 +181,15 @@ def test_refused(rng: np.random.Generator, body: str, reason: str) -> None:
     assert integer_sum(sum_, stages) == reason
 
 
+def test_products_of_computed_codes_stay_floats_where_these_are_cheap(rng: np.random.Generator) -> None:
+    body = MATMUL.replace("w, sw, zw", "v, sw, zw").replace("g (uint8[3,16] x)", "g (uint8[3,16] x, int8[16,8] v)")
+    graph = graph_of(body, parameters(rng, 8))
+    stages = make_stage_graph(graph, GraphFacts.of(graph))
+    (sum_,) = (stage for stage in stages.stages.values() if stage.nest.combine is Combine.SUM)
+    assert isinstance(integer_sum(sum_, stages), Stage)
+    assert isinstance(integer_sum(sum_, stages, has_fma=True), str)
+
+
 def test_means_of_windows_are_sums_of_integers_where_scales_are(rng: np.random.Generator) -> None:
     graph = graph_of(WINDOW, parameters(rng, 8))
     stages = make_stage_graph(graph, GraphFacts.of(graph))

@@ -92,6 +92,12 @@ def test_matrices(name: str) -> None:
     _check(_graph(f"g (int8[7,6] x) => (int8[M,N] y) {{ {body} }}"), (7, 6), operators)
 
 
+def test_a_product_of_computed_codes_stays() -> None:
+    factors = "d = DequantizeLinear(x, xs, xz)\n t = Transpose(x)\n w = DequantizeLinear(t, xs, xz)"
+    graph = _graph(f"g (int8[7,6] x) => (int8[M,N] y) {{ {factors}\n s = MatMul(d, w)\n y = QuantizeLinear(s, ys, yz) }}")
+    assert any(node.op == "MatMul" for node in quantized_contractions(graph).nodes)
+
+
 def test_a_sum_that_others_read_stays() -> None:
     body = HEAD + "s = Conv<pads=[1,1,1,1]>(d, w, b)\n y = QuantizeLinear(s, ys, yz)\n r = Relu(s)"
     graph = _graph(f"g (int8[1,6,5,4] x) => (int8[N,C,H,W] y, float[N,C,H,W] r) {{ {body} }}")
