@@ -24,7 +24,7 @@ def broadcast_shape(ctx: OpContext, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]
     """The common shape under ONNX's multidirectional broadcasting; E0203 if there is none.
 
     A symbolic extent against a constant other than 1 takes the constant; two different symbols take the
-    larger one, which is right if one of them is 1 or both are equal.
+    larger one, which is right if one of them is 1 or both are equal; 0 against 1, whose common extent is 0, is refused (E0402).
     """
     rank = max((len(s) for s in shapes), default=0)
     result: list[Dim] = []

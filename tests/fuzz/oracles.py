@@ -125,6 +125,8 @@ def _fault_of_outputs(found: Tensors, others: Mapping[str, Tensors], sample: Sam
 def _is_refused_everywhere(error: CompileError, sample: Sample) -> bool:
     if error.code == "E0204" and error.diagnostics[0].loc.op_type in NEED_EXTENTS:
         return True
+    if error.code == "E0402" and "do not broadcast" in str(error) and any(0 in array.shape for array in sample.expected.values()):
+        return True  # two open extents of which one is 0 and one 1: the larger one is their common extent on every target
     return error.code in ("E0204", "E0402") and _reads_ranks(sample)
 
 
