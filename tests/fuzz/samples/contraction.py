@@ -13,7 +13,7 @@ WIDE = ("float32", "float32", "float32", "float32", "float64", "float16")
 
 
 def weight(d: Draft, dtype: str, shape: tuple[int, ...], fan_in: int) -> Operand:
-    """Random numbers of a size that keeps sums moderate; a constant, or now and then an input."""
+    """Random numbers of a size that keeps sums moderate; a constant, or now and then an input, or what a node makes of one."""
     if math.prod(shape) > 12000:
         raise Misfit
     rng = np.random.default_rng(d.int(0, 999))
@@ -21,7 +21,10 @@ def weight(d: Draft, dtype: str, shape: tuple[int, ...], fan_in: int) -> Operand
         array = rng.integers(0 if dtype == "uint8" else -9, 10, shape).astype(dtype)
     else:
         array = (rng.standard_normal(shape) / math.sqrt(max(fan_in, 1))).astype(dtype)
-    return d.input(array) if d.outer is None and d.chance(12) and len(d.inputs) < 6 else d.constant(array, listed=False)
+    if d.outer is not None or not d.chance(15) or len(d.inputs) > 5:
+        return d.constant(array, listed=False)
+    given = d.input(array)
+    return d.add("Neg", given) if dtype != "uint8" and d.chance(40) else given
 
 
 @sample("MatMul", weight=12)
