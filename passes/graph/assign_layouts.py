@@ -61,12 +61,15 @@ class _Choice:
     """For each value read by a padded convolution, the largest padding on each axis."""
     captured: set[str] = field(init=False)
     """What regions use by name must be row-major under that name."""
+    codes: set[str] = field(init=False)
+    """What DequantizeLinear makes: as weights, they stay codes, and the product becomes one of integers."""
     awaited: set[str] = field(init=False)
     """Floats that convolutions read, perhaps behind operators that keep the shape."""
 
     def __post_init__(self) -> None:
         self.facts = GraphFacts.of(self.graph)
         self.captured = captured_names(self.graph)
+        self.codes = {v.name for node in self.graph.nodes if node.op == "DequantizeLinear" for v in node.outputs if v is not None}
         self.awaited = self._awaited()
         for node in self.graph.nodes:
             if self._is_convolution(node):
@@ -104,7 +107,7 @@ class _Choice:
         if kernel is None or node.inputs[0] is None:
             return False
         weight, data = kernel.type, node.inputs[0].type
-        if kernel.name not in self.graph.constants and not self._pays_to_pack(node, weight):
+        if kernel.name not in self.graph.constants and (kernel.name in self.codes or not self._pays_to_pack(node, weight)):
             return False
         if data.dtype not in (*BLOCKED_TYPES, *BYTES) or not isinstance(data.shape[CHANNEL_AXIS], int):
             return False

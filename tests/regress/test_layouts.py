@@ -73,3 +73,20 @@ def test_channels_that_are_joined_are_written_in_place() -> None:
     for target in ("cpu", "c"):
         found = onnxc.compile(model, target=target, threads=1, cache=False)(x)
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_dequantized_weights_of_fewer_channels_than_a_block() -> None:
+    """They are no computed floats that are packed in each run: codes are summed, and there are none for channels that fill up a block."""
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (uint8[1, 3, 6, 6] x, int8[1, 3, 3, 3] w) => (float[1, 1, 4, 4] y) <float s = {0.5}, uint8 z = {128}, int8 none = {0}> {
+            data = DequantizeLinear(x, s, z)
+            weights = DequantizeLinear(w, s, none)
+            sums = Conv(data, weights)
+            y = Softplus(sums)
+        }""")
+    rng = np.random.default_rng(4)
+    x, w = rng.integers(0, 256, (1, 3, 6, 6)).astype(np.uint8), rng.integers(-9, 9, (1, 3, 3, 3)).astype(np.int8)
+    _fix_weight(model, w)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": x})[0]
+    np.testing.assert_allclose(onnxc.compile(model, threads=1, cache=False)(x), expected, rtol=1e-4, atol=1e-4)
