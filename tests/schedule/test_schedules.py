@@ -6,6 +6,8 @@ where neither can run. Programs are run as the schedules make them and once more
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import pytest
@@ -101,7 +103,7 @@ MODELS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
 EXTENTS = {"N": 3, "M": 21, "H": 6, "W": 5}
 
 
-def _model(text: str, constants: dict[str, tuple[float, ...]]) -> onnx.ModelProto:
+def _model(text: str, constants: Mapping[str, tuple[float, ...]]) -> onnx.ModelProto:
     """A model with random constants of these shapes; what are no extents are the numbers of a constant."""
     model: onnx.ModelProto = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]>\n{text}')
     generator = np.random.default_rng(1)
