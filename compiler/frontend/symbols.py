@@ -1,11 +1,13 @@
 """Extents of the model's inputs: numbers, or symbols that `bind` and `max` may speak of.
 
-A symbol has the name that the model gives (`dim_param`), or `<input>_<axis>`. An option names a symbol, or
-a place as `input:axis`; binding a place binds its symbol everywhere. An input that is no tensor is several (`Form`).
+A symbol has the name that the model gives (`dim_param`), or `<input>_<axis>`; one that the compiler uses itself gets a `_` behind it.
+An option names a symbol, or a place as `input:axis`; binding a place binds its symbol everywhere. An input that is no tensor is
+several (`Form`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,6 +23,17 @@ from .limits import Limits
 
 if TYPE_CHECKING:
     import onnx
+
+
+_OF_THE_COMPILER = re.compile(
+    r"[ik]\d+p?|acc|sum|k|(shift|extent)\d+|chain\.\w+|[a-z]\w*\.\d+|.*\.(round|go|limit|next|taken|capacity|wide)"
+)
+"""Names of indices and of other numbers that the compiler makes: `i0`, `p.1`, `shift2`, `Loop.round`."""
+
+
+def symbol_name(name: str) -> str:
+    """The symbol of a dimension that a model calls so: a name of the compiler's own would be taken for another number."""
+    return f"{name}_" if _OF_THE_COMPILER.fullmatch(name) else name
 
 
 def text_bytes(name: str) -> str:
@@ -123,7 +136,7 @@ class Symbols:
                 message = f"extent {dim.dim_value} of axis {axis} of the input '{name}' is negative"
                 raise CompileError("E0102", message, loc, "an extent that is not known has a name, or none")
             return int(dim.dim_value)
-        return str(dim.dim_param).strip() or f"{name}_{axis}"
+        return symbol_name(str(dim.dim_param).strip()) or f"{name}_{axis}"
 
     def _option(self, option: str, values: Mapping[str, int]) -> dict[str, int]:
         """The values of an option by symbol."""
@@ -135,7 +148,7 @@ class Symbols:
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
                 raise CompileError("E0203", f"{option} {name}={value}: the extent must be a non-negative integer", Loc(self.model))
-            target = symbols.get(name, places.get(name))
+            target = symbols.get(symbol_name(name), places.get(name))
             if target is None and option == "bind" and self._is_number(name):
                 self.values[name] = self._constant(name, value)
                 continue
