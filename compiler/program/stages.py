@@ -122,6 +122,11 @@ def shift_symbol(position: int) -> Var:
     return Var(f"shift{position}")
 
 
+def extent_symbol(position: int) -> Var:
+    """The kernel argument for an extent that is computed from the symbols of the program."""
+    return Var(f"extent{position}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """`value` has the bytes of `source`: no code."""

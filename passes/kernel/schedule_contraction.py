@@ -22,7 +22,7 @@ from ...compiler.kernel.build import add, const, load, mul
 from ...compiler.kernel.builder import KernelBuilder
 from ...compiler.kernel.mma import Mma
 from ...compiler.kernel.nodes import Buffer, Dim, Expr, LoopKind, Read, Scope, Var
-from ...compiler.kernel.traverse import substitute, walk
+from ...compiler.kernel.traverse import free_vars, substitute, walk
 from ...compiler.program.stages import Group, ScheduledKernel, Stage
 from .contraction_form import Contraction, contraction_form
 from .contraction_plan import COLUMNS, ROWS, first_and_count, known, plan_depth, plan_loops
@@ -109,12 +109,13 @@ class Tiles:
         """Emit the parallel loop; returns its extent."""
         c = self.contraction
         extents = tuple(part.count for part in self.plan)
-        with k.loop("p", build.product(extents), LoopKind.PARALLEL) as p:
-            at = build.delinearize(p, extents)
+        with k.loop("p", build.product(extents), LoopKind.PARALLEL) as p, ExitStack() as names:
+            at = tuple(_named(k, names, index) for index in build.delinearize(p, extents))
             where = {part.name: value for part, value in zip(self.plan, at, strict=True)}
             values: dict[Var, Expr] = {var: where[var.name] for var, _ in c.outer}
             first, count = first_and_count(self.plan, at, COLUMNS, c.blocks)
             start, rows = first_and_count(self.plan, at, ROWS, c.row_extent)
+            rows = rows if isinstance(rows, int) else build.dim(_named(k, names, build.index(rows)))
             with self._depth_parts(k, values, at):
                 if isinstance(c.blocks, int):
                     self._known_columns(k, values, first, start, rows)
@@ -184,8 +185,8 @@ class Tiles:
             count = build.dim(build.floordiv(build.sub(build.index(rows), done), size))
             if count == 0:
                 continue
-            with k.loop("rt", count) as tile:
-                self._tile(k, values, first, nv, add(start, add(done, mul(tile, size))), size, partial)
+            with k.loop("rt", count) as tile, ExitStack() as names:
+                self._tile(k, values, first, nv, _named(k, names, add(start, add(done, mul(tile, size)))), size, partial)
             done = add(done, mul(build.index(count), size))
 
     def _tile(self, k: KernelBuilder, values: dict[Var, Expr], first: Expr, nv: int, row: Expr, mr: int, partial: bool) -> None:
@@ -255,3 +256,9 @@ class Tiles:
                 else:
                     values[var] = loops.enter_context(k.loop(var.name, extent))
             yield values
+
+
+def _named(k: KernelBuilder, blocks: ExitStack, index: Expr) -> Expr:
+    """An index by a name if it is computed from extents that are not known: else every address of a tile would repeat it."""
+    is_known = isinstance(index, Var) or all(var.bound for var in free_vars(index) if isinstance(var, Var))
+    return index if is_known else blocks.enter_context(k.let(index))

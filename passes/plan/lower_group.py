@@ -14,6 +14,7 @@ from ...compiler.program.nodes import Call, Storage
 from ...compiler.program.stages import Group, ScheduledKernel, Stage, shift_symbol
 from ..kernel.loop_form import physical_offset
 from .assign_memory import arena_leads
+from .name_extents import in_symbols_of_program, name_extents
 
 if TYPE_CHECKING:
     from .lower_graph import Lowering
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 def lower_group(lowering: Lowering, group: Group, wanted: dict[str, Storage]) -> None:
     """Schedule a group, find room for its results and call its kernels; `wanted` says where some of them go."""
-    kernels, values = lowering.pool.schedule(group, lowering.options.schedule, lowering.is_constant)
+    named, extents = name_extents(group)
+    kernels, values = lowering.pool.schedule(named, lowering.options.schedule, lowering.is_constant)
     scratch: dict[str, Storage] = {}
     for value in group.outputs:
         root = group.placements[value.name].root if value.name in group.placements else value
@@ -29,7 +31,7 @@ def lower_group(lowering: Lowering, group: Group, wanted: dict[str, Storage]) ->
             lowering.storages[value.name] = lowering.storage(group.in_place[value.name])
         elif root.name not in lowering.storages:
             lowering.place(root, wanted.get(root.name))
-    shifts = _shifts(group)
+    shifts = {**_shifts(group), **extents}
     for name, scheduled in kernels:
         storages = call_kernel(lowering, group.stages, name, scheduled, values, shifts, scratch)
         if group.outputs[0].name not in group.placements:  # parts of others begin somewhere in them
@@ -62,15 +64,16 @@ def call_kernel(
     for operand, pack in zip(operands, packs, strict=True):
         if operand.name not in lowering.storages and operand.name not in lowering.arrays:
             if operand.name not in scratch:
-                scratch[operand.name] = lowering.temporary(lowering.bytes_of(operand))
+                scratch[operand.name] = lowering.temporary(in_symbols_of_program(lowering.bytes_of(operand), shifts))
             storages.append(scratch[operand.name])
         else:
             storages.append(lowering.storage(operand, pack))
     symbols = tuple(shifts.get(symbol, symbol) for symbol in scheduled.kernel.symbols)
+    iterations, work = (in_symbols_of_program(dim, shifts) for dim in (scheduled.iterations, scheduled.work))
     lowering.require(free_vars(*(build.index(s) for s in symbols)))
     covers = tuple(dict.fromkeys(name for stage in stages for name in stage.covers))
     loc = stages[-1].loc if stages else NOWHERE
-    lowering.steps.append(Call(name, tuple(storages), symbols, scheduled.iterations, scheduled.work, loc, covers))
+    lowering.steps.append(Call(name, tuple(storages), symbols, iterations, work, loc, covers))
     return storages
 
 
