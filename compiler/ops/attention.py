@@ -66,6 +66,8 @@ def lowest(dtype: DType) -> float:
 
 def _mask_type(ctx: OpContext) -> list[TensorType]:
     batch, _, rows, columns = ctx.shape(0)
+    if ctx.has(1) and not 1 <= ctx.rank(1) <= 4:
+        ctx.fail("E0203", f"the mask has {ctx.rank(1)} axes, but one to four are possible")
     if ctx.has(1) and ctx.rank(1) in (2, 3):
         wanted = (batch, columns) if ctx.rank(1) == 2 else (batch, rows, columns)
         for axis, (given, extent) in enumerate(zip(ctx.shape(1), wanted, strict=True)):

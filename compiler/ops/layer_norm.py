@@ -85,9 +85,12 @@ def _skip_layer_row(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]
 
 
 def _skip_rms_row(ctx: OpContext, b: RewriteBuilder) -> Sequence[Value | None]:
-    total = _with_skip(ctx, b, 3)
+    total, outputs = _with_skip(ctx, b, 3), ctx.node.outputs
     y, inverse = _rms_norm(ctx, b, total, ctx.value(2))
-    return [y, None, inverse, total][: len(ctx.node.outputs)]
+    wants_mean = len(outputs) > 1 and outputs[1] is not None
+    over = b.const(list(_row_axes(ctx)), DType.INT64)
+    mean = b.op("ReduceMean", cast_to(b, total, _stash(ctx)), over, keepdims=1) if wants_mean else None
+    return [y, mean, inverse, total][: len(outputs)]
 
 
 # --- Types ------------------------------------------------------------------------------------

@@ -68,16 +68,12 @@ def test_simplified_layer_normalization(runtime, rng):
 
 def test_skip_simplified_layer_normalization(check, rng):
     x, skip, scale = normal(rng, 2, 3, 8), normal(rng, 2, 3, 8), normal(rng, 8)
-    total = x + skip
-    expected = total / np.sqrt((total.astype(np.float64) ** 2).mean(axis=-1, keepdims=True) + 1e-6) * scale
-    check(
-        "SkipSimplifiedLayerNormalization",
-        [x, skip, scale],
-        {"epsilon": 1e-6},
-        domain="com.microsoft",
-        expected=[expected.astype(np.float32)],
-        rtol=LOOSE,
-    )
+    total = (x + skip).astype(np.float64)
+    mean, inverse = total.mean(axis=-1, keepdims=True), 1 / np.sqrt((total**2).mean(axis=-1, keepdims=True) + 1e-6)
+    expected = [part.astype(np.float32) for part in (total * inverse * scale, mean, inverse, total)]
+    node = ("SkipSimplifiedLayerNormalization", [x, skip, scale], {"epsilon": 1e-6})
+    for outputs in (1, 4):
+        check(*node, domain="com.microsoft", outputs=outputs, expected=expected[:outputs], rtol=LOOSE)
 
 
 # --- Channels, groups, tensors ----------------------------------------------------------------
