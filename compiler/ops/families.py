@@ -30,6 +30,7 @@ FAMILIES = (
     "cumulative",
     "deformable",
     "einsum",
+    "experimental",
     "extreme",
     "features",
     "fourier",
