@@ -79,7 +79,7 @@ def compile_cost(path: Path) -> dict[str, object]:
         command = [sys.executable, str(ROOT / "benchmarks" / "compile_once.py"), str(path)]
         found = []
         for _ in range(2):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False)
             if done.returncode:
                 return {"problem": done.stderr.strip().rpartition("\n")[2][:200]}
             found.append(json.loads(done.stdout))
@@ -120,7 +120,7 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
 
 def _machine() -> dict[str, object]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor()

@@ -24,9 +24,11 @@ _COMPILE = """
 
 def update_page(sections: Mapping[str, str]) -> None:
     """Replace sections by their headings of level 2, or add them; the one without a heading is the page's beginning."""
-    first, *rest = re.split(r"^## (.*)\n", PAGE.read_text(), flags=re.MULTILINE)
+    first, *rest = re.split(r"^## (.*)\n", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = {"": first, **dict(zip(rest[::2], rest[1::2], strict=True)), **sections}
-    PAGE.write_text("\n".join(f"## {name}\n{text}" if name else text for name, text in found.items()).replace("\n\n\n", "\n\n"))
+    PAGE.write_text(
+        "\n".join(f"## {name}\n{text}" if name else text for name, text in found.items()).replace("\n\n\n", "\n\n"), encoding="utf-8"
+    )
 
 
 def write_models(data: dict[str, Any]) -> None:

@@ -304,7 +304,7 @@ def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> Compi
     path = Path(folder)
     record = check_folder(path)
     try:
-        target = load_target((path / TARGET_FILE).read_text())
+        target = load_target((path / TARGET_FILE).read_text(encoding="utf-8"))
         files = {name: (path / name).read_bytes() for name in record.security.files_sha256}
     except OSError as error:
         raise CompileError("E0501", f"{path} is not an artifact: {error.strerror}") from None

@@ -192,7 +192,7 @@ def _flush_folder(path: Path) -> None:
 
 def _umask() -> int:
     """The process's umask. Reading it needs setting it; Linux also states it in /proc, without a race."""
-    with suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as status:
+    with suppress(OSError, ValueError, StopIteration), open("/proc/self/status", encoding="utf-8") as status:
         return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
     mask = os.umask(0o022)
     os.umask(mask)

@@ -106,7 +106,7 @@ def passes_page() -> str:
 
 
 def _summary(path: Path) -> str:
-    first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0]
+    first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
     return " ".join(first.split()).replace("|", "\\|")
 
 
@@ -115,13 +115,13 @@ PAGES = {"errors.md": errors_page, "ops.md": ops_page, "passes.md": passes_page}
 
 def main() -> int:
     """Write the pages, or check them; exit code 1 if one is not current."""
-    stale = [name for name, page in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != page()]
+    stale = [name for name, page in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text(encoding="utf-8") != page()]
     if "--check" in sys.argv:
         for name in stale:
             print(f"docs/{name} is not current; run `make docs`")
         return 1 if stale else 0
     for name in stale:
-        (DOCS / name).write_text(PAGES[name]())
+        (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
         print(f"wrote docs/{name}")
     return 0
 

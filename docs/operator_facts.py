@@ -132,7 +132,7 @@ def _suite_models() -> Iterator[tuple[str, onnx.ModelProto]]:
 
 @functools.cache
 def _expected(device: str) -> frozenset[str]:
-    return frozenset((ROOT / "tests" / "suite" / "expected" / f"{device}.txt").read_text().split())
+    return frozenset((ROOT / "tests" / "suite" / "expected" / f"{device}.txt").read_text(encoding="utf-8").split())
 
 
 def _operators(graph: onnx.GraphProto) -> set[str]:
@@ -188,7 +188,7 @@ def sampled_operators() -> frozenset[str]:
     """Operators that `tests/fuzz/samples` makes nodes of: what their decorators name."""
     found: set[str] = set()
     for path in (ROOT / "tests" / "fuzz" / "samples").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sample":
                 found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
     return frozenset(found)
@@ -200,6 +200,10 @@ def _names_in_tests() -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = {}
     for folder in TEST_FOLDERS:
         for path in sorted((ROOT / "tests" / folder).glob("*.py")):
-            strings = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+            strings = (
+                n.value
+                for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            )
             found.setdefault(folder, set()).update(word for text in strings for word in text.replace("(", " ").replace("<", " ").split())
     return found

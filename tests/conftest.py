@@ -1,5 +1,8 @@
 """Options of the whole test run."""
 
+import locale
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 
@@ -11,6 +14,14 @@ hypothesis.settings.load_profile("onnxc")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="rewrite expected outputs instead of comparing; inspect the diff")
     parser.addoption("--all", action="store_true", help="all cases of the ONNX suite where a usual run takes a share; takes hours")
+
+
+@pytest.fixture(autouse=True)
+def keep_locale() -> Iterator[None]:
+    """ONNX Runtime's StringNormalizer changes the locale of the process, and so the encoding in which later tests read files."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture

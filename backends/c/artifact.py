@@ -45,10 +45,12 @@ class CArtifact:
 
 def _load(compiler: str, folder: Path, sources: Mapping[str, str]) -> Entry:
     for name, text in sources.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     library = folder / "model.so"
     units = [str(folder / name) for name in sources if name.endswith(".c")]
-    done = subprocess.run([compiler, *FLAGS, "-o", str(library), *units, "-lm"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [compiler, *FLAGS, "-o", str(library), *units, "-lm"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     assert done.returncode == 0, f"generated C does not compile:\n{done.stderr}"
     try:
         loaded = ctypes.CDLL(str(library))

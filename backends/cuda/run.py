@@ -58,10 +58,16 @@ def load_library(name: str, files: Mapping[str, bytes], architectures: Sequence[
         folder = Path(found)
         for file, data in files.items():
             (folder / file).write_bytes(data)
-        (folder / "bridge.cu").write_text(print_bridge(name))
+        (folder / "bridge.cu").write_text(print_bridge(name), encoding="utf-8")
         command = _host_command() if shim else _device_command(architectures)
         library = folder / "model.so"
-        done = subprocess.run([*command, "-o", str(library), str(folder / "bridge.cu"), "-lm"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, "-o", str(library), str(folder / "bridge.cu"), "-lm"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
         assert done.returncode == 0, f"generated CUDA C++ does not compile:\n{done.stderr}"
         return DeviceLibrary(ctypes.CDLL(str(library)), files[f"{name}_weights.bin"])
 

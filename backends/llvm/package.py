@@ -72,7 +72,9 @@ def shared_library(objects: Mapping[str, bytes], features: CpuFeatures, *, sonam
             paths[-1].write_bytes(data)
         out = Path(folder, "library.so")
         line = [*command, "-shared", "-o", str(out), f"-Wl,-soname,{soname}", "-Wl,--gc-sections", "-Wl,-z,noexecstack"]
-        done = subprocess.run([*line, *map(str, paths), *_LIBRARIES], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            [*line, *map(str, paths), *_LIBRARIES], capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S, check=False
+        )
         if done.returncode:
             raise CompileError("E0303", f"'{command[0]}' cannot link the library: {printable(done.stderr.strip())}",
                                hint="leave the libraries out with --no-libraries")  # fmt: skip

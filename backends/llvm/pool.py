@@ -50,4 +50,6 @@ def pool_text(features: CpuFeatures, *, linkage: str = "") -> str:
     futex, pause = _MACHINES[features.arch] if threads else (0, "")
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     values = {"futex": futex, "pause": pause, "spin_ns": SPIN_NS, "chunks": CHUNKS, "linkage": linkage}
-    return "\n".join(environment.from_string((_FOLDER / part).read_text()).render(values) for part in (_PARTS if threads else _SERIAL))
+    return "\n".join(
+        environment.from_string((_FOLDER / part).read_text(encoding="utf-8")).render(values) for part in (_PARTS if threads else _SERIAL)
+    )

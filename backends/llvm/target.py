@@ -114,8 +114,11 @@ def _cache_bytes(level: int) -> int:
     """Size of the data cache of a level as Linux tells it, 0 if it does not."""
     for entry in sorted(pathlib.Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
-            if int((entry / "level").read_text()) == level and (entry / "type").read_text().strip() != "Instruction":
-                size = (entry / "size").read_text().strip()
+            if (
+                int((entry / "level").read_text(encoding="utf-8")) == level
+                and (entry / "type").read_text(encoding="utf-8").strip() != "Instruction"
+            ):
+                size = (entry / "size").read_text(encoding="utf-8").strip()
                 return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]] if size[-1] in "KM" else int(size)
         except (OSError, ValueError, KeyError):
             continue

@@ -44,7 +44,7 @@ def report_command(
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CompileError("E0601", f"cannot read measurements from {path}: {error}") from None
     if not isinstance(found, dict):

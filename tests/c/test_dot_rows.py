@@ -30,7 +30,7 @@ def test_layers(name: str, processor: str, run_c: Run) -> None:
 def test_what_is_not_a_sum_of_products_of_bytes_is_refused() -> None:
     rows = DOT_ROWS["any"]
     group, _ = conv_group((4, 3, 3), 4, (1, 1))
-    assert schedule_dot(group, rows, lambda value: False) == "neither factor is a constant tensor of bytes"
+    assert "neither factor is a constant" in str(schedule_dot(group, rows, lambda value: False))
     assert schedule_depthwise(group, rows, is_constant) == "the channels are mixed"
     depthwise, _ = conv_group((4, 3, 3), 4, (3, 3), depthwise=True)
     assert schedule_dot(depthwise, rows, is_constant) == "each channel reads only itself"

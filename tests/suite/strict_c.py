@@ -119,7 +119,9 @@ def call(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
     """Run a command in a folder; a program that hangs is a finding."""
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "ZIG_LOCAL_CACHE_DIR": str(folder)}
     try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600, env=environment)
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=600, env=environment
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", "takes more than 600 s")
 

@@ -46,19 +46,19 @@ def build_image(
     board = processor.board
     own_arena = any("_ARENA_ATTRIBUTE" in text for text in sources.values())
     for name, text in {**sources, "main.c": print_main(face, sizes, own_arena=own_arena), "marks.h": print_marks(face)}.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     for path in (TEMPLATES / "emulator.h", TEMPLATES / board.architecture.name / "start.c"):
         shutil.copy(path, folder)
     objects = [_compile(folder, name, toolchain, optimization) for name in sources if name.endswith(".c")]
     parsed = tuple(read_elf((folder / name).read_bytes()) for name in objects)
     constants, memory = _place(board, parsed, sizes.memory)
-    (folder / "image.ld").write_text(print_layout(board, constants=constants, memory=memory))
+    (folder / "image.ld").write_text(print_layout(board, constants=constants, memory=memory), encoding="utf-8")
     command = [*toolchain.link, "-O1", "-T", "image.ld", "-Wl,--gc-sections", "start.c", "main.c", *objects, "-o", "image.elf"]
     done = call([*command, *toolchain.libraries], folder)
     if done.returncode:
         code = "E0305" if "overflowed" in done.stderr or "no room for the stack" in done.stderr else "E0602"
         raise CompileError(code, f"the program for {board.machine} cannot be linked: {_gist(done.stderr)}")
-    calls = "".join(path.read_text() for path in sorted(folder.glob("*.ci")) if path.stem not in ("start", "main"))
+    calls = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.ci")) if path.stem not in ("start", "main"))
     return Image(folder / "image.elf", read_elf((folder / "image.elf").read_bytes()), parsed, calls)
 
 

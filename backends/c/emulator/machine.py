@@ -64,13 +64,22 @@ def run_image(folder: Path, board: Board, emulator: str, elf: Elf, entry: str) -
     """
     caller = elf.symbol("emulator_run")
     marks = [(s.address & ~1, int(m[1]) if m[2] == "begin" else -1) for s in elf.symbols if (m := LAYER.fullmatch(s.name))]
-    (folder / "marks.txt").write_text("".join(f"{address:x} {layer}\n" for address, layer in sorted(marks)))
+    (folder / "marks.txt").write_text("".join(f"{address:x} {layer}\n" for address, layer in sorted(marks)), encoding="utf-8")
     begin, span = elf.symbol(entry).address, f"{caller.address:x}-{caller.address + caller.bytes:x}"
     plugin = f"./count.so,begin={begin:x},caller={span},marks=marks.txt,out=counts.txt"
     quiet = ["-nographic", "-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native"]
     command = [emulator, "-M", board.machine, *board.options, *quiet, "-plugin", plugin, "-kernel", "image.elf"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT_S,
+        )
     except subprocess.TimeoutExpired:
         raise CompileError("E0602", f"the run on {board.machine} takes more than {TIMEOUT_S} s") from None
     counts = folder / "counts.txt"
@@ -78,7 +87,7 @@ def run_image(folder: Path, board: Board, emulator: str, elf: Elf, entry: str) -
         said = done.stderr.strip().splitlines()
         why = _ENDS.get(done.returncode) or (said[0] if said else f"the emulator ends with {done.returncode}")
         raise CompileError("E0602", f"the run on {board.machine} stops: {why}")
-    return _read_counts(counts.read_text(), elf)
+    return _read_counts(counts.read_text(encoding="utf-8"), elf)
 
 
 def _read_counts(text: str, elf: Elf) -> Counts:
@@ -98,5 +107,5 @@ def _read_counts(text: str, elf: Elf) -> Counts:
 
 def _major(emulator: str) -> int:
     """Major version of the emulator."""
-    words = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    words = subprocess.run([emulator, "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False).stdout.split()
     return int(next((word.split(".")[0] for word in words if word[0].isdigit()), "0"))

@@ -75,7 +75,9 @@ def find_zig() -> tuple[str, ...]:
 
 def call(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder and return what it says."""
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL
+    )
 
 
 def _missing(name: str, architecture: Architecture) -> CompileError:
@@ -87,5 +89,7 @@ def _missing(name: str, architecture: Architecture) -> CompileError:
 
 def _version(command: Sequence[str]) -> str:
     base = command[: command.index("cc")] if "cc" in command else command[:1]
-    done = subprocess.run([*base, "version" if "cc" in command else "-dumpversion"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*base, "version" if "cc" in command else "-dumpversion"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return done.stdout.strip()
