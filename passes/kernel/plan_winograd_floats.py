@@ -21,6 +21,8 @@ from .winograd import Winograd
 from .winograd_floats import POINTS, winograd_floats
 from .winograd_window import SlidingWindow, extent_of, sliding_window
 
+MORE_TASKS = 4
+"""Times as many tasks where the number of images is not known: there may be as many more."""
 GAIN = 0.85
 """Share of the time of the direct sum that the algorithm must stay below, by the estimate: it takes more memory."""
 L2_SHARE = 0.7
@@ -55,6 +57,16 @@ class WindowedContraction:
         return math.prod(map(extent_of, self.window.channels))
 
     @property
+    def images(self) -> int:
+        """Images that are known of; one if their number is not known."""
+        return math.prod(extent for _, extent in self.window.images if isinstance(extent, int))
+
+    @property
+    def has_more_images(self) -> bool:
+        """True if only a run knows how many there are."""
+        return any(not isinstance(extent, int) for _, extent in self.window.images)
+
+    @property
     def output_blocks(self) -> int:
         """Vectors of output channels."""
         assert isinstance(self.contraction.blocks, int)
@@ -70,14 +82,14 @@ def windowed_contraction(c: Contraction) -> WindowedContraction | str:
         return "no blocks of channels and rows of pixels"
     outputs = (*c.outer, c.rows)
     loops = (*outputs, c.columns, *c.form.reduce)
-    if any(not isinstance(extent, int) for _, extent in loops):
-        return "unknown extents"
     in_weight = free_vars(c.vector)
     if any(var in in_weight for var, _ in outputs):
         return "the weights change"
     window = sliding_window(data.index, outputs, c.form.reduce)
     if isinstance(window, str):
         return window
+    if any(not isinstance(loop[1], int) for loop in loops if loop not in window.images):
+        return "unknown extents"
     channels = window.channels
     if not 1 <= len(channels) <= 2 or stride(data.index, channels[-1][0]) != 1 or extent_of(channels[-1]) % c.lanes:
         return "the channels do not lie in vectors"
@@ -96,6 +108,8 @@ class WinogradPlan:
     image_tiles: int
     """All tiles of an image."""
     images: int
+    """As `WindowedContraction.images`."""
+    has_more_images: bool
     tiles: int
     """Tiles of an image that go together."""
     depth: int
@@ -119,13 +133,13 @@ class WinogradPlan:
 
     @property
     def units(self) -> int:
-        """What is done one after the other: groups of tiles, for some of the output channels."""
+        """What is done one after the other: groups of tiles, for some of the output channels; times the images that are not known of."""
         return self.parts_out * self.images * self.blocks
 
     @property
     def tasks(self) -> int:
         """Parallel tasks: enough for the threads, few enough for the memory that each has."""
-        return min(self.units, ENOUGH_TASKS)
+        return min(self.units * (MORE_TASKS if self.has_more_images else 1), ENOUGH_TASKS)
 
 
 def plan_winograd(w: WindowedContraction, row: Mma, l2_bytes: int) -> WinogradPlan | str:
@@ -145,7 +159,7 @@ def plan_winograd(w: WindowedContraction, row: Mma, l2_bytes: int) -> WinogradPl
 
 
 def _pixels(w: WindowedContraction) -> int:
-    return math.prod(extent_of(loop) for loop in (*w.window.images, w.window.row, w.window.column))
+    return w.images * extent_of(w.window.row) * extent_of(w.window.column)
 
 
 def _divisors(total: int, step: int) -> list[int]:
@@ -161,8 +175,8 @@ def _plan(w: WindowedContraction, row: Mma, l2_bytes: int, f: Winograd, depth: i
         return None
     tiles = -(-down * across // -(-down * across // most))
     mr, nv = _register_tile(row, tiles, width)
-    images, parts_in, parts_out = math.prod(map(extent_of, w.window.images)), w.channels // depth, w.output_blocks // width
-    made = WinogradPlan(f, across, down * across, images, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
+    parts_in, parts_out = w.channels // depth, w.output_blocks // width
+    made = WinogradPlan(f, across, down * across, w.images, w.has_more_images, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
     return replace(made, cycles=made.units * _unit_cycles(made, row, w.channels, lanes))
 
 

@@ -83,10 +83,12 @@ class _FloatWinograds:
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         plan, f = self.plan, self.algorithm
-        per_task = -(-plan.units // plan.tasks)
+        more = build.product(extent for _, extent in self.window.images if not isinstance(extent, int))
+        units = build.product((plan.units, more))
+        per_task = build.ceildiv(units, plan.tasks)
         with self.k.loop("p", plan.tasks, LoopKind.PARALLEL) as task:
             first = mul(task, per_task)
-            with self.k.loop("u", build.dim(minimum(per_task, build.sub(plan.units, first)))) as unit:
+            with self.k.loop("u", build.dim(minimum(per_task, build.sub(build.index(units), first)))) as unit:
                 self._unit(task, add(first, unit))
         arguments = self.binder.arguments.values()
         buffers = (self.data, self.sums, *(self.weights if b is self.convolution.weight.buffer else b for b in arguments))
@@ -94,7 +96,8 @@ class _FloatWinograds:
         sizes = f"depth={plan.depth}, tiles={plan.tiles}, width={plan.width}, mr={plan.mr}, nv={plan.nv}"
         schedule = f"winograd(outputs={f.outputs}, taps={f.taps}, {sizes}, mma={self.row.name})"
         kernel = self.k.kernel("winograd", buffers, self.group.stages[0].loc, schedule)
-        return (ScheduledKernel(kernel, (*self.scratch, *self.binder.values), plan.tasks, int(plan.cycles), packs),)
+        work = build.product((int(plan.cycles), more))
+        return (ScheduledKernel(kernel, (*self.scratch, *self.binder.values), plan.tasks, work, packs),)
 
     def _unit(self, task: Expr, unit: Expr) -> None:
         """Some tiles of an image, some vectors of output channels."""

@@ -94,6 +94,18 @@ def test_machine_code_computes_the_convolution(name: str, threads: int, always: 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("images", [0, 1, 5])
+def test_images_may_be_as_many_as_a_run_says(images: int, always: None):
+    made = model("g (float[N,16,5,6] x) => (float[N,16,5,6] z) { a = Conv<pads=[1,1,1,1]>(x, w)\n z = Add(a, x) }", {"w": (16, 16, 3, 3)})
+    built = program_of(made, V3)
+    assert "winograd" in schedules(built)
+    inputs = {"x": np.random.default_rng(2).standard_normal((images, 16, 5, 6)).astype(np.float32)}
+    expected = run_graph(load_graph(made), inputs)["z"]
+    results = [onnxc.compile(made, threads=threads, cache=False).run(inputs)["z"] for threads in (1, 3)]
+    for found in (*results, *([run_program(built, inputs)["z"]] if images == 1 else [])):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def example(made: onnx.ModelProto) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Inputs, and what the graph makes of them."""
     shape = [d.dim_value for d in made.graph.input[0].type.tensor_type.shape.dim]
