@@ -1,7 +1,7 @@
 """Convolutions of floats that Winograd's algorithm can do, and the sizes with which it pays (`winograd_floats`).
 
 A contraction qualifies if it slides a square window without steps over two axes, sums over channels that lie in vectors, and
-has constant weights and known extents.
+has constant weights and known extents, but for the number of images.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ...compiler.kernel import build
 from ...compiler.kernel.build import const
 from ...compiler.kernel.mma import Mma
-from ...compiler.kernel.nodes import Const, Load, Scope
+from ...compiler.kernel.nodes import Const, Dim, Load, Scope
 from ...compiler.kernel.traverse import free_vars, substitute
 from .contraction_form import Contraction, single_load
 from .contraction_plan import ENOUGH_TASKS
@@ -62,9 +63,9 @@ class WindowedContraction:
         return math.prod(extent for _, extent in self.window.images if isinstance(extent, int))
 
     @property
-    def has_more_images(self) -> bool:
-        """True if only a run knows how many there are."""
-        return any(not isinstance(extent, int) for _, extent in self.window.images)
+    def more_images(self) -> Dim:
+        """How many times as many there are, which only a run knows; 1 if all are known of."""
+        return build.product(extent for _, extent in self.window.images if not isinstance(extent, int))
 
     @property
     def output_blocks(self) -> int:
@@ -176,7 +177,7 @@ def _plan(w: WindowedContraction, row: Mma, l2_bytes: int, f: Winograd, depth: i
     tiles = -(-down * across // -(-down * across // most))
     mr, nv = _register_tile(row, tiles, width)
     parts_in, parts_out = w.channels // depth, w.output_blocks // width
-    made = WinogradPlan(f, across, down * across, w.images, w.has_more_images, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
+    made = WinogradPlan(f, across, down * across, w.images, w.more_images != 1, tiles, depth, width, mr, nv, parts_in, parts_out, 0)
     return replace(made, cycles=made.units * _unit_cycles(made, row, w.channels, lanes))
 
 

@@ -260,5 +260,5 @@ class Tiles:
 
 def _named(k: KernelBuilder, blocks: ExitStack, index: Expr) -> Expr:
     """An index by a name if it is computed from extents that are not known: else every address of a tile would repeat it."""
-    is_known = isinstance(index, Var) or all(var.bound for var in free_vars(index) if isinstance(var, Var))
+    is_known = isinstance(index, Var) or all(var.bound for var in free_vars(index))
     return index if is_known else blocks.enter_context(k.let(index))

@@ -83,8 +83,7 @@ class _FloatWinograds:
     def kernels(self) -> Sequence[ScheduledKernel]:
         """The kernel."""
         plan, f = self.plan, self.algorithm
-        more = build.product(extent for _, extent in self.window.images if not isinstance(extent, int))
-        units = build.product((plan.units, more))
+        units = build.product((plan.units, self.convolution.more_images))
         per_task = build.ceildiv(units, plan.tasks)
         with self.k.loop("p", plan.tasks, LoopKind.PARALLEL) as task:
             first = mul(task, per_task)
@@ -96,7 +95,7 @@ class _FloatWinograds:
         sizes = f"depth={plan.depth}, tiles={plan.tiles}, width={plan.width}, mr={plan.mr}, nv={plan.nv}"
         schedule = f"winograd(outputs={f.outputs}, taps={f.taps}, {sizes}, mma={self.row.name})"
         kernel = self.k.kernel("winograd", buffers, self.group.stages[0].loc, schedule)
-        work = build.product((int(plan.cycles), more))
+        work = build.product((int(plan.cycles), self.convolution.more_images))
         return (ScheduledKernel(kernel, (*self.scratch, *self.binder.values), plan.tasks, work, packs),)
 
     def _unit(self, task: Expr, unit: Expr) -> None:

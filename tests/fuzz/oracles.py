@@ -131,7 +131,10 @@ def _is_refused_everywhere(error: CompileError, sample: Sample) -> bool:
 
 
 def _reads_ranks(sample: Sample) -> bool:
-    """True if the rank of a value may depend on what is known only while the model runs, which no target compiles."""
+    """True if the rank of a value may depend on what is known only while the model runs.
+
+    No target compiles that; where a Squeeze has no axes, the first extent that is not known may be 1, but no other one.
+    """
     squeezes = any(node.op_type == "Squeeze" and len(node.input) < 2 for node in sample.model.graph.node)
     return squeezes or any(array.dtype.name in ("int64", "int32") for array in sample.inputs.values())
 
